@@ -96,7 +96,7 @@ impl RetryBudget {
         let state = accounts
             .entry(account)
             .or_insert_with(|| AccountState::new(self.created));
-        // Bounded by `MOST`, so that a long period of successes cannot block the thread.
+        // Bounded by `MAX_DEPOSITS`, so that a long period of successes cannot block the thread.
         for _ in 0..state.recent(succeeded, now) {
             state.budget.deposit();
         }
@@ -123,7 +123,7 @@ impl AccountState {
         }
     }
 
-    /// Returns the number of successes within the last [`WINDOW`] that have not been deposited, and marks them as
+    /// Returns the number of successes within the last [`BUDGET_TTL`] that have not been deposited, and marks them as
     /// deposited.
     fn recent(&mut self, succeeded: u32, now: Instant) -> u64 {
         let new = u64::from(succeeded.wrapping_sub(self.deposited));
@@ -167,13 +167,13 @@ mod tests {
         let mut state = AccountState::new(began);
         let at = |seconds| began + Duration::from_secs(seconds);
         let succeed = |n| (0..n).for_each(|_| budget.deposit(account));
-        // How many succeeded, when it is looked, and how many count.
+        // Number of successes, time of the reading in seconds, and number that counts.
         for (succeeded, looked, counted) in [
             (0, 0, 0),
             (7, 0, 7),
             (0, 1, 0),
             (40, 11, 40),
-            // Of those of twenty seconds the half.
+            // Half of the successes of twenty seconds.
             (40, 31, 20),
             (0, 90, 0),
             (30_000, 91, 20_000),
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(retried(bad), 100);
 
         assert_eq!(retried(good), 110);
-        // What succeeds at one pays for no retry at the other.
+        // A success at one origin does not pay for a retry at another.
         (0..50).for_each(|_| budget.deposit(good));
         assert_eq!(retried(bad), 0);
     }

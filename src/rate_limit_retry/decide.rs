@@ -69,7 +69,7 @@ pub(crate) enum MethodClass {
 }
 
 impl MethodClass {
-    /// Returns the class of a request. `key_is_honoured` says whether the server honors `Idempotency-Key`.
+    /// Returns the class of a request. `key_is_honoured`: whether the server honors `Idempotency-Key`.
     pub(crate) fn of(method: &Method, headers: &HeaderMap, key_is_honoured: bool) -> Self {
         let keyed = key_is_honoured && headers.contains_key("idempotency-key");
         if method.is_idempotent() || keyed {
@@ -101,7 +101,7 @@ pub(crate) enum Decision {
 /// use http::Response;
 /// use tower_m2m::rate_limit_retry::{GaveUp, GiveUpReason};
 ///
-/// /// Whether it is worth while to come back later.
+/// /// Whether a later attempt can succeed.
 /// fn later<B>(response: &Response<B>) -> bool {
 ///     GaveUp::of(response).is_some_and(|gave_up| match gave_up.reason() {
 ///         GiveUpReason::Permanent | GiveUpReason::DoNotRetry => false,
@@ -189,7 +189,7 @@ impl RetryContext<'_> {
             AttemptResult::Error(ErrorClass::Final) => return None,
             // `ENHANCE_YOUR_CALM` (RFC 9113 §7) throttles like a 429.
             AttemptResult::Error(class) => (self.shed, class == ErrorClass::NotSent),
-            // A retry with the same credential would fail the same way, whatever else the response says.
+            // A retry with the same credential would fail the same way, whatever the other fields are.
             AttemptResult::Response(
                 StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED,
                 _,
@@ -235,7 +235,7 @@ struct Classification {
 /// Decides what follows an attempt.
 ///
 /// A throttled request waits for the hold of its partition. After a transient failure, a request waits for its own
-/// backoff, or for the wait that the server asked for if that is longer.
+/// backoff, or for the wait that the server requested if that is longer.
 ///
 /// If several reasons to give up apply, the first in the order of the code is reported.
 pub(crate) fn decide(facts: &RetryContext<'_>, policy: &RetryConfig) -> Decision {
@@ -258,7 +258,7 @@ pub(crate) fn decide(facts: &RetryContext<'_>, policy: &RetryConfig) -> Decision
         ),
         AttemptResult::Error(_) => (None, false),
     };
-    // The wait that the server asked for is a lower bound in both cases.
+    // The wait that the server requested is a lower bound in both cases.
     let wait = if throttled {
         facts.held.max(delay).unwrap_or_default()
     } else {

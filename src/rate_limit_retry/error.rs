@@ -35,7 +35,7 @@ use super::PartitionKey;
 /// let error = limits.layer(http).oneshot(request).await.unwrap_err();
 ///
 /// let hold = error.downcast_ref::<RateLimited>().ok_or("another error")?;
-/// assert!(hold.wait() > Duration::from_secs(50));
+/// assert!(hold.retry_after() > Duration::from_secs(50));
 /// # Ok(())
 /// # }
 /// ```
@@ -106,7 +106,7 @@ impl Error for RateLimited {}
 /// ```
 /// use tower_m2m::{BoxError, rate_limit_retry::QueueFull};
 ///
-/// /// Whether this process sends more than the API takes.
+/// /// Whether this process sends more than the API accepts.
 /// fn is_overloaded(error: &BoxError) -> bool {
 ///     error.downcast_ref::<QueueFull>().inspect(|full| eprintln!("{full}")).is_some()
 /// }

@@ -2,8 +2,8 @@
 //!
 //! | event | emitted |
 //! |---|---|
-//! | `Held`, `Dequeued` | before and after a request waits |
-//! | `NotSent` | in place of the wait, if it would be too long or the queue is full |
+//! | `Queued`, `Dequeued` | before and after a request waits |
+//! | `Rejected` | in place of the wait, if it would be too long or the queue is full |
 //! | `Throttled` | after a throttling response, unless it is permanent |
 //! | `LimitEstimated` | when the estimate of an unannounced quota changes |
 //! | `Retrying`, `GaveUp` | after a failed attempt that another attempt might correct |
@@ -30,7 +30,7 @@ use crate::{Misuse, sinks::EventType, store::StoreError};
 /// fn sink(event: &RateLimitEvent<'_>) {
 ///     match event {
 ///         RateLimitEvent::Throttled { partition, status, held_for, .. } => {
-///             eprintln!("{}: {status}, nothing for {held_for:?}", partition.as_str());
+///             eprintln!("{}: {status}, held for {held_for:?}", partition.as_str());
 ///         }
 ///         RateLimitEvent::GaveUp { reason, .. } => eprintln!("given up: {}", reason.as_str()),
 ///         _ => {}
@@ -175,7 +175,7 @@ impl EventType for RateLimitEvents {
 pub struct GaveUp {
     /// Why the layer gave up.
     pub(crate) reason: GiveUpReason,
-    /// The wait that the server asked for.
+    /// The wait that the server requested.
     pub(crate) retry_after: Option<Duration>,
 }
 
@@ -192,7 +192,7 @@ impl GaveUp {
         self.reason
     }
 
-    /// Returns the wait that the server asked for, counted from the response; `None` if it did not ask for one.
+    /// Returns the wait that the server requested, counted from the response; `None` if it requested none.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after

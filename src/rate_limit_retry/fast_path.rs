@@ -1,8 +1,8 @@
 //! Fast path: requests to a partition that has never reported a limit skip the gate.
 //!
 //! Each shard caches the last partition that the gate admitted without counting. A request with the same scheme and
-//! authority reads only that cache, and the shared flag ([`FastPathFlag`]) that the gate clears as soon as anything about
-//! the partition's limits is known.
+//! authority reads only that cache, and the shared flag ([`FastPathFlag`]) that the gate clears as soon as anything
+//! about the partition's limits is known.
 
 use std::sync::Arc;
 

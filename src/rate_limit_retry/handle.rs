@@ -144,13 +144,13 @@ impl fmt::Debug for QuotaHandle {
 /// ```
 /// use tower_m2m::rate_limit_retry::{QuotaHandle, QuotaStatus};
 ///
-/// /// How many requests could go now, as far as the API has said so.
-/// fn room(quotas: &QuotaHandle) -> Option<u64> {
+/// /// How many requests can be sent now, as far as the API announces it.
+/// fn headroom(quotas: &QuotaHandle) -> Option<u64> {
 ///     let all: Vec<QuotaStatus> = quotas.status();
 ///     let open = all.iter().filter(|quota| quota.held_for.is_none());
 ///     open.filter_map(|quota| quota.remaining).min()
 /// }
-/// # let _: fn(&QuotaHandle) -> Option<u64> = room;
+/// # let _: fn(&QuotaHandle) -> Option<u64> = headroom;
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -25,7 +25,7 @@ use crate::sync::{Mutex, lock};
 pub(crate) struct HeaderReader {
     /// The user's header profile.
     profile: Option<Box<dyn HeaderProfile>>,
-    /// Clock skew by partition. Bounded by [`MOST_PARTITIONS`].
+    /// Clock skew by partition. Bounded by [`MAX_SKEWS`].
     skews: Mutex<HashMap<PartitionKey, ClockSkew>>,
 }
 

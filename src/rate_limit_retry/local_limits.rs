@@ -116,7 +116,7 @@ pub(super) const fn at_least_one(requests: u32) -> u32 {
 /// The configured limits of one layer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LocalLimits {
-    /// Limit of each partition that has no entry in `of`.
+    /// Limit of each partition that has no entry in `by_partition`.
     pub(super) default: Option<LocalLimit>,
     /// Limits of individual partitions.
     pub(super) by_partition: HashMap<PartitionKey, LocalLimit>,

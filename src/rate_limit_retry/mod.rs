@@ -2,28 +2,29 @@
 //!
 //! ```text
 //! call ─▶ keys ─▶ gate.admit(now) ── wait? release readiness · sleep ─▶ poll_ready
-//!   └▶ inner.call ─▶ headers.read ─▶ quota.learn ─▶ decision ─┬ Return ─▶ out (with `Attempts`, if more than one)
+//!   └▶ inner.call ─▶ headers.read ─▶ quota.record ─▶ decide ──┬ Return ─▶ out (with `Attempts`, if more than one)
 //!                                                           ├ retry ─▶ event · drain the response · wait · poll_ready
 //!                                                           └ give up ─▶ event · the server's own response ─▶ out
 //! ```
 //!
 //! # Guarantees
 //!
-//! - All clones of a layer share what a response reports about a quota: one 429 holds every request of the partition until
-//!   the reset. After the hold, requests are admitted gradually.
-//! - A wait that the server asks for is a lower bound. If it exceeds the caller's limits, the layer does not shorten it: it
-//!   returns the server's own response at once.
+//! - All clones of a layer share what a response reports about a quota: one 429 holds every request of the partition
+//!   until the reset. After the hold, requests are admitted gradually.
+//! - A wait that the server asks for is a lower bound. If it exceeds the caller's limits, the layer does not shorten
+//!   it: it returns the server's own response at once.
 //! - A 429 is retried for every method, because by convention the request was not processed. 502, 503, 504 and broken
-//!   connections are retried for idempotent methods only. Connections that were never made are retried for every method.
+//!   connections are retried for idempotent methods only. Connections that were never made are retried for every
+//!   method.
 //! - A waiting request holds neither readiness nor a lock. A call that is dropped leaves no state behind.
 //!
 //! # Cost
 //!
-//! One allocation keeps a copy of the request for a retry, if its body can be cloned. After 1,000 consecutive responses of a
-//! partition without limits, its requests take no lock of the layer, unless the layer has a deadline, a profile, a store or
-//! custom partitions. Otherwise a request takes the layer's lock before it is sent and after its response, each time for
-//! assignments only, and allocates more if the response has fields about limits. The future is boxed for requests that wait,
-//! have a [`deadline`](RateLimitRetryLayerBuilder::deadline) or are retried.
+//! One allocation keeps a copy of the request for a retry, if its body can be cloned. After 1,000 consecutive responses
+//! of a partition without limits, its requests take no lock of the layer, unless the layer has a deadline, a profile, a
+//! store or custom partitions. Otherwise a request takes the layer's lock before it is sent and after its response,
+//! each time for assignments only, and allocates more if the response has fields about limits. The future is boxed for
+//! requests that wait, have a [`deadline`](RateLimitRetryLayerBuilder::deadline) or are retried.
 
 mod boottime;
 mod budget;

@@ -31,7 +31,7 @@ use crate::peek::{Inspect, Inspecting, PeekedBody};
 /// ```
 /// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::PeekBodyLayer};
 ///
-/// let limits = RateLimitRetryLayer::builder().is_permanent(|refusal| refusal.body().starts_with(b"no plan"));
+/// let limits = RateLimitRetryLayer::builder().is_permanent(|error| error.body().starts_with(b"no plan"));
 /// let layers = tower::ServiceBuilder::new().layer(limits.build()).layer(PeekBodyLayer::new());
 /// # drop(layers);
 /// ```
@@ -92,7 +92,7 @@ impl<S> Layer<S> for PeekBodyLayer {
 /// ```
 /// use tower_m2m::rate_limit_retry::{PeekBody, RateLimitRetry};
 ///
-/// /// A client whose refusals are looked at.
+/// /// A client that reads the beginning of each rejection's body.
 /// struct Orders<C> {
 ///     http: RateLimitRetry<PeekBody<C>>,
 /// }
@@ -223,7 +223,7 @@ where
 /// use http::Response;
 /// use tower_m2m::rate_limit_retry::BodyPrefix;
 ///
-/// /// What a refusal says, for the log.
+/// /// The text of a rejection, for the log.
 /// fn text<B>(response: &Response<B>) -> Option<&str> {
 ///     let start = response.extensions().get::<BodyPrefix>()?;
 ///     str::from_utf8(start.as_bytes()).ok()

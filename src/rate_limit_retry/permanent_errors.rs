@@ -17,9 +17,9 @@ use super::BodyPrefix;
 /// use http::StatusCode;
 /// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::ErrorResponse};
 ///
-/// /// The plan is used up, for this month.
-/// fn is_permanent(refusal: &ErrorResponse<'_>) -> bool {
-///     refusal.status() == StatusCode::TOO_MANY_REQUESTS && refusal.headers().contains_key("x-plan-exceeded")
+/// /// Whether the plan is exhausted for this month.
+/// fn is_permanent(error: &ErrorResponse<'_>) -> bool {
+///     error.status() == StatusCode::TOO_MANY_REQUESTS && error.headers().contains_key("x-plan-exceeded")
 /// }
 ///
 /// let layer = RateLimitRetryLayer::builder().is_permanent(is_permanent).build();

@@ -36,7 +36,7 @@ pub(crate) struct LimitPolicy {
 pub(crate) enum Begun {
     /// The call may be sent now.
     Ready(Call, Permit),
-    /// The call has to wait. `None` if the gate was not asked yet.
+    /// The call has to wait. `None` if no admission was requested yet.
     Wait(Call, Option<Admission>),
 }
 

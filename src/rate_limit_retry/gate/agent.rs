@@ -32,11 +32,11 @@ pub(crate) enum Action {
 }
 
 impl Gate {
-    /// Returns the next action of a partition's agent. For [`Action::Queued`], `waker` is woken when a report is due
+    /// Returns the next action of a partition's agent. For [`Action::Wait`], `waker` is woken when a report is due
     /// sooner.
     ///
-    /// A report that is returned counts as under way until [`apply`](Self::apply) or [`fall_back`](Self::fall_back)
-    /// is called. The agent ends if the partition was removed, or has not been used for [`AGENT_IDLE_TIMEOUT`] and has no
+    /// A report that is returned counts as under way until [`apply`](Self::apply) or [`fall_back`](Self::fall_back) is
+    /// called. The agent ends if the partition was removed, or has not been used for [`AGENT_IDLE_TIMEOUT`] and has no
     /// waiters; the next admission starts another.
     pub(crate) fn next_action(
         &self,
@@ -103,7 +103,8 @@ impl Gate {
         }
     }
 
-    /// Falls back to what this process knows itself, because the store has failed. The next report is due at `retry_at`.
+    /// Falls back to what this process knows itself, because the store has failed. The next report is due at
+    /// `retry_at`.
     ///
     /// Waiters are dispatched: without an allowance, only the local view of the quota limits them.
     pub(crate) fn fall_back(&self, key: &PartitionKey, retry_at: Instant, now: Instant) {

@@ -3,8 +3,8 @@
 //! A request waits in the queues of the partitions that keep it back, and in no other: a request that waits for the
 //! end of one partition's window does not block requests that need only other partitions.
 //!
-//! Waiters that are not polled must not block others either. A waiter that is overdue loses its places, or its grant,
-//! until its next poll ([`GateState::skip_unpolled`]).
+//! Waiters that are not polled must not block others either. A waiter that is overdue leaves its queues, or loses its
+//! grant, until its next poll ([`GateState::skip_unpolled`]).
 //!
 //! # Liveness
 //!
@@ -174,7 +174,7 @@ impl GateState {
     ) -> bool {
         let asides = self.waiters.get(&arrival).map_or(0, |w| w.requeues);
         // A request whose partitions have room in turn, but never together, would be overtaken forever: after a
-        // number of requeues it keeps its place in every queue.
+        // number of requeues it keeps its position in every queue.
         let left = self.enqueue(keys, arrival, asides >= MAX_REQUEUES, pace, now);
         if let Some(waiter) = self.waiters.get_mut(&arrival).filter(|_| left) {
             waiter.requeues += 1;
@@ -193,7 +193,7 @@ impl GateState {
         now: Instant,
     ) -> Vec<Waker> {
         let mut woken = Vec::new();
-        // `look`: partitions whose first waiter is still to be tried. `touched`: all partitions that are affected.
+        // `look`: partitions whose first waiter is still to be examined. `touched`: all partitions that are affected.
         let mut look: Vec<PartitionKey> = keys.to_vec();
         let mut touched = look.clone();
         while let Some(key) = look.pop() {
@@ -260,8 +260,8 @@ impl GateState {
 
     /// Restores the deadline of a waiter that was woken as late but can wait after all, so that it is woken again.
     ///
-    /// [`take_expiring`](super::queue::Queue::take_expiring) returns each waiter once. The end of the hold may have changed
-    /// since.
+    /// [`take_expiring`](super::queue::Queue::take_expiring) returns each waiter once. The end of the hold may have
+    /// changed since.
     pub(super) fn restore_deadlines(&mut self, keys: &[PartitionKey], arrival: u64) {
         let latest = self
             .waiters
@@ -303,7 +303,7 @@ impl GateState {
     /// polled since the grant loses it, and its reservation is released. Both are absent until their next poll.
     ///
     /// A task may hold a future without polling it, for example in a `select!` loop whose other branch is busy. Its
-    /// place must not block requests that are polled.
+    /// position must not block requests that are polled.
     pub(super) fn skip_unpolled(
         &mut self,
         keys: &[PartitionKey],
@@ -392,7 +392,7 @@ impl GateState {
     }
 }
 
-/// Number of times that a request may be requeued before it keeps its place in every queue.
+/// Number of times that a request may be requeued before it keeps its position in every queue.
 const MAX_REQUEUES: u32 = 8;
 /// Delay of the second in a queue after the time at which the first polls; also the interval between polls while no
 /// time is known. Under loom so long that no poll is due by itself.

@@ -1,7 +1,7 @@
 //! The gate: admits requests as their partitions' quotas allow, in order of arrival.
 //!
-//! A state machine without a runtime or a clock. `admit` returns a [`Permit`] (the permit) or a [`Waiter`] in the
-//! queue. The holder of a place polls it and sleeps until the time that the poll returns. The first request in a
+//! A state machine without a runtime or a clock. `admit` returns a [`Permit`] or a [`Waiter`]. The holder of a
+//! waiter polls it and sleeps until the time that the poll returns. The first request in a
 //! queue polls again when it may be sent; the others poll later, which matters only if those before them are not
 //! polled.
 //!
@@ -11,11 +11,11 @@
 //!
 //! # Life of a request
 //!
-//! - `admit` creates missing partitions and asks all quotas of the request. If one of them keeps it back, it becomes
+//! - `admit` creates missing partitions and checks all quotas of the request. If one of them keeps it back, it becomes
 //!   a waiter in the queues of those partitions.
 //! - An admitted request is counted as in flight by its partitions. Its [`Permit`] reports the outcome.
 //! - A report may change the limits, so that it dispatches waiters: the first in a queue is granted when all of its
-//!   partitions have room. A grant wakes the waiter, whose next poll returns the ticket.
+//!   partitions have room. A grant wakes the waiter, whose next poll returns the permit.
 //!
 //! # Order
 //!
@@ -142,7 +142,7 @@ impl Gate {
 
     /// Admits a request, queues it, or rejects it because it cannot be sent in time or a queue is full.
     ///
-    /// While the gate is bypassed, and for a request that may pass uncounted, the ticket is free.
+    /// While the gate is bypassed, and for a request that may take the fast path, the permit is uncounted.
     ///
     /// A request that cannot wait until a known end of a hold is rejected at once. A retry is queued even if the
     /// queue is full.
@@ -203,9 +203,9 @@ impl Gate {
         state.partitions.get(key)?.fast_path_flag().cloned()
     }
 
-    /// Counts a request that took the fast path, because its response carries something that the gate must learn.
+    /// Counts a request that took the fast path, because its response carries something that the gate must record.
     ///
-    /// The request has been sent already, so no quota is asked; the ticket returned is to be settled at once.
+    /// The request has been sent already, so no quota is checked; the caller settles the permit at once.
     pub(crate) fn enter_late(&self, keys: &Keys, now: Instant) -> Permit {
         // Declared before the guard: dropped after the lock is released.
         let mut removed = Vec::new();
@@ -339,13 +339,13 @@ impl Gate {
 
     /// Starts or ends bypassing. While bypassed, the gate admits every request at once, including waiters.
     ///
-    /// Quotas still learn from the requests that were counted before. Requests admitted while bypassed are counted
-    /// only when their response carries something to learn ([`enter_late`](Self::enter_late)).
+    /// Quotas still record the requests that were counted before. Requests admitted while bypassed are counted only
+    /// when their response carries something to record ([`enter_late`](Self::enter_late)).
     pub(crate) fn set_bypassed(&self, bypassed: bool) {
         let wakers = {
             let mut state = lock(&self.0.state);
             state.bypassed = bypassed;
-            // Each waiter notices it in its next poll, which returns a free ticket.
+            // Each waiter notices it in its next poll, which returns an uncounted permit.
             let waiters = state.waiters.values_mut().filter(|_| bypassed);
             waiters.filter_map(|waiter| waiter.waker.take()).collect()
         };

@@ -2,15 +2,15 @@
 
 use crate::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether a partition is open: it has no hold, no known window and nothing learned from refusals, and no request
-/// waits for it.
+/// Whether a partition is open: it has no hold, no known window and no estimate from rejections, and no request waits
+/// for it.
 ///
 /// The gate writes it when that changes; every request reads it. It has 128 bytes of its own, because x86-64
 /// prefetches cache lines in pairs and some Arm cores have lines of 128 bytes: a write next to it would slow down all
 /// readers.
 ///
-/// A request on the fast path is not counted as in flight. If its response carries something to learn, the gate
-/// counts it afterwards.
+/// A request on the fast path is not counted as in flight. If its response carries something to record, the
+/// gate counts it afterwards.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct FastPathFlag(AtomicBool);

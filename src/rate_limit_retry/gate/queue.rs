@@ -9,8 +9,8 @@ use tokio::time::Instant;
 pub(super) struct Queue {
     /// The sequence numbers of all waiters in the queue.
     sequences: BTreeSet<u64>,
-    /// The deadlines of waiters that have one and were not returned by [`take_expiring`](Self::take_expiring) since they were
-    /// inserted.
+    /// The deadlines of waiters that have one and were not returned by [`take_expiring`](Self::take_expiring) since
+    /// they were inserted.
     deadlines: BTreeSet<(Instant, u64)>,
 }
 

@@ -70,7 +70,7 @@ impl GateState {
         })
     }
 
-    /// Returns the first of these partitions whose queue has at least `most` waiters.
+    /// Returns the first of these partitions whose queue has at least `max_waiting` waiters.
     pub(super) fn full_queue<'a>(
         &self,
         keys: &'a [PartitionKey],
@@ -117,8 +117,8 @@ impl GateState {
 
     /// Returns which partitions the response to a request with these keys applies to.
     ///
-    /// A throttling response applies to the whole origin only if it says so and the destination of the first
-    /// partition is known.
+    /// A throttling response applies to the whole origin only if it is marked as global and the destination of the
+    /// first partition is known.
     ///
     /// With several keys and no such statement, the response may apply to any of them.
     pub(super) fn scope(&self, keys: &[PartitionKey], outcome: Outcome<'_>) -> Scope {

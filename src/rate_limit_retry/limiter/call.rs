@@ -31,8 +31,8 @@ pub(crate) struct Call {
     pub(super) nested: bool,
     /// The time by which the call must end. `None`: no limit.
     pub(super) deadline: Option<Instant>,
-    /// The sequence number of an earlier admission, with which a retry keeps its place. `None` before the first
-    /// admission and after the place was given up.
+    /// The sequence number of an earlier admission, with which a retry keeps its position in the
+    /// queues. `None` before the first admission, and for a retry that gives way to other requests.
     pub(super) sequence: Option<NonZeroU64>,
     /// The number of the current attempt; 1 for the first.
     pub(super) attempt: u32,

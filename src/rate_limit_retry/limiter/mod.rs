@@ -1,12 +1,12 @@
 //! Admission and retries, apart from any service: the layer and any other driver use the same calls.
 //!
 //! A driver begins a call ([`Limiter::begin`]), admits it ([`Limiter::try_admit`], [`Limiter::admit`]), checks the
-//! ticket right before the send ([`Limiter::start`]), and reports the outcome ([`Limiter::on_response`]), which returns
+//! permit right before the send ([`Limiter::start`]), and reports the outcome ([`Limiter::on_response`]), which returns
 //! a response or asks for another attempt.
 //!
 //! # Order of checks
 //!
-//! - [`Limiter::try_admit`] asks the gate. If the request must wait, the clocks are compared first: holds may have
+//! - [`Limiter::try_admit`] calls the gate. If the request must wait, the clocks are compared first: holds may have
 //!   ended while the machine was suspended.
 //! - [`Limiter::admit`] waits in the gate's queue, checks whether the route has been held in the meantime, and
 //!   reserves a slot of the fleet if the quota is exact.
@@ -249,8 +249,8 @@ impl Limiter {
     ///
     /// The [`Admission`] if it must wait or is rejected.
     ///
-    /// With a store, this also starts the agents of the request's partitions. A queued request keeps the place in
-    /// [`Admission::Queued`]; dropping that gives it up.
+    /// With a store, this also starts the agents of the request's partitions. The caller keeps the
+    /// [`Waiter`](super::gate::Waiter) in [`Admission::Queued`]; dropping it leaves the queue.
     pub(crate) fn try_admit(&self, call: &mut Call, now: Instant) -> Result<Permit, Admission> {
         if let Some(fleet_sync) = &self.fleet_sync {
             fleet_sync.ensure_agents(&call.keys);
@@ -297,7 +297,7 @@ impl Limiter {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives the place in the queue up. A slot of the fleet that was reserved passes unused.
+    /// Dropping the future leaves the queue. A slot of the fleet that was reserved passes unused.
     ///
     /// The loop ends, because each round adds a partition to the call's keys.
     pub(crate) async fn admit(
@@ -307,7 +307,7 @@ impl Limiter {
     ) -> Result<Permit, BoxError> {
         let deadline = self.wait_deadline(call, self.clock.now());
         let mut permit = self.acquire(call, first).await?;
-        // A route may have been held during the wait: the ticket does not count its partition.
+        // A route may have been held during the wait: the permit does not count its partition.
         while self.add_route_holds(call, self.clock.now()) {
             permit.settle(Outcome::NotSent, self.clock.now());
             permit = self.acquire(call, None).await?;
@@ -379,7 +379,7 @@ impl Limiter {
         }
     }
 
-    /// Returns whether a partition or the route has been held since the ticket was issued.
+    /// Returns whether a partition or the route has been held since the permit was issued.
     fn is_held(&self, call: &mut Call, permit: &Permit) -> bool {
         let now = self.clock.now();
         self.add_route_holds(call, now) || permit.is_held(now)
@@ -396,8 +396,8 @@ impl Limiter {
 
     /// Emits the rejection and returns the error for a hold that ends at `until`, later than the call can wait.
     ///
-    /// The error's time is by tokio's clock, for the user's own timers. Without a runtime, the error says that there
-    /// is no timer to wait with.
+    /// The error's time is by tokio's clock, for the user's own timers. Without a runtime, the error's
+    /// message states that there is no timer to wait with.
     fn hold_too_long(&self, call: &Call, until: Instant, now: Instant) -> BoxError {
         let partition = call.keys.first().cloned();
         let wait = until.saturating_duration_since(now);

@@ -1,4 +1,4 @@
-//! The end of an attempt: what limits learn from it, and whether the request is sent again.
+//! The end of an attempt: what it reports to the quotas, and whether the request is sent again.
 
 use std::{error::Error, time::Duration};
 
@@ -57,7 +57,7 @@ impl Limiter {
     /// `kept` is the copy of the request, if it can still be sent. Before it is sent, the attempt that has ended
     /// stops reading the body.
     ///
-    /// What the partitions learn depends on the end of the attempt. The first row that matches applies:
+    /// What is recorded in the partitions depends on the end of the attempt. The first row that matches applies:
     ///
     /// | end | outcome |
     /// |---|---|
@@ -110,14 +110,14 @@ impl Limiter {
                 let shed = is_shed(status, response.headers());
                 let throttled = shed || info.is_throttle(status);
                 let wait = info.retry_after.unwrap_or_default();
-                // A 503 with `Retry-After` holds the route only, unless it is about an exhausted quota or about the whole
-                // origin, or the user's setting makes it hold the partition.
+                // A 503 with `Retry-After` holds the route only, unless it is about an exhausted quota or about the
+                // whole origin, or the user's setting makes it hold the partition.
                 let unavailable = status == StatusCode::SERVICE_UNAVAILABLE
                     && throttled
                     && !(permanent || info.global || info.is_exhausted())
                     && !shed
                     && self.unavailable == UnavailableScope::Route;
-                // Up to 1 % on top of what the server asks for.
+                // Up to 1 % on top of what the server requests.
                 let jitter = (wait / 100).min(MAX_JITTER).mul_f64(self.random.unit());
                 let until = add_capped(now, (wait + jitter).min(self.gate.max_hold()));
                 let route_held = unavailable && {
@@ -135,7 +135,8 @@ impl Limiter {
                 } else if !throttled && is_from_cache(response.headers()) {
                     Outcome::Cached
                 } else if status.is_server_error() && !throttled && info.is_empty() {
-                    // A failure without limits says nothing about quotas, and the request may not have been counted.
+                    // A failure without limits has no information about quotas, and the request may not have been
+                    // counted.
                     Outcome::Unknown
                 } else if !throttled && (status.is_client_error() || status.is_server_error()) {
                     Outcome::FailedResponse { info: &info }
@@ -364,5 +365,5 @@ fn supersede<K: Resend>(kept: &mut Option<K>) -> bool {
 
 /// Maximum jitter added to the hold of a route, so that requests that were held together are not sent together.
 const MAX_JITTER: Duration = Duration::from_millis(250);
-/// Number of attempts for which a throttled request keeps its place before requests that arrived later.
+/// Number of attempts for which a throttled request keeps its position before requests that arrived later.
 const MAX_PRIORITY_RETRIES: u32 = 2;

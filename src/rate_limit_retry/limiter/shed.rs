@@ -1,4 +1,4 @@
-//! Responses of a proxy that has shed a request because of overload, and says so in a field of its own.
+//! Responses of a proxy that has shed a request because of overload, and reports it in a field of its own.
 
 use http::{HeaderMap, StatusCode};
 

@@ -36,10 +36,10 @@ impl Limiter {
         .into()
     }
 
-    /// Checks a ticket right before the send, once the inner service is ready.
+    /// Checks a permit right before the send, once the inner service is ready.
     ///
-    /// Returns `None` if the request must not be sent now, because a hold has begun since the ticket was issued. In
-    /// that case, and in case of an error, the ticket is released.
+    /// Returns `None` if the request must not be sent now, because a hold has begun since the permit was issued. In
+    /// that case, and in case of an error, the permit is released.
     ///
     /// # Errors
     ///
@@ -60,7 +60,7 @@ impl Limiter {
         Ok(Some(ticket))
     }
 
-    /// Releases a ticket that was not used.
+    /// Releases a permit that was not used.
     pub(crate) fn not_sent(&self, ticket: Permit) {
         ticket.settle(Outcome::NotSent, self.clock.now());
     }
@@ -74,17 +74,17 @@ impl Limiter {
             .is_none_or(|at| at.saturating_duration_since(self.clock.now()) > longest)
     }
 
-    /// Polls a place until the request is admitted.
+    /// Polls a waiter until the request is admitted.
     ///
     /// # Errors
     ///
-    /// The end of the hold, if it is known to be later than `deadline`; `None` if `deadline` has passed.
+    /// The end of the hold, if it is known to be later than `latest`; `None` if `latest` has passed.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives the place up.
+    /// Dropping the future drops the waiter, which leaves the queues.
     ///
-    /// The place returns the time of its next poll by the layer's clock. The timer is set to the difference, at least
+    /// The waiter returns the time of its next poll by the layer's clock. The timer is set to the difference, at least
     /// [`MIN_SLEEP`] and at most [`MAX_SLEEP`], and the clock is read again in each poll.
     pub(super) async fn wait_for_permit(
         &self,
@@ -119,7 +119,7 @@ impl Limiter {
     }
 }
 
-/// Minimum interval between two polls by timer, whatever the clock says.
+/// Minimum interval between two polls by timer, whatever the clock reads.
 const MIN_SLEEP: Duration = Duration::from_millis(1);
 /// Maximum time between two checks of the clock. tokio's timers do not advance while the machine is suspended.
 const MAX_SLEEP: Duration = Duration::from_secs(60);

@@ -4,7 +4,7 @@
 //!
 //! - A notification: another process holds the partition. The agent subscribes again and makes the gate request a
 //!   report.
-//! - A report that the gate considers due. The agent sends it and passes the answer to the gate. If the store fails,
+//! - A report that the gate considers due. The agent sends it and passes the snapshot to the gate. If the store fails,
 //!   the gate uses the local quota for a while, with exponential backoff.
 //! - The end of use: the gate no longer knows the partition, or no request has used it for a while. The agent ends;
 //!   the next request starts another one.
@@ -51,7 +51,7 @@ enum AgentEvent {
 
 /// Runs the agent until the partition is no longer in use.
 ///
-/// Sets `lost` if it ends early.
+/// Sets `aborted` if it ends early.
 pub(super) async fn run(shared: Arc<AgentContext>, key: PartitionKey, aborted: Arc<AtomicBool>) {
     let mut guard = AgentGuard {
         context: &shared,

@@ -1,7 +1,7 @@
 //! State that the agents of a layer share.
 //!
-//! All store calls except `changed` go through [`Shared::ask`], which applies the time limit and reports changes of
-//! the store's health.
+//! All store calls except `changed` go through [`AgentContext::ask`], which applies the time limit and reports changes
+//! of the store's health.
 
 use std::future::Future;
 

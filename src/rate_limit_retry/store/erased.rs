@@ -1,7 +1,7 @@
 //! A type-erased [`QuotaStore`].
 //!
 //! [`QuotaStore`] returns opaque futures, so it is not object-safe. [`Erased`] boxes them: one allocation per call,
-//! off the request path except with an exact quota.
+//! off the request path except with a [`FleetQuota`].
 
 use std::{future::Future, pin::Pin, time::Duration};
 

@@ -1,4 +1,5 @@
-//! Quota sharing of one layer: an agent for each partition in use, and the slots of an exact quota.
+//! Quota sharing of one layer: an agent for each partition in use, and the slots of a
+//! [`FleetQuota`](super::FleetQuota).
 //!
 //! Agents are started on demand, by the first request of a partition, on the runtime of that request. They are
 //! aborted when the layer is dropped. An agent that was lost, because its runtime has ended or it has panicked, is
@@ -144,7 +145,8 @@ impl FleetSync {
 
     /// Reserves a slot in each partition, due within `max_wait`. Returns the longest of the waits.
     ///
-    /// Returns `None` if the quota is not exact, if the store fails, or until [`RETRY_INTERVAL`] has passed after a failure.
+    /// Returns `None` without a fleet quota, if the store fails, or until [`RETRY_INTERVAL`] has passed after a
+    /// failure.
     pub(crate) async fn reserve(
         &self,
         keys: &[PartitionKey],
@@ -153,7 +155,7 @@ impl FleetSync {
         let shared = &self.context;
         let fleet_quota = shared.quotas.fleet_quota?;
         let now = shared.clock.now();
-        // A store that failed recently is not asked again for each request.
+        // A store that failed recently is not called again for each request.
         if lock(&shared.rests).is_some_and(|until| now < until) {
             return None;
         }

@@ -9,7 +9,7 @@ use crate::rate_limit_retry::local_limits::{at_least_one, clamp_rate};
 ///
 /// By default, a tenth of the requests may be sent at once ([`burst`](Self::burst)); the others are spaced evenly. No
 /// window of the server then sees more requests than the quota, wherever it begins, as long as network delays of
-/// requests differ by less than one [`emission_interval`](Self::spacing).
+/// requests differ by less than one [`emission_interval`](Self::emission_interval).
 ///
 /// # Examples
 ///
@@ -97,13 +97,13 @@ impl FleetQuota {
 /// ```
 /// use std::time::Duration;
 ///
-/// use tower_m2m::rate_limit_retry::Slot;
+/// use tower_m2m::rate_limit_retry::Reservation;
 ///
-/// /// What a store answers to a request that would have to wait for so long.
-/// fn slot(wait: Duration, longest: Duration) -> Reservation {
-///     if wait <= longest { Reservation::Granted(wait) } else { Reservation::Denied(wait) }
+/// /// The result for a request whose slot is due after `wait`.
+/// fn reserve(wait: Duration, max_wait: Duration) -> Reservation {
+///     if wait <= max_wait { Reservation::Granted(wait) } else { Reservation::Denied(wait) }
 /// }
-/// # assert_eq!(slot(Duration::ZERO, Duration::ZERO), Reservation::Granted(Duration::ZERO));
+/// # assert_eq!(reserve(Duration::ZERO, Duration::ZERO), Reservation::Granted(Duration::ZERO));
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]

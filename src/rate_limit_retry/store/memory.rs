@@ -100,7 +100,7 @@ impl MemoryQuota {
     /// Reserves a slot by the generic cell rate algorithm (GCRA).
     ///
     /// A request is due one emission interval after the previous one, and may be sent earlier by the tolerance. If
-    /// the wait would exceed `longest`, nothing is reserved.
+    /// the wait would exceed `max_wait`, nothing is reserved.
     pub(crate) fn reserve(
         &mut self,
         fleet_quota: FleetQuota,

@@ -55,7 +55,8 @@ use crate::{
 /// use tower_m2m::{
 ///     RateLimitRetryLayer,
 ///     rate_limit_retry::{
-///         CacheKey, FleetQuota, QuotaReport, QuotaStore, QuotaSnapshot, Slot, StoreError, StoredQuotas,
+///         CacheKey, FleetQuota, QuotaReport, QuotaSnapshot, QuotaStore, Reservation, StoreError,
+///         StoredQuotas,
 ///     },
 /// };
 ///
@@ -67,17 +68,22 @@ use crate::{
 ///         let (mut holds, now) = (self.0.lock().unwrap(), Instant::now());
 ///         let until = holds.entry(quota.expose().to_vec()).or_insert(now);
 ///         *until = (*until).max(now + report.hold.unwrap_or_default());
-///         let mut view = QuotaSnapshot::default();
-///         view.hold = until.checked_duration_since(now).filter(|left| !left.is_zero());
-///         Ok(view)
+///         let mut snapshot = QuotaSnapshot::default();
+///         snapshot.hold = until.checked_duration_since(now).filter(|left| !left.is_zero());
+///         Ok(snapshot)
 ///     }
 ///
-///     /// Nobody has to wait.
-///     async fn slot(&self, _: &CacheKey, _: FleetQuota, _: Duration) -> Result<Slot, StoreError> {
+///     /// No request has to wait.
+///     async fn reserve(
+///         &self,
+///         _: &CacheKey,
+///         _: FleetQuota,
+///         _: Duration,
+///     ) -> Result<Reservation, StoreError> {
 ///         Ok(Reservation::Granted(Duration::ZERO))
 ///     }
 ///
-///     /// It cannot tell: the others learn of a hold with their next report.
+///     /// No notifications: other processes receive a hold with their next report.
 ///     async fn changed(&self, _: &CacheKey) -> Result<(), StoreError> {
 ///         pending().await
 ///     }
@@ -129,7 +135,7 @@ pub trait QuotaStore: Send + Sync + 'static {
 /// ```
 /// use tower_m2m::rate_limit_retry::QuotaReport;
 ///
-/// /// How many requests of a window that so many remain of a store may reserve for this process.
+/// /// How many requests a store may reserve for this process.
 /// fn reserve(report: &QuotaReport, remaining: u32) -> u32 {
 ///     (report.reserved + report.wanted).min(remaining)
 /// }
@@ -171,12 +177,12 @@ impl QuotaReport {
 /// ```
 /// use std::time::Instant;
 ///
-/// use tower_m2m::rate_limit_retry::{QuotaReport, AnnouncedQuota};
+/// use tower_m2m::rate_limit_retry::{AnnouncedQuota, QuotaReport};
 ///
-/// /// When the window ends that a process was told of.
+/// /// The end of the window that a process reports.
 /// fn window_ends(report: &QuotaReport, now: Instant) -> Option<Instant> {
-///     let told: AnnouncedQuota = report.announced?;
-///     Some(now + told.reset)
+///     let announced: AnnouncedQuota = report.announced?;
+///     Some(now + announced.reset)
 /// }
 /// # let _: fn(&QuotaReport, Instant) -> Option<Instant> = window_ends;
 /// ```
@@ -215,11 +221,11 @@ impl AnnouncedQuota {
 ///
 /// use tower_m2m::rate_limit_retry::{QuotaSnapshot, SharedWindow};
 ///
-/// let mut view = QuotaSnapshot::default();
-/// view.granted = 10;
-/// view.window = Some(SharedWindow::new(Some(300), 200, 120, 4, Duration::from_secs(30)));
+/// let mut snapshot = QuotaSnapshot::default();
+/// snapshot.granted = 10;
+/// snapshot.window = Some(SharedWindow::new(Some(300), 200, 120, 4, Duration::from_secs(30)));
 ///
-/// assert_eq!(view.hold, None);
+/// assert_eq!(snapshot.hold, None);
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]

@@ -5,9 +5,9 @@
 //! | name | type | content |
 //! |---|---|---|
 //! | `m2m:1:{name}:quota` | hash | window, hold, and the reservation of each process |
-//! | `m2m:1:{name}:seen` | sorted set | time of the last report of each process |
-//! | `m2m:1:{name}:slot` | string | due time of the next request of an exact quota |
-//! | `m2m:1:{name}:news` | channel | a message for each new hold |
+//! | `m2m:1:{name}:heartbeats` | sorted set | time of the last report of each process |
+//! | `m2m:1:{name}:gcra` | string | theoretical arrival time (TAT) of the next request of a [`FleetQuota`] |
+//! | `m2m:1:{name}:events` | channel | a message for each new hold |
 //!
 //! Scripts read and write them atomically, and use the server's clock. All keys expire.
 
@@ -61,7 +61,7 @@ impl RedisQuotaStore {
     /// Only the first of `keys` is used.
     ///
     /// TLS uses rustls' process-wide crypto provider. A program that compiles in none or two of them must install one
-    /// (`CryptoProvider::install_default`); otherwise store calls fail with an error that says so.
+    /// (`CryptoProvider::install_default`); otherwise store calls fail with an error that names this function.
     ///
     /// # Errors
     ///
@@ -71,9 +71,8 @@ impl RedisQuotaStore {
         Self::cluster([url], keys)
     }
 
-    /// Creates a store on a cluster. `urls` are some of its nodes: the first one that responds is asked for the
-    /// others, and redirects of the nodes update the list. User, password and other options are those of the first
-    /// URL.
+    /// Creates a store on a cluster. `urls` are some of its nodes: the first one that responds returns the list of the
+    /// others, and redirects of the nodes update the list. User, password and other options are those of the first URL.
     ///
     /// # Errors
     ///
@@ -162,7 +161,7 @@ impl QuotaStore for RedisQuotaStore {
             .arg(report.reserved)
             .arg(report.wanted)
             .arg(report.hold.map_or(0, millis))
-            // The channel is an argument and not a key: a cluster must not look for it while it migrates the slot.
+            // The channel is an argument and not a key: a cluster would reject the call while it migrates the slot.
             .arg(self.key_name(quota, "events"));
         if let Some(announced) = &report.announced {
             call = call
