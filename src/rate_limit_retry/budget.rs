@@ -3,6 +3,16 @@
 //! The limits are those of [`TpsBudget`]: 10 retries per second without any success, and one retry for every five
 //! successes within the last 10 s. Retries of throttled requests are not charged, because they follow the quota of
 //! their partition.
+//!
+//! # Why
+//!
+//! When a server fails, retries multiply its load exactly when it can bear it least. The budget ties their number to
+//! the successes: with few failures every one of them is retried, with many failures retries add at most 20 %.
+//!
+//! # Cost
+//!
+//! A success is one relaxed addition to a counter of the calling thread's shard. The lock is taken only after a
+//! transient failure. Counters are summed up then, over all shards.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -39,7 +49,8 @@ struct SuccessCounters([AtomicU32; ACCOUNTS]);
 /// Index of the counter and of the budget that a partition uses.
 ///
 /// Partitions are hashed to [`ACCOUNTS`] accounts. This bounds the memory, and a successful request needs no map
-/// lookup.
+/// lookup. Two partitions with the same account share a budget; with many partitions, that limits retries slightly more
+/// or less than for each alone.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Account(u8);
 
@@ -89,6 +100,8 @@ impl RetryBudget {
     /// Withdraws one retry. Returns whether the budget allows it.
     ///
     /// First deposits the successes since the last call. Takes the lock; called only after a transient failure.
+    ///
+    /// Costs O(shards) loads, and at most [`MAX_DEPOSITS`] deposits under the lock.
     pub(crate) fn withdraw(&self, account: Account, now: Instant) -> bool {
         // Read before the lock is taken: a success that is counted in between is deposited next time.
         let succeeded = self.successes(account);
@@ -103,7 +116,8 @@ impl RetryBudget {
         state.budget.withdraw()
     }
 
-    /// Returns the total of successes of all shards.
+    /// Returns the total of successes of all shards. Not a consistent snapshot: counters that change meanwhile are read
+    /// before or after the change.
     fn successes(&self, account: Account) -> u32 {
         let counts = self.succeeded.all().filter_map(|counters| {
             let count = counters.0.get(usize::from(account.0))?;

@@ -1,6 +1,14 @@
 //! The gate's side of a store: what its agents report, and what they receive.
 //!
-//! An agent is the task that synchronizes one partition with the store.
+//! An agent is the task that synchronizes one partition with the store. The gate does not know the task: it stores its
+//! waker, and the time at which the task runs again by itself.
+//!
+//! | method | called |
+//! |---|---|
+//! | [`next_action`](Gate::next_action) | by the agent, in each poll |
+//! | [`apply`](Gate::apply) | with the store's response |
+//! | [`fall_back`](Gate::fall_back) | after a failure of the store, or when the agent has ended early |
+//! | [`request_sync`](Gate::request_sync) | after a notification of the store |
 
 use std::{task::Waker, time::Duration};
 
@@ -25,7 +33,7 @@ use crate::{
 pub(crate) enum Action {
     /// Send this report to the store.
     Report(QuotaReport),
-    /// Call [`Gate::next_action`] again at this time, or when woken.
+    /// Call [`Gate::next_action`] again at this time, or when woken. Always later than the time that was passed in.
     Wait(Instant),
     /// End: the partition is not in use.
     Retire,
@@ -143,5 +151,6 @@ impl GateState {
     }
 }
 
-/// Time after the last use of a partition at which its agent ends.
+/// Time after the last use of a partition at which its agent ends. Long, because a new agent has to subscribe again;
+/// the cost of an idle agent is one timer.
 const AGENT_IDLE_TIMEOUT: Duration = Duration::from_secs(600);

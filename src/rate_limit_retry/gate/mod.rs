@@ -9,11 +9,26 @@
 //! and removed partitions dropped, after it is released, because they run code of the task. A request may have
 //! several keys: it is admitted when all their quotas allow, and is counted by all of them or by none.
 //!
+//! # Modules
+//!
+//! | module | contents |
+//! |---|---|
+//! | `state` | everything behind the lock: partitions, waiters, origin-wide holds |
+//! | `partitions` | the table of partitions, and the removal of idle ones |
+//! | `queue` | the waiters of one partition, in order |
+//! | `dispatch` | which waiter is admitted next; start here to understand the order |
+//! | `waiter`, `permit` | the handles that a call holds before and after its admission |
+//! | `openness` | the flag by which requests skip the gate |
+//! | `agent` | the interface to the tasks that report to a store |
+//! | `models`, `tests` | every interleaving of a few threads (loom); single-threaded sequences |
+//!
 //! # Life of a request
 //!
 //! - `admit` creates missing partitions and checks all quotas of the request. If one of them keeps it back, it becomes
 //!   a waiter in the queues of those partitions.
 //! - An admitted request is counted as in flight by its partitions. Its [`Permit`] reports the outcome.
+//! - Right before the send, [`Permit::is_held`] is checked once more, because a hold may have begun while the inner
+//!   service was not ready.
 //! - A report may change the limits, so that it dispatches waiters: the first in a queue is granted when all of its
 //!   partitions have room. A grant wakes the waiter, whose next poll returns the permit.
 //!
@@ -27,6 +42,23 @@
 //! The gate's lock is never held together with another lock of the crate, and never while code of the user or of a
 //! task runs. Methods collect wakers under the lock and return them to the caller, which calls [`wake_all`] after the
 //! unlock.
+//!
+//! The same holds for destructors: a removed partition contains the waker of an agent, so it is dropped after the
+//! unlock. Variables for removed partitions are therefore declared before the guard.
+//!
+//! # Invariants
+//!
+//! - Each key of a request that is counted or waits has a partition: partitions with requests in flight or with
+//!   waiters are not removed.
+//! - `in_flight` of a quota is the number of unsettled permits that were counted by it, plus grants that were not
+//!   polled yet. Every permit settles exactly once, on drop at the latest.
+//! - A waiter is in a queue, granted, or absent; see [`state::WaiterState`].
+//! - The fast-path flag of a partition is set only while its queue is empty.
+//!
+//! # Complexity
+//!
+//! An admission or a report costs O(k log w) for k keys and w waiters, plus the same for each waiter that it grants.
+//! Origin-wide holds, sweeps and the search for unpolled grants are bounded per call by constants.
 
 #[cfg(all(test, tower_m2m_loom))]
 mod models;
@@ -67,6 +99,8 @@ use crate::{
 };
 
 /// A handle to the gate of a layer. Cheap to clone; all clones share one state.
+///
+/// Permits and waiters hold a clone, so that the state outlives the layer while requests are in flight.
 #[derive(Clone)]
 pub(crate) struct Gate(Arc<Inner>);
 
@@ -76,9 +110,9 @@ struct Inner {
     config: QuotaConfig,
     /// The limits that the user has set, by partition.
     limits: LocalLimits,
-    /// Maximum number of requests that wait for one partition.
+    /// Maximum number of requests that wait for one partition. Does not apply to retries.
     max_waiting: usize,
-    /// Source of the jitter of holds.
+    /// Source of the jitter of holds. Has a lock of its own, so that it is used before the gate's lock is taken.
     random: Random,
     /// The partitions and the waiters. Guarded by the gate's only lock.
     state: Mutex<GateState>,
@@ -96,7 +130,8 @@ pub(crate) struct AdmitRequest<'a> {
     pub(crate) sequence: Option<u64>,
     /// The time until which the request can wait. `None`: no limit.
     pub(crate) deadline: Option<Instant>,
-    /// Whether the request may be admitted uncounted while all its partitions are open.
+    /// Whether the request may be admitted uncounted while all its partitions are open. `false` if the layer has to
+    /// know about each request, for example for a store.
     pub(crate) allow_fast_path: bool,
 }
 
@@ -105,11 +140,11 @@ pub(crate) struct AdmitRequest<'a> {
 pub(crate) enum Admission {
     /// The request may be sent.
     Admitted(Permit),
-    /// A partition is held until this time, which is later than the request can wait.
+    /// A partition is held until this time, which is later than the request can wait. Nothing was queued.
     TooLate(Instant),
-    /// The queue of this partition is full.
+    /// The queue of this partition is full. Nothing was queued.
     QueueFull(PartitionKey),
-    /// The request is queued.
+    /// The request is queued. It is not admitted unless the waiter is polled.
     Queued(Waiter),
 }
 
@@ -195,6 +230,9 @@ impl Gate {
     /// Returns the flag of the fast path for the partition, if the partition is open and the only key.
     ///
     /// `None` for a request with several keys: the fast path reads one flag.
+    ///
+    /// The flag may outlive its partition. A partition that is removed clears its flag first, so that a cache that
+    /// still refers to it goes back to the gate.
     pub(crate) fn fast_path_flag(&self, keys: &Keys) -> Option<Arc<FastPathFlag>> {
         let [key] = &**keys else {
             return None;
@@ -232,7 +270,8 @@ impl Gate {
     /// Returns the time at which a request could be admitted, as far as is known: the latest of its partitions'
     /// times. `None` if no partition names one.
     ///
-    /// Used for errors. Like an admission, it removes holds and windows that are over.
+    /// Used for errors. Like an admission, it removes holds and windows that are over. Counts nothing and queues
+    /// nothing.
     pub(crate) fn available_at(&self, keys: &Keys, now: Instant) -> Option<Instant> {
         let mut state = lock(&self.0.state);
         let send_time = |key| match state
@@ -249,13 +288,15 @@ impl Gate {
     }
 
     /// Holds all partitions whose origins have an origin-wide hold, including those without a request since it began.
+    ///
+    /// Not bounded by a constant: for a snapshot only.
     pub(crate) fn apply_origin_holds(&self, now: Instant) {
         lock(&self.0.state).apply_all_origin_holds(now);
     }
 
     /// Calls `each` with the key, the quota and the queue length of every partition, and collects the results.
     ///
-    /// The lock is held for all of it: `each` must not call the gate.
+    /// The lock is held for all of it: `each` must not call the gate, and delays all requests that need the gate.
     pub(crate) fn inspect<T>(
         &self,
         mut each: impl FnMut(&PartitionKey, &Quota, usize) -> T,

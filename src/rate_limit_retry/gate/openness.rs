@@ -1,4 +1,14 @@
 //! The flag that admits requests on the fast path, past the gate.
+//!
+//! # Memory order
+//!
+//! The flag is stored with `Release` and loaded with `Acquire`. No other data is read on the strength of it: a request
+//! on the fast path uses only its own thread's copy of the keys. A stale value is harmless in both directions:
+//!
+//! | read | actual | effect |
+//! |---|---|---|
+//! | open | closed | the request is sent as if it had been in flight already; its response is recorded |
+//! | closed | open | the request takes the gate's lock, and is admitted there |
 
 use crate::sync::atomic::{AtomicBool, Ordering};
 

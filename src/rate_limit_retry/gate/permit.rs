@@ -1,4 +1,10 @@
 //! The permit of an admitted request, and the report of its outcome.
+//!
+//! | state | how it is reached | what remains |
+//! |---|---|---|
+//! | uncounted | fast path, bypass | nothing: settling and dropping have no effect |
+//! | counted | [`Gate::admit`], a granted waiter, [`Gate::enter_late`] | each partition counts one request in flight |
+//! | settled | [`Permit::settle`], or a drop | the partitions have recorded the outcome |
 
 use std::fmt;
 
@@ -17,6 +23,9 @@ use crate::{
 ///
 /// Dropping it reports [`Outcome::Unknown`]: the request may have been sent and counted. An uncounted permit
 /// reports nothing.
+///
+/// A caller that knows that the request was not sent must settle the permit with [`Outcome::NotSent`]: the default of a
+/// drop counts it against the quota.
 pub(crate) struct Permit(Option<CountedPermit>);
 
 /// A request that its partitions count as in flight.
@@ -36,7 +45,8 @@ struct CountedPermit {
 pub(crate) struct Settled {
     /// The time until which the request would be held if it were sent again: the latest of its partitions' holds.
     pub(crate) held_until: Option<Instant>,
-    /// Estimated limits that have changed because of the outcome, by partition.
+    /// Estimated limits that have changed because of the outcome, by partition. Empty for nearly all outcomes; an empty
+    /// `Vec` does not allocate.
     pub(crate) estimates: Vec<(PartitionKey, Estimate)>,
     /// Whether the gate is bypassed: then no request is held, and the outcome causes no retry.
     pub(crate) bypassed: bool,
@@ -71,6 +81,8 @@ impl Permit {
     /// Returns whether a partition has been held since the permit was issued: then the request must not be sent.
     ///
     /// A pause counts as a hold. Always `false` for an uncounted permit.
+    ///
+    /// Only holds are checked, not windows or local limits: these have counted the request already.
     pub(crate) fn is_held(&self, now: Instant) -> bool {
         let Some(counted) = &self.0 else {
             return false;
@@ -86,6 +98,8 @@ impl Permit {
     /// Reports the outcome of the request to all its partitions.
     ///
     /// Returns the hold and the changed estimates. An uncounted permit returns the default.
+    ///
+    /// Wakes the waiters that can be admitted because of the outcome, and the agents that have to report it.
     pub(crate) fn settle(mut self, outcome: Outcome<'_>, now: Instant) -> Settled {
         let counted = self.0.take();
         counted.map_or_else(Settled::default, |counted| {
@@ -99,6 +113,9 @@ impl CountedPermit {
     ///
     /// In this order, under one lock: all partitions record the outcome, the fast path is opened or closed, an
     /// origin-wide hold is applied, and waiters are dispatched. Wakers are called after the unlock.
+    ///
+    /// The lock is not released in between: a waiter must not be granted by one partition while the hold that the same
+    /// response caused is missing in another one.
     fn record(&self, outcome: Outcome<'_>, now: Option<Instant>) -> Settled {
         let inner = &self.gate.0;
         // Drawn before the gate's lock is taken: the generator has a lock of its own.

@@ -1,4 +1,8 @@
 //! A request that waits in the queues of the gate.
+//!
+//! A [`Waiter`] is a handle; its state is a [`WaiterState`](super::state::WaiterState) behind the gate's lock, found by
+//! the sequence number. The handle is not a future, because it has no clock and no timer: the limiter polls it and
+//! sleeps until the time that the poll returns.
 
 use std::{fmt, sync::Arc, task::Context};
 
@@ -14,6 +18,9 @@ use crate::{
 ///
 /// If the request was granted and not polled since, the drop also releases what was reserved for it in its
 /// partitions.
+///
+/// The drop wakes the next waiter of each queue, so that a cancelled call does not leave the quota unused until a timer
+/// ends.
 pub(crate) struct Waiter {
     /// The gate whose state has the waiter.
     gate: Gate,
@@ -38,6 +45,10 @@ impl Waiter {
     ///
     /// After the permit was returned, a poll returns `Pending(None)`. After a rejection, the waiter stays in its
     /// queues until it is dropped.
+    ///
+    /// The task is woken for a grant, for an earlier time of the next poll, for a hold beyond its deadline, for a
+    /// bypass, and when it may have become the first in a queue. Wake-ups may be spurious. While the gate is bypassed,
+    /// the result is an uncounted permit.
     pub(crate) fn poll(&mut self, cx: &Context<'_>, now: Instant) -> WaiterPoll {
         let inner = &self.gate.0;
         // Wakers run code of the task: they are cloned and dropped outside the lock.
@@ -106,6 +117,9 @@ pub(crate) enum WaiterPoll {
 
 impl Waiter {
     /// Leaves the queues and wakes their first waiters. Does nothing if that was done before.
+    ///
+    /// A grant that was not used is recorded as [`Outcome::NotSent`], so that it does not count against any limit. The
+    /// first waiters are only woken, not dispatched: a drop has no clock, and their polls dispatch.
     fn leave(&self) {
         let inner = &self.gate.0;
         let (waiter, wakers);

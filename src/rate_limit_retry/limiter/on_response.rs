@@ -25,6 +25,9 @@ use crate::{
 };
 
 /// What to do after an attempt. `K` is the copy of the request that is sent again.
+///
+/// The caller, not the limiter, drains and waits: the limiter neither knows the type of the body nor holds anything
+/// during the wait.
 #[derive(Debug)]
 pub(crate) enum Next<RB, K> {
     /// Return this outcome to the caller.
@@ -38,6 +41,8 @@ impl Limiter {
     /// on the fast path, and has no fields about limits.
     ///
     /// Such a response needs no lock and no clock. Otherwise [`on_response`](Self::on_response) takes the slow path.
+    ///
+    /// Scans the names of the response's fields, and reads no value.
     #[inline]
     pub(crate) fn is_final<RB>(call: &Call, permit: &Permit, response: &Response<RB>) -> bool {
         permit.is_uncounted()
@@ -46,7 +51,8 @@ impl Limiter {
             && !has_limit_fields(response.headers())
     }
 
-    /// Credits a success to the retry budget of the call's partition.
+    /// Credits a success to the retry budget of the call's partition. One relaxed atomic addition to this shard's
+    /// counter.
     #[inline]
     pub(crate) fn on_success(&self, call: &Call) {
         self.budget.deposit(call.account);
@@ -73,6 +79,15 @@ impl Limiter {
     /// | any other error | [`Outcome::Unknown`] |
     ///
     /// While the gate is bypassed, the outcome is reported and returned, and nothing is retried.
+    ///
+    /// # Order
+    ///
+    /// 1. The outcome is recorded in all partitions. This settles the permit, so that waiters proceed before the
+    /// response is drained. 2. Events about the outcome are emitted, outside every lock. 3. [`decide`] determines what
+    /// follows, the retry budget is charged, and the copy of the request is checked. 4. The retry or the reason to give
+    /// up is emitted.
+    ///
+    /// The order of 1 and 3 matters: the hold that the response causes is an input of the decision.
     pub(crate) fn on_response<RB: Body, K: Resend>(
         &self,
         call: &mut Call,
@@ -291,7 +306,8 @@ impl Limiter {
     /// Withdraws a retry after a transient failure from the partition's budget, or gives up. Waits for a quota are
     /// free.
     ///
-    /// With an empty budget, [`GiveUpReason::Budget`] replaces the decision.
+    /// With an empty budget, [`GiveUpReason::Budget`] replaces the decision. Charged last of all checks, so that a
+    /// retry that is not made for another reason does not use up the budget.
     fn charge_budget(&self, account: Account, decision: Decision, now: Instant) -> Decision {
         match decision {
             Decision::RetryAfterBackoff(_) if !self.budget.withdraw(account, now) => {
@@ -330,7 +346,7 @@ impl Limiter {
 
     /// Records the number of sends in a response to return.
     ///
-    /// An outer layer adds this number to its own. An error carries none.
+    /// An outer layer adds this number to its own. An error carries none, so that it counts as one send.
     fn finish<RB>(
         &self,
         call: &Call,

@@ -2,6 +2,13 @@
 //!
 //! Timers are set to durations, not to points in time: the layer's clock may differ from the one of tokio's timers,
 //! and may lag behind it.
+//!
+//! | clock | used for |
+//! |---|---|
+//! | the layer's ([`BoottimeClock`](crate::rate_limit_retry::boottime::BoottimeClock)) | holds, windows, deadlines |
+//! | tokio's | the timers by which a task is woken |
+//!
+//! A timer that fires too early costs one poll. A timer that fires too late is corrected within [`MAX_SLEEP`].
 
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
@@ -44,6 +51,9 @@ impl Limiter {
     /// # Errors
     ///
     /// [`DeadlineExceeded`], if no time is left until the call's deadline.
+    ///
+    /// The hold is checked before the deadline: a call that is held has to wait, and its wait fails with
+    /// [`RateLimited`](crate::rate_limit_retry::RateLimited), which names the partition.
     pub(crate) fn start(
         &self,
         call: &mut Call,
@@ -119,7 +129,8 @@ impl Limiter {
     }
 }
 
-/// Minimum interval between two polls by timer, whatever the clock reads.
+/// Minimum interval between two polls by timer, whatever the clock reads. Keeps a clock that stands still from causing
+/// a busy loop.
 const MIN_SLEEP: Duration = Duration::from_millis(1);
 /// Maximum time between two checks of the clock. tokio's timers do not advance while the machine is suspended.
 const MAX_SLEEP: Duration = Duration::from_secs(60);

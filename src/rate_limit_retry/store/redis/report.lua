@@ -74,7 +74,7 @@ if remaining >= 0 then
 end
 redis.call('HSET', quota, 'format', '1', 'remaining', remaining, 'updated', updated, 'resets_at', resets_at, 'hold', hold,
   'reserved', total, 'limit', limit, process, reserved + granted)
--- Both keys expire together, a minute after the window and the hold are over at the latest.
+-- Both keys expire together: at the end of the window or of the hold, and not before a minute without reports.
 local left = math.max(hold - now, resets_at - now, 60000)
 redis.call('PEXPIRE', quota, left)
 redis.call('PEXPIRE', heartbeats, left)
