@@ -61,8 +61,7 @@ impl Call {
 
 /// The head of a request, borrowed.
 ///
-/// Limits depend on the head only. Borrowing it keeps the type of the body out of the limiter, which is therefore
-/// compiled once and not for each body type.
+/// Limits depend on the head only. Borrowing it keeps the type of the request's body out of admission.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestHead<'a> {
     /// The method.

@@ -487,9 +487,8 @@ impl std::fmt::Debug for Limiter {
     }
 }
 
-/// Minimum difference between two readings of the clock that is taken for a suspension of the machine. Must not exceed
-/// the threshold of `boottime`: a smaller difference is not added to the time, and would repeat the admission for
-/// nothing.
+/// Minimum difference between two readings of the clock that is taken for a suspension of the machine. The same as in
+/// `boottime`, which does not add smaller differences to the time.
 const MIN_SUSPENSION: Duration = Duration::from_millis(500);
 
 /// The limiter that all values of one layer share.

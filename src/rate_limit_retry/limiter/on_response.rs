@@ -26,8 +26,7 @@ use crate::{
 
 /// What to do after an attempt. `K` is the copy of the request that is sent again.
 ///
-/// The caller, not the limiter, drains and waits: the limiter neither knows the type of the body nor holds anything
-/// during the wait.
+/// The caller, not the limiter, drains and waits, so that the limiter holds nothing in the meantime.
 #[derive(Debug)]
 pub(crate) enum Next<RB, K> {
     /// Return this outcome to the caller.
@@ -83,9 +82,10 @@ impl Limiter {
     /// # Order
     ///
     /// 1. The outcome is recorded in all partitions. This settles the permit, so that waiters proceed before the
-    /// response is drained. 2. Events about the outcome are emitted, outside every lock. 3. [`decide`] determines what
-    /// follows, the retry budget is charged, and the copy of the request is checked. 4. The retry or the reason to give
-    /// up is emitted.
+    ///    response is drained.
+    /// 2. Events about the outcome are emitted, outside every lock.
+    /// 3. [`decide`] determines what follows, the retry budget is charged, and the copy of the request is checked.
+    /// 4. The retry or the reason to give up is emitted.
     ///
     /// The order of 1 and 3 matters: the hold that the response causes is an input of the decision.
     pub(crate) fn on_response<RB: Body, K: Resend>(
@@ -306,8 +306,8 @@ impl Limiter {
     /// Withdraws a retry after a transient failure from the partition's budget, or gives up. Waits for a quota are
     /// free.
     ///
-    /// With an empty budget, [`GiveUpReason::Budget`] replaces the decision. Charged last of all checks, so that a
-    /// retry that is not made for another reason does not use up the budget.
+    /// With an empty budget, [`GiveUpReason::Budget`] replaces the decision. Charged after the checks of
+    /// [`decide`], so that a retry that is not made for another reason does not use up the budget.
     fn charge_budget(&self, account: Account, decision: Decision, now: Instant) -> Decision {
         match decision {
             Decision::RetryAfterBackoff(_) if !self.budget.withdraw(account, now) => {

@@ -35,7 +35,8 @@ pub(super) struct AgentContext {
     pub(super) random: Random,
     /// Whether store calls fail, so that each change is emitted once.
     pub(super) health: Mutex<Health>,
-    /// Time until which no slots are requested, because the store has failed.
+    /// Time until which no slots are requested, because the store has failed. Reports have a backoff of their own, in
+    /// each agent.
     pub(super) rests: Mutex<Option<Instant>>,
 }
 
@@ -62,6 +63,9 @@ impl AgentContext {
     }
 
     /// Records the outcome of a store call. Emits an event if the store starts to fail or has recovered.
+    ///
+    /// Health is kept per layer and not per partition: a store that is down causes one event, not one for each
+    /// partition.
     pub(super) fn record_health(&self, partition: &PartitionKey, error: Option<&StoreError>) {
         // The lock is released before the event is emitted.
         let change = lock(&self.health).record(Access::Read, error);

@@ -12,6 +12,8 @@ use crate::store::{CacheKey, StoreError};
 type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// The object-safe form of [`QuotaStore`], whose methods return opaque futures. Implemented for every store.
+///
+/// Keeps the type of the store out of the layer's type, so that adding a store does not change the type of a service.
 pub(super) trait Erased: Send + Sync {
     /// See [`QuotaStore::report`].
     fn report<'a>(

@@ -83,7 +83,11 @@ impl FleetSync {
 
     /// Starts the missing agents. Returns the partitions whose agents were lost.
     ///
-    /// Does nothing outside a tokio runtime.
+    /// Does nothing outside a tokio runtime. Agents run on the runtime of the request that starts them; if that runtime
+    /// shuts down while another one continues, the next request there starts a new agent.
+    ///
+    /// Costs one map lookup per key if all agents run. The lock is held while tasks are spawned, which runs no user
+    /// code.
     fn start_agents(&self, keys: &[PartitionKey]) -> Vec<PartitionKey> {
         let mut aborted = Vec::new();
         let mut agents = lock(&self.agents);
@@ -122,6 +126,9 @@ impl FleetSync {
 
     /// Reports to the store that this process has no more reservations. Stops at the first failure.
     ///
+    /// Agents are aborted and not waited for: a report that is on its way may arrive after the release. The reservation
+    /// that it contains expires like any other.
+    ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the remaining reservations expire in the store after 1 s.
@@ -144,6 +151,9 @@ impl FleetSync {
     }
 
     /// Reserves a slot in each partition, due within `max_wait`. Returns the longest of the waits.
+    ///
+    /// Partitions are reserved one after the other. If a later one denies, the slots of the earlier ones are lost: that
+    /// errs towards fewer requests.
     ///
     /// Returns `None` without a fleet quota, if the store fails, or until [`RETRY_INTERVAL`] has passed after a
     /// failure.
@@ -200,5 +210,5 @@ impl fmt::Debug for FleetSync {
     }
 }
 
-/// Pause of slot requests after the store has failed.
+/// Pause of reservations after the store has failed, so that requests do not each wait for its time limit.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);

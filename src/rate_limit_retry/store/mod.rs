@@ -1,5 +1,30 @@
 //! Quotas that the processes of a fleet share. The store is used beside the gate; requests do not wait for it, with
 //! two exceptions described at [`StoredQuotas::timeout`].
+//!
+//! ```text
+//! gate ─ next_action ─▶ agent ─ report ─▶ store (all processes)
+//!   ▲                     │  ▲              │
+//!   └──── apply ──────────┘  └── changed ───┘
+//! ```
+//!
+//! # How a quota is split
+//!
+//! Each process reports how many requests it has in flight or may send (`reserved`), and how many more it wants. The
+//! store grants a part of what is free: remaining − reserved by all. A process sends within its grants without
+//! contacting the store again. So the sum over all processes never exceeds what the server has announced, and the cost
+//! is a report every few milliseconds while requests are sent, not one per request.
+//!
+//! # Files
+//!
+//! | file | contents |
+//! |---|---|
+//! | `stored` | settings, and the name of each entry |
+//! | `fleet_sync` | the agents of a layer, and reservations of a [`FleetQuota`] |
+//! | `agent` | the task of one partition |
+//! | `context` | what all agents of a layer share; time limit and health of the store |
+//! | `gcra` | the settings of a quota that the fleet enforces itself |
+//! | `memory`, `redis` | two implementations of the same rules |
+//! | `erased` | the object-safe form of [`QuotaStore`] |
 
 mod agent;
 mod context;
@@ -29,6 +54,10 @@ use crate::{
 };
 
 /// A store through which the processes of a fleet share quotas and holds. Used through [`StoredQuotas`].
+///
+/// Implement it for a database that the fleet uses already. A store must apply each call atomically: two reports at the
+/// same time must not be granted the same requests. It needs no durability, because everything in it expires and is
+/// reported again.
 ///
 /// A failure costs accuracy only: requests then follow the quota that their own process knows. Each call except
 /// [`changed`](Self::changed) is cancelled after [`StoredQuotas::timeout`]. All times are durations from the
@@ -96,6 +125,9 @@ use crate::{
 pub trait QuotaStore: Send + Sync + 'static {
     /// Stores the report of a process, which replaces its previous report, and returns the combined state.
     ///
+    /// Called off the request path, at most once at a time for each partition of a process: every few milliseconds
+    /// while a quota is scarce, every 300 ms while requests are sent, and not at all while the partition is idle.
+    ///
     /// # Errors
     ///
     /// [`StoreError::unreadable`] for an entry in an unknown format, which is deleted; [`StoreError::unavailable`]
@@ -107,6 +139,9 @@ pub trait QuotaStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<QuotaSnapshot, StoreError>> + Send;
 
     /// Reserves a slot for one request, if one is due within `max_wait`.
+    ///
+    /// Called before each request of a layer with a [`FleetQuota`], and never otherwise. All processes must use the
+    /// same `exact` for a quota: the store does not keep it. A slot that is not used cannot be given back.
     ///
     /// # Errors
     ///
@@ -122,6 +157,9 @@ pub trait QuotaStore: Send + Sync + 'static {
     ///
     /// May complete spuriously. A store without notifications returns a future that never completes.
     ///
+    /// Called again after each completion. A hold that is reported between two calls may be missed: it is then received
+    /// with the next report. After an error, the agent calls it again once a report has succeeded.
+    ///
     /// # Errors
     ///
     /// [`StoreError::unavailable`].
@@ -129,6 +167,9 @@ pub trait QuotaStore: Send + Sync + 'static {
 }
 
 /// The report of one process about a quota.
+///
+/// It is complete: the store needs nothing from earlier reports of the same process. An empty report, with nothing
+/// reserved or wanted, gives all reservations back.
 ///
 /// # Examples
 ///
@@ -148,9 +189,10 @@ pub struct QuotaReport {
     pub process: ProcessId,
     /// Number of requests reserved for this process: in flight, or allowed to be sent without another report.
     pub reserved: u32,
-    /// Number of further requests that the process intends to send soon.
+    /// Number of further requests that the process intends to send soon: waiting ones, and those expected within 100
+    /// ms.
     pub wanted: u32,
-    /// The window that the API announced last; `None` if there was no announcement.
+    /// The window that the API announced last; `None` if there was no announcement since the last report.
     pub announced: Option<AnnouncedQuota>,
     /// How long the partition is held from now, because a request was rejected; `None` if it is not held.
     pub hold: Option<Duration>,
@@ -172,6 +214,10 @@ impl QuotaReport {
 
 /// A window that a response of the API announced.
 ///
+/// Responses of several processes arrive in any order. A store decides with `age` which of two announcements is newer:
+/// if the request was sent after the stored announcement had arrived, the new one replaces it; otherwise the smaller
+/// `remaining` applies.
+///
 /// # Examples
 ///
 /// ```
@@ -191,9 +237,9 @@ impl QuotaReport {
 pub struct AnnouncedQuota {
     /// Number of requests per window; `None` if the API does not announce it.
     pub limit: Option<u64>,
-    /// Number of requests that remained.
+    /// Number of requests that remained, without those that this process has sent since.
     pub remaining: u64,
-    /// Time until the quota is reset.
+    /// Time until the quota is reset, from the moment of the call.
     pub reset: Duration,
     /// Upper bound on the time since the request was sent; `None` if that is unknown.
     pub age: Option<Duration>,
@@ -213,6 +259,8 @@ impl AnnouncedQuota {
 }
 
 /// The combined state of a quota, from the reports of all processes.
+///
+/// The default describes a quota of which nothing is known. The process then uses what its own responses announce.
 ///
 /// # Examples
 ///
@@ -240,6 +288,8 @@ pub struct QuotaSnapshot {
 }
 
 /// A window that all processes share.
+///
+/// `remaining − reserved` requests are free. The process compares it with its own announcement, and uses the newer one.
 ///
 /// # Examples
 ///
@@ -290,6 +340,9 @@ impl SharedWindow {
 
 /// The random id of one process of a fleet, or of one layer in it.
 ///
+/// Each layer with a store creates one when it is built, so that reservations of a process that has ended are not taken
+/// for those of its successor. It is not a secret.
+///
 /// # Examples
 ///
 /// ```
@@ -303,7 +356,7 @@ impl SharedWindow {
 pub struct ProcessId(u128);
 
 impl ProcessId {
-    /// A new random id.
+    /// Creates a random id of 128 bits. Two ids are equal with negligible probability.
     #[must_use]
     pub fn random() -> Self {
         Self(unique())

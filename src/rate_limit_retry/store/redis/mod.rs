@@ -10,6 +10,17 @@
 //! | `m2m:1:{name}:events` | channel | a message for each new hold |
 //!
 //! Scripts read and write them atomically, and use the server's clock. All keys expire.
+//!
+//! # Why scripts
+//!
+//! A report reads the combined state and changes it, which takes several commands. A script needs one round trip, is
+//! atomic without a lock, and sees the time of the server: the clocks of the processes do not matter. Each script
+//! accesses the keys of one quota only, which have the same hash tag, so that it also runs on a cluster.
+//!
+//! # Entries of others
+//!
+//! A key that exists with another type or format, such as one of another program, is deleted, and the call returns
+//! [`StoreError::unreadable`]. The next call starts with an empty entry.
 
 mod push;
 
@@ -26,6 +37,9 @@ use crate::store::{Call, Connection, Script, StoreError, StoreKeyring};
 /// Use `rediss://` and a dedicated user (see [`docs::fleet`](crate::docs::fleet)). Partition names are stored as
 /// HMAC-SHA-256; the values are counts and times, by the server's clock. The store connects on first use: a server
 /// that is not available at construction is not an error.
+///
+/// Each store has one connection per node, for scripts and for notifications, which all its partitions share. Clone
+/// [`StoredQuotas`](super::StoredQuotas) to use one store in several layers.
 ///
 /// # Examples
 ///
@@ -95,7 +109,8 @@ impl RedisQuotaStore {
         })
     }
 
-    /// Sets the prefix of all keys and channels. Default: `m2m`.
+    /// Sets the prefix of all keys and channels. Default: `m2m`. All processes of a fleet need the same one. Change it
+    /// to separate environments that share a server, and adapt the server's access rules.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
@@ -123,7 +138,7 @@ impl RedisQuotaStore {
     }
 
     /// Returns the name of a key or channel of a quota. All names of one quota share a hash tag, and therefore a
-    /// cluster slot.
+    /// cluster slot. The number in it is the version of the format.
     fn key_name(&self, quota: &CacheKey, what: &str) -> String {
         let entry = self.keys.active().entry(quota);
         format!("{}:1:{{{}}}:{what}", self.prefix, entry.name())
