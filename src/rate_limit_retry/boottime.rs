@@ -6,6 +6,17 @@
 //! The correction compares two readings of both clocks. If the wall clock has advanced by at least 500 ms more than
 //! the monotonic clock, the difference counts as a suspension and is added to every later reading. Setting the wall
 //! clock forward by that much has the same effect; setting it back has none.
+//!
+//! # Why not `CLOCK_BOOTTIME`
+//!
+//! It would need a system call per platform and a dependency, and tokio's paused clock of tests would not apply to it.
+//! The error of the comparison is harmless: a false suspension ends holds early, and the server's next rejection renews
+//! them.
+//!
+//! # Order
+//!
+//! `total` only grows, so that readings never go back. It is written under the lock of `last` and read without it: a
+//! reader that misses the latest suspension gets a time that is too early, and waits for as long as before.
 
 use std::{
     sync::{
@@ -55,12 +66,13 @@ impl BoottimeClock {
         }
     }
 
-    /// Returns the current time, including all suspensions detected so far.
+    /// Returns the current time, including all suspensions detected so far. Lock-free; reads one clock.
     pub(crate) fn now(&self) -> Instant {
         add_capped(self.clock.now(), self.total_suspended())
     }
 
-    /// Compares both clocks, then returns the current time and the reading of the wall clock.
+    /// Compares both clocks, then returns the current time and the reading of the wall clock. Both are of the same
+    /// moment. Does not wait for the lock: if another thread compares the clocks, its result is used.
     pub(crate) fn now_and_wall(&self) -> (Instant, SystemTime) {
         let moment = self.clock.moment();
         self.detect_suspension(moment);
@@ -70,7 +82,8 @@ impl BoottimeClock {
         )
     }
 
-    /// Converts `at` to the clock that callers and tokio's timers use.
+    /// Converts `at` to the clock that callers and tokio's timers use. Returns `at` itself if the result would be out
+    /// of range.
     pub(crate) fn to_tokio(&self, at: Instant) -> Instant {
         at.checked_sub(self.total_suspended()).unwrap_or(at)
     }
@@ -103,7 +116,8 @@ impl BoottimeClock {
     }
 }
 
-/// Minimum length of a detected suspension.
+/// Minimum length of a detected suspension. Longer than the usual steps of NTP, shorter than a suspension that matters
+/// for a hold.
 const MIN_SUSPENSION: Duration = Duration::from_millis(500);
 /// Maximum length of one suspension. After a longer one, all previous limits are outdated anyway.
 const MAX_SUSPENSION: Duration = Duration::from_secs(30 * 24 * 3600);

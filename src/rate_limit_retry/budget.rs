@@ -3,6 +3,16 @@
 //! The limits are those of [`TpsBudget`]: 10 retries per second without any success, and one retry for every five
 //! successes within the last 10 s. Retries of throttled requests are not charged, because they follow the quota of
 //! their partition.
+//!
+//! # Why
+//!
+//! When a server fails, retries multiply its load exactly when it can bear it least. The budget ties their number to
+//! the successes: with few failures every one of them is retried, with many failures retries add at most 20 %.
+//!
+//! # Cost
+//!
+//! A success is one relaxed addition to a counter of the calling thread's shard. The lock is taken only after a
+//! transient failure. Counters are summed up then, over all shards.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -39,7 +49,8 @@ struct SuccessCounters([AtomicU32; ACCOUNTS]);
 /// Index of the counter and of the budget that a partition uses.
 ///
 /// Partitions are hashed to [`ACCOUNTS`] accounts. This bounds the memory, and a successful request needs no map
-/// lookup.
+/// lookup. Two partitions with the same account share a budget; with many partitions, that limits retries slightly more
+/// or less than for each alone.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Account(u8);
 
@@ -89,6 +100,8 @@ impl RetryBudget {
     /// Withdraws one retry. Returns whether the budget allows it.
     ///
     /// First deposits the successes since the last call. Takes the lock; called only after a transient failure.
+    ///
+    /// Costs O(shards) loads, and at most [`MAX_DEPOSITS`] deposits under the lock.
     pub(crate) fn withdraw(&self, account: Account, now: Instant) -> bool {
         // Read before the lock is taken: a success that is counted in between is deposited next time.
         let succeeded = self.successes(account);
@@ -96,14 +109,15 @@ impl RetryBudget {
         let state = accounts
             .entry(account)
             .or_insert_with(|| AccountState::new(self.created));
-        // Bounded by `MOST`, so that a long period of successes cannot block the thread.
+        // Bounded by `MAX_DEPOSITS`, so that a long period of successes cannot block the thread.
         for _ in 0..state.recent(succeeded, now) {
             state.budget.deposit();
         }
         state.budget.withdraw()
     }
 
-    /// Returns the total of successes of all shards.
+    /// Returns the total of successes of all shards. Not a consistent snapshot: counters that change meanwhile are read
+    /// before or after the change.
     fn successes(&self, account: Account) -> u32 {
         let counts = self.succeeded.all().filter_map(|counters| {
             let count = counters.0.get(usize::from(account.0))?;
@@ -123,7 +137,7 @@ impl AccountState {
         }
     }
 
-    /// Returns the number of successes within the last [`WINDOW`] that have not been deposited, and marks them as
+    /// Returns the number of successes within the last [`BUDGET_TTL`] that have not been deposited, and marks them as
     /// deposited.
     fn recent(&mut self, succeeded: u32, now: Instant) -> u64 {
         let new = u64::from(succeeded.wrapping_sub(self.deposited));
@@ -167,13 +181,13 @@ mod tests {
         let mut state = AccountState::new(began);
         let at = |seconds| began + Duration::from_secs(seconds);
         let succeed = |n| (0..n).for_each(|_| budget.deposit(account));
-        // How many succeeded, when it is looked, and how many count.
+        // Number of successes, time of the reading in seconds, and number that counts.
         for (succeeded, looked, counted) in [
             (0, 0, 0),
             (7, 0, 7),
             (0, 1, 0),
             (40, 11, 40),
-            // Of those of twenty seconds the half.
+            // Half of the successes of twenty seconds.
             (40, 31, 20),
             (0, 90, 0),
             (30_000, 91, 20_000),
@@ -210,7 +224,7 @@ mod tests {
         assert_eq!(retried(bad), 100);
 
         assert_eq!(retried(good), 110);
-        // What succeeds at one pays for no retry at the other.
+        // A success at one origin does not pay for a retry at another.
         (0..50).for_each(|_| budget.deposit(good));
         assert_eq!(retried(bad), 0);
     }

@@ -1,4 +1,23 @@
 //! Decides what follows an attempt: return, retry, or give up. A pure function, without clock or state.
+//!
+//! Two questions are separate. [`RetryContext::classify`] asks whether the outcome is temporary, and whether the server
+//! has certainly not processed the request. [`decide`] then checks whether a retry is allowed and possible:
+//!
+//! | check | otherwise |
+//! |---|---|
+//! | a wait helps, according to the user | [`GiveUpReason::Permanent`] |
+//! | the server does not advise against a retry | [`GiveUpReason::DoNotRetry`] |
+//! | no inner layer has given up for a reason that also binds this layer | that reason |
+//! | no outer layer retries | [`GiveUpReason::Nested`] |
+//! | the method is idempotent, or the request was not processed | [`GiveUpReason::NotIdempotent`] |
+//! | a copy of the request is available | [`GiveUpReason::Body`] |
+//! | fewer than `max_retries` retries | [`GiveUpReason::Retries`] |
+//! | a runtime is available | [`GiveUpReason::NoRuntime`] |
+//! | the wait is at most `max_wait` | [`GiveUpReason::Wait`] |
+//! | the wait ends before the deadline | [`GiveUpReason::Deadline`] |
+//!
+//! The first check that fails determines the reason: what makes a retry pointless comes before what makes it impossible
+//! at the moment. The retry budget is checked by the caller, because it has state.
 
 use std::time::Duration;
 
@@ -21,7 +40,8 @@ pub(crate) enum AttemptResult<'a> {
 pub(crate) struct RetryContext<'a> {
     /// Outcome of the attempt.
     pub(crate) result: AttemptResult<'a>,
-    /// Whether the server rejected the request because of overload, and reported that by other means than the status.
+    /// Whether the server rejected the request because of overload, and reported that by other means than the status:
+    /// by a field of Envoy's, or by resetting the HTTP/2 stream with `ENHANCE_YOUR_CALM`.
     pub(crate) shed: bool,
     /// Number of the attempt that has just ended; 1 for the first.
     pub(crate) attempt: u32,
@@ -33,7 +53,8 @@ pub(crate) struct RetryContext<'a> {
     pub(crate) inner_reason: Option<GiveUpReason>,
     /// Whether no wait helps, according to `is_permanent`.
     pub(crate) permanent: bool,
-    /// Whether a complete copy of the request is available.
+    /// Whether a complete copy of the request is available. `false` if its body cannot be sent twice, or is too large
+    /// to be kept.
     pub(crate) replayable: bool,
     /// Whether the call runs in a tokio runtime, which provides the timers.
     pub(crate) has_runtime: bool,
@@ -41,7 +62,7 @@ pub(crate) struct RetryContext<'a> {
     pub(crate) held: Option<Duration>,
     /// Backoff after a transient failure.
     pub(crate) backoff: Duration,
-    /// Upper bound on the time that draining the response takes.
+    /// Upper bound on the time that draining the response takes. Zero if its body has ended.
     pub(crate) max_drain: Duration,
     /// Time left until the caller's deadline; `None` without a deadline.
     pub(crate) time_left: Option<Duration>,
@@ -58,7 +79,8 @@ pub(crate) struct RetryConfig {
     pub(crate) idempotent_only: bool,
 }
 
-/// Whether a repeated request can have an additional effect on the server.
+/// Whether a repeated request can have an additional effect on the server. Computed once per call, because the request
+/// is no longer available when its response arrives.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum MethodClass {
     /// An idempotent method (RFC 9110 §9.2.2), or any method with an `Idempotency-Key` where the server honors that
@@ -69,7 +91,7 @@ pub(crate) enum MethodClass {
 }
 
 impl MethodClass {
-    /// Returns the class of a request. `key_is_honoured` says whether the server honors `Idempotency-Key`.
+    /// Returns the class of a request. `key_is_honoured`: whether the server honors `Idempotency-Key`.
     pub(crate) fn of(method: &Method, headers: &HeaderMap, key_is_honoured: bool) -> Self {
         let keyed = key_is_honoured && headers.contains_key("idempotency-key");
         if method.is_idempotent() || keyed {
@@ -87,7 +109,8 @@ pub(crate) enum Decision {
     Return,
     /// Return the outcome to the caller although a retry might have helped.
     GiveUp(GiveUpReason),
-    /// Retry when the partition's hold ends.
+    /// Retry when the partition's hold ends. The request waits in the gate's queue, like a new one, and is not charged
+    /// to the retry budget.
     RetryAfterHold,
     /// Retry after this wait. Charged to the retry budget (`RetryBudget`).
     RetryAfterBackoff(Duration),
@@ -95,13 +118,25 @@ pub(crate) enum Decision {
 
 /// Reason why a request was not retried although its failure might be temporary.
 ///
+/// What a user can do:
+///
+/// | reason | remedy |
+/// |---|---|
+/// | `Body` | use a body that can be cloned, or a [`ReplayBody`](crate::replay::ReplayBody) |
+/// | `Budget`, `Retries` | find out why so many requests fail; more retries would increase the load |
+/// | `Wait`, `Deadline` | try again later, or raise `max_wait` or `deadline` |
+/// | `NotIdempotent` | send an `Idempotency-Key`, if the server honors it |
+/// | `Nested` | remove one of the retry layers |
+/// | `NoRuntime` | call the service in a tokio runtime |
+/// | `Permanent`, `DoNotRetry` | none: the server does not accept the request |
+///
 /// # Examples
 ///
 /// ```
 /// use http::Response;
 /// use tower_m2m::rate_limit_retry::{GaveUp, GiveUpReason};
 ///
-/// /// Whether it is worth while to come back later.
+/// /// Whether a later attempt can succeed.
 /// fn later<B>(response: &Response<B>) -> bool {
 ///     GaveUp::of(response).is_some_and(|gave_up| match gave_up.reason() {
 ///         GiveUpReason::Permanent | GiveUpReason::DoNotRetry => false,
@@ -114,7 +149,7 @@ pub(crate) enum Decision {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum GiveUpReason {
-    /// The body cannot be sent a second time.
+    /// The body cannot be sent a second time: it cannot be cloned, or exceeds the limits of its replay buffer.
     Body,
     /// The retry budget for transient failures is used up: too many requests of the partition failed at the same
     /// time.
@@ -138,7 +173,7 @@ pub enum GiveUpReason {
 }
 
 impl GiveUpReason {
-    /// Returns the reason as a short lower-case label, for logs and metrics.
+    /// Returns the reason as a short lower-case label: the label `reason` in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -189,7 +224,7 @@ impl RetryContext<'_> {
             AttemptResult::Error(ErrorClass::Final) => return None,
             // `ENHANCE_YOUR_CALM` (RFC 9113 §7) throttles like a 429.
             AttemptResult::Error(class) => (self.shed, class == ErrorClass::NotSent),
-            // A retry with the same credential would fail the same way, whatever else the response says.
+            // A retry with the same credential would fail the same way, whatever the other fields are.
             AttemptResult::Response(
                 StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED,
                 _,
@@ -235,7 +270,7 @@ struct Classification {
 /// Decides what follows an attempt.
 ///
 /// A throttled request waits for the hold of its partition. After a transient failure, a request waits for its own
-/// backoff, or for the wait that the server asked for if that is longer.
+/// backoff, or for the wait that the server requested if that is longer.
 ///
 /// If several reasons to give up apply, the first in the order of the code is reported.
 pub(crate) fn decide(facts: &RetryContext<'_>, policy: &RetryConfig) -> Decision {
@@ -258,7 +293,7 @@ pub(crate) fn decide(facts: &RetryContext<'_>, policy: &RetryConfig) -> Decision
         ),
         AttemptResult::Error(_) => (None, false),
     };
-    // The wait that the server asked for is a lower bound in both cases.
+    // The wait that the server requested is a lower bound in both cases.
     let wait = if throttled {
         facts.held.max(delay).unwrap_or_default()
     } else {

@@ -5,6 +5,9 @@
 //! | [`RateLimited`] | the partition is held for too long | `max_wait`, `deadline` |
 //! | [`QueueFull`] | the wait queue is full | `max_waiting` |
 //! | [`DeadlineExceeded`] | the call took too long | `deadline` |
+//!
+//! All three are final ([`ErrorClass::Final`](crate::ErrorClass::Final)): an outer retry layer of this crate does not
+//! retry them. To recognize them behind other layers, downcast the error or one of its sources.
 
 use std::{error::Error, fmt};
 
@@ -15,6 +18,9 @@ use super::PartitionKey;
 /// The request was not sent: its partition is held for longer than the caller may wait.
 ///
 /// No part of the request has left the process. Services return it as a [`BoxError`](crate::BoxError).
+///
+/// A program that can wait should raise [`max_wait`](super::RateLimitRetryLayerBuilder::max_wait). A server that
+/// answers its own callers should pass [`retry_after`](Self::retry_after) on, with a 503.
 ///
 /// # Examples
 ///
@@ -35,7 +41,7 @@ use super::PartitionKey;
 /// let error = limits.layer(http).oneshot(request).await.unwrap_err();
 ///
 /// let hold = error.downcast_ref::<RateLimited>().ok_or("another error")?;
-/// assert!(hold.wait() > Duration::from_secs(50));
+/// assert!(hold.retry_after() > Duration::from_secs(50));
 /// # Ok(())
 /// # }
 /// ```
@@ -52,7 +58,10 @@ pub struct RateLimited {
 }
 
 impl RateLimited {
-    /// Returns the expected end of the hold, in tokio's time.
+    /// Returns the expected end of the hold, in tokio's time, for `tokio::time::sleep_until`.
+    ///
+    /// It is an estimate: another response may extend or end the hold. If no end is known, it is the time until which
+    /// the request could have waited.
     #[must_use]
     pub fn until(&self) -> Instant {
         self.until
@@ -65,7 +74,8 @@ impl RateLimited {
         self.retry_after
     }
 
-    /// Returns the held partition.
+    /// Returns the held partition. For a request with several partitions, the first one, which need not be the one
+    /// that is held.
     #[must_use]
     pub fn partition(&self) -> &PartitionKey {
         &self.partition
@@ -99,14 +109,16 @@ impl Error for RateLimited {}
 /// The request was not sent: [`max_waiting`](super::RateLimitRetryLayerBuilder::max_waiting) requests already wait
 /// for its partition.
 ///
-/// No part of the request has left the process. Services return it as a [`BoxError`](crate::BoxError).
+/// No part of the request has left the process. Services return it as a [`BoxError`](crate::BoxError). It means that
+/// requests arrive faster than the quota allows for a long time: reduce the load, or share it over more credentials. A
+/// larger queue only postpones the error. Retries never fail with it.
 ///
 /// # Examples
 ///
 /// ```
 /// use tower_m2m::{BoxError, rate_limit_retry::QueueFull};
 ///
-/// /// Whether this process sends more than the API takes.
+/// /// Whether this process sends more than the API accepts.
 /// fn is_overloaded(error: &BoxError) -> bool {
 ///     error.downcast_ref::<QueueFull>().inspect(|full| eprintln!("{full}")).is_some()
 /// }
@@ -151,6 +163,9 @@ impl Error for QueueFull {}
 /// The deadline of a call passed while an attempt was in flight, or before an attempt was sent.
 ///
 /// A call that is waiting to be admitted when the deadline passes fails with [`RateLimited`] instead.
+///
+/// The attempt in flight is cancelled by dropping its future. Whether the server processes it anyway is unknown, unless
+/// [`possibly_processed`](Self::possibly_processed) returns `false`.
 ///
 /// # Examples
 ///

@@ -2,14 +2,20 @@
 //!
 //! | event | emitted |
 //! |---|---|
-//! | `Held`, `Dequeued` | before and after a request waits |
-//! | `NotSent` | in place of the wait, if it would be too long or the queue is full |
+//! | `Queued`, `Dequeued` | before and after a request waits |
+//! | `Rejected` | in place of the wait, if it would be too long or the queue is full |
 //! | `Throttled` | after a throttling response, unless it is permanent |
 //! | `LimitEstimated` | when the estimate of an unannounced quota changes |
 //! | `Retrying`, `GaveUp` | after a failed attempt that another attempt might correct |
 //! | `RemoteHold` | when another process of the fleet reports a hold |
 //! | `StoreFailed`, `StoreRecovered` | when store calls start to fail, or succeed again |
 //! | `Misused` | once for each layer |
+//!
+//! A call emits its events in this order: `Queued`, then `Dequeued` or `Rejected`; after the attempt `LimitEstimated`
+//! and `Throttled`; then `Retrying` or `GaveUp`. A call that is dropped while it waits emits no `Dequeued`. A call with
+//! several partitions emits one event for each of them.
+//!
+//! No event is emitted for a request that is sent at once and succeeds: such requests cost nothing here.
 
 use std::{error::Error, time::Duration};
 
@@ -22,7 +28,32 @@ use crate::{Misuse, sinks::EventType, store::StoreError};
 ///
 /// Passed to the closures set with [`on_event`](super::RateLimitRetryLayerBuilder::on_event), outside every lock.
 ///
+/// The features `tracing` and `metrics` turn the same events into log lines and metrics. A closure is needed only for
+/// what these do not cover, such as an alert or a test.
+///
 /// # Examples
+///
+/// Collecting events in a test:
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+///
+/// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::RateLimitEvent};
+///
+/// let waits = Arc::new(Mutex::new(Vec::new()));
+/// let sink = Arc::clone(&waits);
+/// let layer = RateLimitRetryLayer::builder()
+///     .on_event(move |event| {
+///         if let RateLimitEvent::Dequeued { waited, .. } = event {
+///             sink.lock().unwrap().push(*waited);
+///         }
+///     })
+///     .build();
+/// # drop(layer);
+/// # assert!(waits.lock().unwrap().is_empty());
+/// ```
+///
+/// Logging:
 ///
 /// ```
 /// use tower_m2m::rate_limit_retry::RateLimitEvent;
@@ -30,7 +61,7 @@ use crate::{Misuse, sinks::EventType, store::StoreError};
 /// fn sink(event: &RateLimitEvent<'_>) {
 ///     match event {
 ///         RateLimitEvent::Throttled { partition, status, held_for, .. } => {
-///             eprintln!("{}: {status}, nothing for {held_for:?}", partition.as_str());
+///             eprintln!("{}: {status}, held for {held_for:?}", partition.as_str());
 ///         }
 ///         RateLimitEvent::GaveUp { reason, .. } => eprintln!("given up: {}", reason.as_str()),
 ///         _ => {}
@@ -42,6 +73,9 @@ use crate::{Misuse, sinks::EventType, store::StoreError};
 #[non_exhaustive]
 pub enum RateLimitEvent<'a> {
     /// The server throttled a request; its partition is held.
+    ///
+    /// Also emitted for an HTTP/2 stream that was reset with `ENHANCE_YOUR_CALM` (RFC 9113 §7); its `status` is 429.
+    /// Several requests in flight may cause one event each, while the partition is held once.
     #[non_exhaustive]
     Throttled {
         /// The partition.
@@ -52,6 +86,8 @@ pub enum RateLimitEvent<'a> {
         held_for: Duration,
     },
     /// A request has to wait before it is sent.
+    ///
+    /// Followed by `Dequeued` or `Rejected`, or by nothing if the call is dropped.
     #[non_exhaustive]
     Queued {
         /// The partition. A request of several partitions causes one event for each.
@@ -66,6 +102,9 @@ pub enum RateLimitEvent<'a> {
         waited: Duration,
     },
     /// The layer estimated a quota that the server does not announce, from rejected requests.
+    ///
+    /// Emitted when the estimate changes; a rate must change by more than 10 %. Compare it with the documented limit:
+    /// if both agree, a [`LocalLimit`](super::LocalLimit) avoids the rejections from which the layer has to learn it.
     #[non_exhaustive]
     LimitEstimated {
         /// The partition.
@@ -78,6 +117,8 @@ pub enum RateLimitEvent<'a> {
         rate: Option<f64>,
     },
     /// A request will be retried.
+    ///
+    /// The retry may still fail to be sent, if the partition is held for longer than the call may wait.
     #[non_exhaustive]
     Retrying {
         /// The partition.
@@ -91,7 +132,7 @@ pub enum RateLimitEvent<'a> {
         /// The error of the inner service; `None` if there was a response. Its causes are in its `source()`.
         error: Option<&'a (dyn Error + Send + Sync + 'static)>,
     },
-    /// A request is not retried although a retry might have helped.
+    /// A request is not retried although a retry might have helped. The caller receives the response or the error.
     #[non_exhaustive]
     GaveUp {
         /// The partition.
@@ -159,7 +200,13 @@ impl EventType for RateLimitEvents {
 
 /// Why a response was returned although a retry might have helped. Stored in the response's extensions.
 ///
+/// A successful response never has one. An error of the inner service has no extensions: for errors, only the event
+/// [`RateLimitEvent::GaveUp`] contains the reason. With nested layers, it is the value of the outermost layer that
+/// gave up.
+///
 /// # Examples
+///
+/// A gateway that passes the wait on to its own caller:
 ///
 /// ```
 /// use http::{HeaderValue, Response, header::RETRY_AFTER};
@@ -175,7 +222,7 @@ impl EventType for RateLimitEvents {
 pub struct GaveUp {
     /// Why the layer gave up.
     pub(crate) reason: GiveUpReason,
-    /// The wait that the server asked for.
+    /// The wait that the server requested.
     pub(crate) retry_after: Option<Duration>,
 }
 
@@ -192,7 +239,10 @@ impl GaveUp {
         self.reason
     }
 
-    /// Returns the wait that the server asked for, counted from the response; `None` if it did not ask for one.
+    /// Returns the wait that the server requested, counted from the response; `None` if it requested none.
+    ///
+    /// Without such a wait, it is the remaining hold of the partition, if it is held: the time after which the layer
+    /// itself would have sent the request again.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after

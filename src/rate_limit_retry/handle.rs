@@ -7,6 +7,9 @@
 //! | [`bypass`](QuotaHandle::bypass), [`enforce`](QuotaHandle::enforce) | disable and enable the layer |
 //! | [`forget`](QuotaHandle::forget) | discards what is known about a partition |
 //! | [`release_reservations`](QuotaHandle::release_reservations) | releases reservations at the end of the program |
+//!
+//! All methods act on this process only, also with a store. They may be called from any thread and from event sinks,
+//! because sinks run outside every lock.
 
 use std::{fmt, time::Duration};
 
@@ -39,7 +42,25 @@ impl QuotaHandle {
         Self(limiter)
     }
 
-    /// Returns a snapshot of each partition.
+    /// Returns a snapshot of each partition, in no particular order. Partitions that are not in use may be missing once
+    /// there are more than 10,000.
+    ///
+    /// Takes the gate's lock while it copies all partitions. Meant for health endpoints and metrics, not for every
+    /// request.
+    ///
+    /// # Examples
+    ///
+    /// The partitions in which requests wait:
+    ///
+    /// ```
+    /// use tower_m2m::RateLimitRetryLayer;
+    ///
+    /// let quotas = RateLimitRetryLayer::new().handle();
+    ///
+    /// for quota in quotas.status().iter().filter(|quota| quota.waiting > 0) {
+    ///     println!("{}: {} requests wait", quota.partition, quota.waiting);
+    /// }
+    /// ```
     #[must_use]
     pub fn status(&self) -> Vec<QuotaStatus> {
         // Detects a suspension first, so that holds that ended meanwhile are not reported.
@@ -70,13 +91,16 @@ impl QuotaHandle {
     ///
     /// Requests wait, or fail with [`RateLimited`](super::RateLimited), as during a hold by the server. Requests in
     /// flight are not affected. Replaces an earlier pause. Maximum: one year.
+    ///
+    /// The partition need not exist yet: its first request then finds it paused. A pause counts against `max_wait`, so
+    /// a pause longer than that makes requests fail at once instead of filling the queue.
     pub fn pause(&self, partition: &PartitionKey, length: Duration) {
         let now = self.0.now_synced();
         self.0.gate.pause(partition, add_capped(now, length), now);
     }
 
     /// Ends a [`pause`](Self::pause). Waiting requests are admitted gradually, as far as their quota allows. A hold
-    /// by the server stays in effect.
+    /// by the server stays in effect. Has no effect on a partition that is not paused.
     pub fn resume(&self, partition: &PartitionKey) {
         self.0.gate.resume(partition, self.0.now_synced());
     }
@@ -91,7 +115,7 @@ impl QuotaHandle {
         self.0.gate.set_bypassed(true);
     }
 
-    /// Ends a [`bypass`](Self::bypass).
+    /// Ends a [`bypass`](Self::bypass). Holds and windows that responses have reported in the meantime apply at once.
     pub fn enforce(&self) {
         self.0.gate.set_bypassed(false);
     }
@@ -120,6 +144,10 @@ impl QuotaHandle {
 
     /// Removes everything known about a partition, including holds and the clock skew of its server, except a
     /// [`pause`](Self::pause). Waiting requests are admitted as for a new partition.
+    ///
+    /// Use it after the quota has been changed on the server, such as after an upgrade of the plan, so that an old hold
+    /// or estimate does not delay requests. With a store, other processes keep what they know, and this process
+    /// receives it again with its next report.
     pub fn forget(&self, partition: &PartitionKey) {
         let now = self.0.now_synced();
         // Held routes of the partition are partitions of their own.
@@ -137,20 +165,23 @@ impl fmt::Debug for QuotaHandle {
     }
 }
 
-/// A snapshot of one partition.
+/// A snapshot of one partition. All durations count from the call of [`QuotaHandle::status`].
+///
+/// `limit`, `remaining` and `reset` come from responses; the `estimated_` fields are the layer's own conclusions. A
+/// server that announces its quota usually has no estimate.
 ///
 /// # Examples
 ///
 /// ```
 /// use tower_m2m::rate_limit_retry::{QuotaHandle, QuotaStatus};
 ///
-/// /// How many requests could go now, as far as the API has said so.
-/// fn room(quotas: &QuotaHandle) -> Option<u64> {
+/// /// How many requests can be sent now, as far as the API announces it.
+/// fn headroom(quotas: &QuotaHandle) -> Option<u64> {
 ///     let all: Vec<QuotaStatus> = quotas.status();
 ///     let open = all.iter().filter(|quota| quota.held_for().is_none());
 ///     open.filter_map(QuotaStatus::remaining).min()
 /// }
-/// # let _: fn(&QuotaHandle) -> Option<u64> = room;
+/// # let _: fn(&QuotaHandle) -> Option<u64> = headroom;
 /// ```
 #[derive(Clone, Debug)]
 pub struct QuotaStatus {
@@ -165,7 +196,8 @@ pub struct QuotaStatus {
     /// How long the partition is held, because the server rejected a request or because of a
     /// [`pause`](QuotaHandle::pause); `None` if it is not held.
     held_for: Option<Duration>,
-    /// Number of requests in flight.
+    /// Number of requests in flight. Does not contain requests on the fast path and requests sent during a
+    /// [`bypass`](QuotaHandle::bypass), which are not counted.
     in_flight: u32,
     /// Number of requests that wait for this partition.
     waiting: usize,

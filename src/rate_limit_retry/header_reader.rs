@@ -6,6 +6,9 @@
 //! - Otherwise, it is the server's time by the skew of the request's first partition, which the response itself
 //!   updates.
 //! - Without a partition, it is the local time.
+//!
+//! The skew belongs to the partition and not to the origin, because the partition is known without parsing the URI, and
+//! because it is forgotten together with the partition's quota.
 
 use std::{collections::HashMap, time::SystemTime};
 
@@ -25,7 +28,7 @@ use crate::sync::{Mutex, lock};
 pub(crate) struct HeaderReader {
     /// The user's header profile.
     profile: Option<Box<dyn HeaderProfile>>,
-    /// Clock skew by partition. Bounded by [`MOST_PARTITIONS`].
+    /// Clock skew by partition. Bounded by [`MAX_SKEWS`].
     skews: Mutex<HashMap<PartitionKey, ClockSkew>>,
 }
 
@@ -53,6 +56,8 @@ impl HeaderReader {
     ///
     /// A `Date` is rounded down to a second and may be old when it arrives. The skew combines the dates of all
     /// responses: it is more accurate, and also applies to responses without a `Date`.
+    ///
+    /// Takes the lock only for responses with fields about limits, or for all responses with a profile.
     pub(crate) fn read(
         &self,
         keys: &[PartitionKey],

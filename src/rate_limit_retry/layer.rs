@@ -15,6 +15,14 @@ use crate::sharded::Sharded;
 ///
 /// All services that a layer and its clones create share their quotas. See the [module](super) for its guarantees.
 ///
+/// # Placement
+///
+/// Place it above layers that act on a single attempt, such as timeouts and tracing of attempts, and below layers that
+/// act on the whole call. Do not place another retry layer around it: each of the two would retry what the other
+/// returns. A nested rate-limit layer is reported once as [`Misused`](super::RateLimitEvent::Misused); the inner layer
+/// then does not retry what is a retry of the outer one already. Use one layer per program and credential, and clone
+/// it: two layers for the same API do not know of each other's requests.
+///
 /// # Examples
 ///
 /// ```
@@ -29,6 +37,7 @@ use crate::sharded::Sharded;
 /// ```
 #[derive(Clone, Debug)]
 pub struct RateLimitRetryLayer {
+    /// One policy per shard. All of them point to the same limiter; only their fast-path caches differ.
     policies: Sharded<LimitPolicy>,
 }
 
@@ -41,13 +50,14 @@ impl RateLimitRetryLayer {
         }
     }
 
-    /// Returns a handle to the layer's quotas.
+    /// Returns a handle to the layer's quotas, to inspect, pause or bypass them. Handles stay valid after the layer has
+    /// been moved into a service.
     #[must_use]
     pub fn handle(&self) -> QuotaHandle {
         QuotaHandle::new(Arc::clone(&self.policies.local().limiter))
     }
 
-    /// Returns the shared limiter.
+    /// Returns the shared limiter, for a layer that combines limits with something else, such as a token.
     pub(crate) fn into_limiter(self) -> SharedLimiter {
         Arc::clone(&self.policies.local().limiter)
     }

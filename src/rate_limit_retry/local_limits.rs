@@ -1,4 +1,6 @@
 //! Limits that the user configures, and presets of documented limits.
+//!
+//! This module has only the settings. `quota::local_limit` enforces them, for each partition.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -10,7 +12,18 @@ use super::PartitionKey;
 ///
 /// If the server announces a limit as well, the stricter one applies. A request counts from the time it is sent until
 /// one period after its end. The server therefore never sees more requests in any period, no matter how long requests
-/// are in flight.
+/// are in flight. The price is a rate slightly below the limit if responses take a considerable part of the period.
+///
+/// Requests beyond the limit wait, as during a hold. Retries count like other requests; requests that were not sent do
+/// not count. The limit applies to one layer in one process, for each partition.
+///
+/// | server | limit |
+/// |---|---|
+/// | documents 300 requests per minute | `per_minute(300)` |
+/// | the same, and rejects peaks | `per_minute(300).burst(20)` |
+/// | documents 10 requests at the same time | `in_flight(10)` |
+/// | documents both | `per_minute(300).max_concurrency(10)` |
+/// | is shared with other programs | a part of the limit for each of them |
 ///
 /// # Examples
 ///
@@ -77,7 +90,9 @@ impl LocalLimit {
     }
 
     /// Spaces requests evenly, allowing bursts of up to `requests` (at least 1). Default: the requests of a whole
-    /// period.
+    /// period. Has no effect without a rate, as in [`in_flight`](Self::in_flight).
+    ///
+    /// `per_minute(300).burst(20)` sends 20 requests at once after a pause, and then one every 200 ms.
     #[must_use]
     pub const fn burst(mut self, requests: u32) -> Self {
         self.burst = Some(requests);
@@ -116,9 +131,9 @@ pub(super) const fn at_least_one(requests: u32) -> u32 {
 /// The configured limits of one layer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LocalLimits {
-    /// Limit of each partition that has no entry in `of`.
+    /// Limit of each partition that has no entry in `by_partition`.
     pub(super) default: Option<LocalLimit>,
-    /// Limits of individual partitions.
+    /// Limits of individual partitions. They replace `default`, and are not combined with it.
     pub(super) by_partition: HashMap<PartitionKey, LocalLimit>,
 }
 
@@ -131,6 +146,10 @@ impl LocalLimits {
 
 /// The documented limits of one vendor: which requests share a limit, and how high it is. Limits that the server
 /// announces in its responses replace the documented ones.
+///
+/// Set it with [`preset`](super::RateLimitRetryLayerBuilder::preset). A preset defines the partitions, too: use a layer
+/// for this vendor only. [`limit_for`](super::RateLimitRetryLayerBuilder::limit_for), called after `preset`, changes a
+/// single limit, for example for a plan with a higher one.
 ///
 /// # Examples
 ///

@@ -2,28 +2,69 @@
 //!
 //! ```text
 //! call ─▶ keys ─▶ gate.admit(now) ── wait? release readiness · sleep ─▶ poll_ready
-//!   └▶ inner.call ─▶ headers.read ─▶ quota.learn ─▶ decision ─┬ Return ─▶ out (with `Attempts`, if more than one)
+//!   └▶ inner.call ─▶ headers.read ─▶ quota.record ─▶ decide ──┬ Return ─▶ out (with `Attempts`, if more than one)
 //!                                                           ├ retry ─▶ event · drain the response · wait · poll_ready
 //!                                                           └ give up ─▶ event · the server's own response ─▶ out
 //! ```
 //!
 //! # Guarantees
 //!
-//! - All clones of a layer share what a response reports about a quota: one 429 holds every request of the partition until
-//!   the reset. After the hold, requests are admitted gradually.
-//! - A wait that the server asks for is a lower bound. If it exceeds the caller's limits, the layer does not shorten it: it
-//!   returns the server's own response at once.
+//! - All clones of a layer share what a response reports about a quota: one 429 holds every request of the partition
+//!   until the reset. After the hold, requests are admitted gradually.
+//! - A wait that the server requests is a lower bound. If it exceeds the caller's limits, the layer does not shorten
+//!   it: it returns the server's own response at once.
 //! - A 429 is retried for every method, because by convention the request was not processed. 502, 503, 504 and broken
-//!   connections are retried for idempotent methods only. Connections that were never made are retried for every method.
+//!   connections are retried for idempotent methods only. Connections that were never made are retried for every
+//!   method.
 //! - A waiting request holds neither readiness nor a lock. A call that is dropped leaves no state behind.
 //!
 //! # Cost
 //!
-//! One allocation keeps a copy of the request for a retry, if its body can be cloned. After 1,000 consecutive responses of a
-//! partition without limits, its requests take no lock of the layer, unless the layer has a deadline, a profile, a store or
-//! custom partitions. Otherwise a request takes the layer's lock before it is sent and after its response, each time for
-//! assignments only, and allocates more if the response has fields about limits. The future is boxed for requests that wait,
-//! have a [`deadline`](RateLimitRetryLayerBuilder::deadline) or are retried.
+//! One allocation keeps a copy of the request for a retry, if its body can be cloned. After 1,000 consecutive responses
+//! of a partition without limits, its requests take no lock of the layer, unless the layer has a deadline, a profile, a
+//! store or custom partitions. Otherwise a request takes the layer's lock before it is sent and after its response,
+//! each time for assignments only, and allocates more if the response has fields about limits. The future is boxed for
+//! requests that wait, have a [`deadline`](RateLimitRetryLayerBuilder::deadline) or are retried.
+//!
+//! # What limits a request
+//!
+//! | limit | source | setting |
+//! |---|---|---|
+//! | hold | a 429 or a similar response; a [pause](QuotaHandle::pause) | [`max_hold`], [`backoff`] |
+//! | announced window | fields such as `RateLimit` or `X-RateLimit-*` | [`profile`], [`pacing`] |
+//! | estimate | earlier rejections of a server that announces nothing | |
+//! | local limit | the program | [`limit`], [`limit_for`], [`preset`] |
+//! | slow start | a new partition, or the end of a hold | [`initial_window`], [`initial_window_timeout`] |
+//! | fleet quota | the program, enforced through a store | [`StoredQuotas::fleet_quota`] |
+//!
+//! All of them apply at once, to each partition of the request. A request is sent when every limit allows it.
+//!
+//! # What a caller receives
+//!
+//! | situation | result |
+//! |---|---|
+//! | the request was sent, and no retry is necessary | the response or error of the inner service |
+//! | it was sent, and a retry is not possible or not allowed | the server's own response, with [`GaveUp`] |
+//! | it was not sent, because the wait would be too long | [`RateLimited`] |
+//! | it was not sent, because too many requests wait | [`QueueFull`] |
+//! | the call took longer than its deadline | [`DeadlineExceeded`] |
+//!
+//! # Where to start reading
+//!
+//! `policy` is the entry point from the request path. `limiter` contains the steps of one call. `gate` admits requests
+//! and queues waiters; it owns one `quota` per partition, which is the model of the limits. `headers` parses
+//! responses and depends on nothing else in this module. `decide` is the table of retry rules. `store` shares quotas
+//! between processes; it runs beside the request path.
+//!
+//! [`backoff`]: RateLimitRetryLayerBuilder::backoff
+//! [`initial_window`]: RateLimitRetryLayerBuilder::initial_window
+//! [`initial_window_timeout`]: RateLimitRetryLayerBuilder::initial_window_timeout
+//! [`limit`]: RateLimitRetryLayerBuilder::limit
+//! [`limit_for`]: RateLimitRetryLayerBuilder::limit_for
+//! [`max_hold`]: RateLimitRetryLayerBuilder::max_hold
+//! [`pacing`]: RateLimitRetryLayerBuilder::pacing
+//! [`preset`]: RateLimitRetryLayerBuilder::preset
+//! [`profile`]: RateLimitRetryLayerBuilder::profile
 
 mod boottime;
 mod budget;

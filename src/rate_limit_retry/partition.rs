@@ -1,5 +1,8 @@
 //! Partition keys: which requests share a quota.
 //!
+//! Choose the partitions as the server counts: per credential, per route, per tenant. Partitions that are too coarse
+//! hold requests that the server would accept; partitions that are too fine exceed the quota before they learn of it.
+//!
 //! By default the origin of a request is its only key. With a function of the user, a request can have several keys:
 //! it is sent when the quotas of all of them allow it.
 
@@ -14,7 +17,26 @@ use crate::Origin;
 /// Default: the request's origin, within one layer value. An [`M2mLayer`](crate::M2mLayer) appends the credential's
 /// name, if it has one: `https://api.example.com as orders`.
 ///
+/// Cheap to clone. Two keys are equal if their names are equal, however they were created.
+///
+/// Each key has a quota in memory. Idle ones are removed once there are 10,000, so a key per user is possible; a key
+/// per request, such as a full path with ids, defeats the purpose, because no request learns from another one.
+///
 /// # Examples
+///
+/// One quota per tenant, for an API that counts by a header:
+///
+/// ```
+/// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::PartitionKey};
+///
+/// let layer = RateLimitRetryLayer::builder().partition_by(|request| {
+///     let tenant = request.headers.get("x-tenant").and_then(|value| value.to_str().ok());
+///     PartitionKey::new(format!("tenant {}", tenant.unwrap_or("none")))
+/// });
+/// # drop(layer.build());
+/// ```
+///
+/// One for searches and one for the rest:
 ///
 /// ```
 /// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::PartitionKey};
@@ -37,13 +59,16 @@ impl PartitionKey {
         Self(name.into())
     }
 
-    /// Returns the name.
+    /// Returns the name, as it appears in events, in errors and in the labels of metrics.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Returns the key for the origin of `uri` and the credential's name. All URIs without a host share one origin.
+    ///
+    /// The text is part of the store key of shared quotas: a change of its form separates processes of different
+    /// versions.
     pub(crate) fn for_origin(uri: &Uri, credential: Option<&str>) -> Self {
         // A URI without a valid origin maps to the empty string.
         let origin = Origin::of(uri).map_or_else(String::new, |origin| origin.to_string());
@@ -72,7 +97,8 @@ impl From<String> for PartitionKey {
     }
 }
 
-/// How the layer derives the partition keys of a request.
+/// How the layer derives the partition keys of a request. Only [`ByOrigin`](Self::ByOrigin) allows the fast path, which
+/// finds a partition by scheme and authority.
 #[derive(Clone, Default)]
 pub(crate) enum Partitioning {
     /// One key: the origin, with the credential's name if there is one.

@@ -2,6 +2,9 @@
 //!
 //! Some vendors report only in the body why a request was rejected. This layer makes the beginning of the body
 //! available to [`is_permanent`](super::RateLimitRetryLayerBuilder::is_permanent), without consuming it.
+//!
+//! A layer of its own, because most programs do not need it: it delays the response until the beginning of the body has
+//! arrived, and requires that the body and its errors can be sent between threads.
 
 use std::{
     fmt,
@@ -26,12 +29,16 @@ use crate::peek::{Inspect, Inspecting, PeekedBody};
 /// then recognize a quota that no wait restores. The response keeps its complete body. Other responses are not
 /// changed.
 ///
+/// The response is returned once the prefix is complete, the body has ended or failed, or the time limit has passed; an
+/// error of the body is returned when the body is read. Compressed bodies are not decompressed: place a decompression
+/// layer below this one.
+///
 /// # Examples
 ///
 /// ```
 /// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::PeekBodyLayer};
 ///
-/// let limits = RateLimitRetryLayer::builder().is_permanent(|refusal| refusal.body().starts_with(b"no plan"));
+/// let limits = RateLimitRetryLayer::builder().is_permanent(|error| error.body().starts_with(b"no plan"));
 /// let layers = tower::ServiceBuilder::new().layer(limits.build()).layer(PeekBodyLayer::new());
 /// # drop(layers);
 /// ```
@@ -53,14 +60,15 @@ impl PeekBodyLayer {
         }
     }
 
-    /// Sets the maximum length of the prefix, in bytes. Default: 8 KiB.
+    /// Sets the maximum length of the prefix, in bytes. Default: 8 KiB. With 0, nothing is read.
     #[must_use]
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// Sets the maximum time to wait for the prefix. Default: 500 ms.
+    /// Sets the maximum time to wait for the prefix. Default: 500 ms. It delays rejections only, and is part of the
+    /// duration of the attempt. When it has passed, the prefix contains what has arrived.
     #[must_use]
     pub const fn max_time(mut self, duration: Duration) -> Self {
         self.max_time = duration;
@@ -92,7 +100,7 @@ impl<S> Layer<S> for PeekBodyLayer {
 /// ```
 /// use tower_m2m::rate_limit_retry::{PeekBody, RateLimitRetry};
 ///
-/// /// A client whose refusals are looked at.
+/// /// A client that reads the beginning of each rejection's body.
 /// struct Orders<C> {
 ///     http: RateLimitRetry<PeekBody<C>>,
 /// }
@@ -132,7 +140,7 @@ pin_project! {
     ///
     /// # Cancel safety
     ///
-    /// Dropping it cancels this request only.
+    /// Dropping it cancels this request only. A response whose prefix is being read is dropped with its connection.
     ///
     /// # Examples
     ///
@@ -217,13 +225,16 @@ where
 }
 /// The beginning of a rejection's body, stored in the extensions of its response by a [`PeekBodyLayer`].
 ///
+/// Present in each 403 and 429 that has passed such a layer in a tokio runtime; empty if nothing arrived in time. At
+/// most [`max_bytes`](PeekBodyLayer::max_bytes) long. Do not log it without care: it may contain personal data.
+///
 /// # Examples
 ///
 /// ```
 /// use http::Response;
 /// use tower_m2m::rate_limit_retry::BodyPrefix;
 ///
-/// /// What a refusal says, for the log.
+/// /// The text of a rejection, for the log.
 /// fn text<B>(response: &Response<B>) -> Option<&str> {
 ///     let start = response.extensions().get::<BodyPrefix>()?;
 ///     str::from_utf8(start.as_bytes()).ok()

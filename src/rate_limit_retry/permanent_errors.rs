@@ -2,6 +2,9 @@
 //!
 //! Some vendors answer 429 for conditions that do not end with a window, such as an exhausted plan. Without further
 //! information the layer would hold the partition and retry. The user's predicate identifies such responses.
+//!
+//! The predicate is called once per error response, after the response has arrived and before anything is recorded. It
+//! runs without any lock. A permanent error counts as a request that was sent, and changes no hold and no estimate.
 
 use std::{fmt, sync::Arc};
 
@@ -11,15 +14,32 @@ use super::BodyPrefix;
 
 /// An error response, as passed to [`is_permanent`](super::RateLimitRetryLayerBuilder::is_permanent).
 ///
+/// Contains what is available without waiting: status, headers, extensions, and the beginning of the body if a
+/// [`PeekBodyLayer`](super::PeekBodyLayer) has read it.
+///
 /// # Examples
+///
+/// An error code in a JSON body:
+///
+/// ```
+/// use tower_m2m::rate_limit_retry::ErrorResponse;
+///
+/// fn is_permanent(error: &ErrorResponse<'_>) -> bool {
+///     let code = b"\"insufficient_quota\"";
+///     error.body().windows(code.len()).any(|part| part == code)
+/// }
+/// # let _: fn(&ErrorResponse<'_>) -> bool = is_permanent;
+/// ```
+///
+/// A header field:
 ///
 /// ```
 /// use http::StatusCode;
 /// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::ErrorResponse};
 ///
-/// /// The plan is used up, for this month.
-/// fn is_permanent(refusal: &ErrorResponse<'_>) -> bool {
-///     refusal.status() == StatusCode::TOO_MANY_REQUESTS && refusal.headers().contains_key("x-plan-exceeded")
+/// /// Whether the plan is exhausted for this month.
+/// fn is_permanent(error: &ErrorResponse<'_>) -> bool {
+///     error.status() == StatusCode::TOO_MANY_REQUESTS && error.headers().contains_key("x-plan-exceeded")
 /// }
 ///
 /// let layer = RateLimitRetryLayer::builder().is_permanent(is_permanent).build();
@@ -61,6 +81,9 @@ impl<'a> ErrorResponse<'a> {
     }
 
     /// Returns the beginning of the body; empty without a [`PeekBodyLayer`](super::PeekBodyLayer) below this layer.
+    ///
+    /// It may end in the middle of a value or of a character: search for a part instead of parsing it. Compressed
+    /// bodies are not decompressed.
     #[must_use]
     pub fn body(&self) -> &'a [u8] {
         let start = self.extensions.get::<BodyPrefix>();

@@ -6,7 +6,18 @@
 //! - `on_final` records a success that needs no further processing.
 //! - `on_response` returns the permit with the outcome, and decides what follows.
 //!
-//! This policy never asks for new credentials, so its `Rejection` is uninhabited.
+//! This policy never requests new credentials, so its `Rejection` is uninhabited.
+//!
+//! # Two paths
+//!
+//! | | fast | slow |
+//! |---|---|---|
+//! | condition | the partition has no known limit, and the layer has nothing that needs the gate | otherwise |
+//! | permit | uncounted | counted by the gate |
+//! | success | counter of the shard | counter of the shard; the quota records it |
+//!
+//! A response with anything to record moves the request to the slow path afterwards:
+//! [`Limiter::on_response`] counts it with [`Gate::enter_late`](super::gate::Gate::enter_late).
 
 use std::time::Duration;
 
@@ -36,7 +47,7 @@ pub(crate) struct LimitPolicy {
 pub(crate) enum Begun {
     /// The call may be sent now.
     Ready(Call, Permit),
-    /// The call has to wait. `None` if the gate was not asked yet.
+    /// The call has to wait. `None` if no admission was requested yet.
     Wait(Call, Option<Admission>),
 }
 

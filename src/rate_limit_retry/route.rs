@@ -3,6 +3,19 @@
 //! Such a 503 often affects only a part of a server. Its route, a class of similar requests, becomes a partition of
 //! its own that is held. Requests of that class then have this partition as an additional key; other requests of the
 //! original partition are not held by it.
+//!
+//! # States of a class
+//!
+//! | state | from | until | requests of the class |
+//! |---|---|---|---|
+//! | not held | | a 503 with `Retry-After` | have the original partition only |
+//! | held | the 503 | the end of the wait | wait in the class's partition as well |
+//! | recovering | the end of the wait | 60 s later | are admitted by slow start of the class's partition |
+//!
+//! # Bounds
+//!
+//! At most 256 classes are held at once. While none is held, a request costs one atomic load. Entries are removed when
+//! a further class is held.
 
 use std::{
     collections::HashMap,
@@ -39,9 +52,13 @@ pub enum UnavailableScope {
     /// `/orders/18`. The default.
     ///
     /// The partition's other requests are sent one at a time until one is accepted.
+    ///
+    /// Segments with digits, and long ones, count as ids. If ids look like words, such as user names, each of them is a
+    /// route of its own, and a hold affects fewer requests than it could.
     #[default]
     Route,
-    /// All requests of the partition.
+    /// All requests of the partition. For servers whose 503 always means that nothing works, such as a single process
+    /// behind a proxy.
     Partition,
 }
 
@@ -50,6 +67,9 @@ pub enum UnavailableScope {
 ///
 /// Fits in 32 bits, because each request in flight has one. The lowest bit is set for reads; the other bits are the
 /// hash of the pattern.
+///
+/// Two patterns with the same hash share a hold, which delays requests but does no harm. The hash has no random seed:
+/// it appears in partition names, which should be the same in all processes.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct RouteClass(NonZeroU32);
 
@@ -72,6 +92,12 @@ impl RouteClass {
 
     /// Returns the class of a request. Query and fragment are ignored, and so are segments after the first
     /// [`MAX_SEGMENTS`].
+    ///
+    /// | request | class |
+    /// |---|---|
+    /// | `GET /v1/orders/17?full=1` | reads of `/v1/orders/*` |
+    /// | `HEAD /v1/orders/18` | the same |
+    /// | `DELETE /v1/orders/17` | writes of `/v1/orders/*` |
     pub(crate) fn of(method: &str, path: &str) -> Self {
         let path = path.split(['?', '#']).next().unwrap_or_default();
         let segments = path.split('/').filter(|segment| !segment.is_empty());
@@ -89,7 +115,7 @@ impl RouteClass {
     }
 
     /// Returns the key of the partition that holds this class. Contains a hash, because paths must not appear in
-    /// events.
+    /// events: `https://api.example.com reads #3f2b8c1e`.
     fn key(self, partition: &PartitionKey) -> PartitionKey {
         let kind = if self.is_read() { "reads" } else { "writes" };
         let pattern = self.0.get() >> 1;
@@ -108,6 +134,8 @@ fn is_static_segment(segment: &str) -> bool {
 }
 
 /// The held classes of requests, and the partitions that hold them.
+///
+/// Only the mapping is here; the holds themselves, and the requests that wait for them, are in the gate.
 #[derive(Debug, Default)]
 pub(crate) struct HeldRoutes {
     /// Number of entries in `held`. While it is 0, requests do not take the lock.
@@ -167,7 +195,8 @@ impl HeldRoutes {
         keys
     }
 
-    /// Returns whether no class is held. Lock-free.
+    /// Returns whether no class is held. Lock-free. May be stale: a request that reads `true` is treated like one that
+    /// was in flight when the class was held.
     pub(crate) fn is_empty(&self) -> bool {
         self.count.load(Ordering::Acquire) == 0
     }

@@ -21,6 +21,21 @@ use crate::{BoxError, call, replay::ReplayableBody, sharded::Sharded};
 /// Fails with [`RateLimited`](super::RateLimited), [`QueueFull`](super::QueueFull) or
 /// [`DeadlineExceeded`](super::DeadlineExceeded), or with the error of the inner service, boxed.
 ///
+/// # Readiness
+///
+/// `poll_ready` reflects the inner service only. It is not delayed by a hold, because it does not know the partition of
+/// the next request: a program that sends to several servers must not stop because of one of them. `call` uses the
+/// readiness that `poll_ready` has obtained. If the request has to wait, it gives that readiness back by replacing
+/// the inner service with a clone, and obtains it again right before the send.
+///
+/// # Requirements
+///
+/// The inner service must be `Clone`, because a retry calls it again. A request whose body cannot be sent twice is sent
+/// once, and its rejection is returned with [`GiveUpReason::Body`](super::GiveUpReason::Body).
+///
+/// Waits and retries need the timers of a tokio runtime. Outside a runtime, requests are still admitted at once or
+/// rejected.
+///
 /// # Examples
 ///
 /// ```
@@ -55,12 +70,12 @@ impl<S> RateLimitRetry<S> {
         &self.inner
     }
 
-    /// Returns a mutable reference to the inner service.
+    /// Returns a mutable reference to the inner service. Calls to it bypass all limits and are not counted.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// Returns the inner service.
+    /// Returns the inner service. The quotas stay with the layer and its other services.
     #[must_use]
     pub fn into_inner(self) -> S {
         self.inner
@@ -102,7 +117,11 @@ pin_project! {
     ///
     /// # Cancel safety
     ///
-    /// Dropping it ends this request only: the request leaves the wait queue, and other requests continue.
+    /// Dropping it ends this request only: the request leaves the wait queue, and other requests continue. A request in
+    /// flight counts as sent, because the server may have counted it.
+    ///
+    /// A future that is kept without being polled does not block others: its position in the queue is skipped until the
+    /// next poll.
     ///
     /// # Examples
     ///

@@ -1,4 +1,7 @@
 //! Settings of the rate-limit and retry layer.
+//!
+//! `build` cannot fail: values out of range are raised or lowered to the nearest valid one, and everything that can be
+//! malformed is parsed before it is passed in.
 
 mod partitions;
 
@@ -49,6 +52,17 @@ impl Default for RateLimitRetryLayer {
 
 /// A builder for a [`RateLimitRetryLayer`].
 ///
+/// The defaults suit a service that calls one API in the background and may wait. Typical changes:
+///
+/// | program | settings |
+/// |---|---|
+/// | answers its own callers | [`deadline`](Self::deadline) below their timeout, a short [`max_wait`](Self::max_wait) |
+/// | gateway for others' requests | [`idempotent_methods_only`](Self::idempotent_methods_only) |
+/// | batch job | a long [`max_wait`](Self::max_wait), [`Pacing::Even`] |
+/// | API without rate-limit fields | [`limit`](Self::limit) with the documented limit |
+/// | several limits at one API | [`partitions_by`](Self::partitions_by) |
+/// | several processes with one credential | [`store`](Self::store) |
+///
 /// # Examples
 ///
 /// ```
@@ -63,6 +77,22 @@ impl Default for RateLimitRetryLayer {
 ///             eprintln!("held for {held_for:?}");
 ///         }
 ///     })
+///     .build();
+/// # drop(layer);
+/// ```
+///
+/// A server that answers its own callers within five seconds, for an API with a documented limit:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::LocalLimit};
+///
+/// let layer = RateLimitRetryLayer::builder()
+///     .deadline(Duration::from_secs(4))
+///     .max_wait(Duration::from_secs(2))
+///     .max_waiting(1_000)
+///     .limit(LocalLimit::per_minute(300))
 ///     .build();
 /// # drop(layer);
 /// ```
@@ -133,7 +163,11 @@ impl RateLimitRetryLayerBuilder {
         }
     }
 
-    /// Sets the maximum number of retries of one request. Default: 5.
+    /// Sets the maximum number of retries of one request. Default: 5. With 0, requests are held before the send, but
+    /// never sent twice.
+    ///
+    /// Counts retries after throttling and after transient failures together. Sends of inner layers, and the replay
+    /// after a 401 by the layer that adds tokens, do not count.
     pub fn max_retries(mut self, retries: u32) -> Self {
         self.retry_config.max_retries = retries;
         self
@@ -143,7 +177,10 @@ impl RateLimitRetryLayerBuilder {
     ///
     /// If a server asks for a longer wait, its response is returned at once, with [`GaveUp`](super::GaveUp) in its
     /// extensions. If a partition is held for longer, the request fails with [`RateLimited`](super::RateLimited). A
-    /// request is never retried earlier than the server asked for. Maximum between two attempts: 24 h.
+    /// request is never retried earlier than the server requested. Maximum between two attempts: 24 h.
+    ///
+    /// Applies to each wait anew: with five retries, a call may wait six times. [`deadline`](Self::deadline)
+    /// limits the whole call.
     pub fn max_wait(mut self, duration: Duration) -> Self {
         self.retry_config.max_wait = duration;
         self
@@ -153,7 +190,8 @@ impl RateLimitRetryLayerBuilder {
     /// 100,000.
     ///
     /// Further requests fail with [`QueueFull`](super::QueueFull) at once. A retry is always queued. Each
-    /// waiting request is kept in memory.
+    /// waiting request is kept in memory, with its body. Lower it if callers wait for the result: requests that arrive
+    /// when the queue holds more than the quota of `max_wait` cannot be sent in time anyway.
     pub fn max_waiting(mut self, limit: usize) -> Self {
         self.max_waiting = limit.max(1);
         self
@@ -161,8 +199,11 @@ impl RateLimitRetryLayerBuilder {
 
     /// Sets the time limit of a whole call, including waits and all attempts. Default: no limit.
     ///
-    /// An attempt in flight ends with [`DeadlineExceeded`](super::DeadlineExceeded). Calls with a deadline cost an
-    /// additional allocation.
+    /// An attempt in flight ends with [`DeadlineExceeded`](super::DeadlineExceeded). A wait that would end after the
+    /// deadline is not begun: the call fails with [`RateLimited`](super::RateLimited), or returns the response of its
+    /// last attempt. Reading the response body does not count.
+    ///
+    /// Calls with a deadline cost an additional allocation, and do not take the fast path.
     pub fn deadline(mut self, limit: Duration) -> Self {
         self.deadline = Some(limit);
         self
@@ -179,6 +220,22 @@ impl RateLimitRetryLayerBuilder {
 
     /// Declares that `origin` honors `Idempotency-Key`: requests with that field count as idempotent there. Can be
     /// called repeatedly. Default: no origin.
+    ///
+    /// The layer does not create keys. The caller sets the field once per operation, and all attempts send the same
+    /// value. Declare it only for servers that document it: others ignore the field, and a retried POST may then take
+    /// effect twice.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::RateLimitRetryLayer;
+    ///
+    /// let layer = RateLimitRetryLayer::builder()
+    ///     .honors_idempotency_key("https://api.example.com".parse()?)
+    ///     .build();
+    /// # drop(layer);
+    /// # Ok::<(), tower_m2m::InvalidOrigin>(())
+    /// ```
     pub fn honors_idempotency_key(mut self, origin: Origin) -> Self {
         self.idempotency_key_origins.push(origin);
         self
@@ -188,13 +245,17 @@ impl RateLimitRetryLayerBuilder {
     /// `u32::MAX` for no limit. Default: 8.
     ///
     /// In simulations, 8 costs no time if the server announces its quota, and wastes few requests if the quota is
-    /// exhausted.
+    /// exhausted. Lower it for servers that punish rejected requests; raise it if a partition is created for each of
+    /// many tenants, and each receives a burst of requests at first.
     pub fn initial_window(mut self, burst: u32) -> Self {
         self.quota_config.initial_window = burst;
         self
     }
 
     /// Sets the maximum time that requests to an unknown partition wait for its first response. Default: 250 ms.
+    ///
+    /// After that, [`initial_window`](Self::initial_window) no longer applies, so that one slow response does not delay
+    /// all others. Raise it for servers whose responses usually take longer.
     pub fn initial_window_timeout(mut self, duration: Duration) -> Self {
         self.quota_config.initial_window_timeout = duration;
         self
@@ -209,6 +270,9 @@ impl RateLimitRetryLayerBuilder {
 
     /// Sets the upper bound on how long a hold or an exhausted quota is honored. After that, one probe request is
     /// sent. Default: 1 h.
+    ///
+    /// It protects against servers that announce a wrong date or a wrong unit. Raise it for quotas per day whose resets
+    /// are reliable. A [pause](super::QuotaHandle::pause) is not affected.
     pub fn max_hold(mut self, duration: Duration) -> Self {
         self.quota_config.max_hold = duration;
         self
@@ -223,6 +287,9 @@ impl RateLimitRetryLayerBuilder {
 
     /// Sets how long a partition is held after a 429 without a wait time: exponential, with jitter. Default: 1 s to
     /// 60 s.
+    ///
+    /// Grows with the number of consecutive rejections of the partition, not of one request. Retries after transient
+    /// failures, such as a 503 without a wait, have a backoff of their own: 200 ms to 10 s.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.quota_config.backoff = backoff;
         self
@@ -244,6 +311,26 @@ impl RateLimitRetryLayerBuilder {
 
     /// Sets the function that classifies errors of the inner service. Default: [`ErrorClass::of`]. This crate's own
     /// errors are always [`ErrorClass::Final`].
+    ///
+    /// Needed if the inner service has an error type of its own that does not have hyper's errors among its sources:
+    /// unknown errors count as [`ErrorClass::MaybeProcessed`], after which only idempotent requests are retried.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io;
+    ///
+    /// use tower_m2m::{ErrorClass, RateLimitRetryLayer};
+    ///
+    /// let layer = RateLimitRetryLayer::builder()
+    ///     .classify_errors(|error| match error.downcast_ref::<io::Error>() {
+    ///         // This proxy closes idle connections without a response.
+    ///         Some(error) if error.kind() == io::ErrorKind::ConnectionReset => ErrorClass::NotSent,
+    ///         _ => ErrorClass::of(error),
+    ///     })
+    ///     .build();
+    /// # drop(layer);
+    /// ```
     pub fn classify_errors(
         mut self,
         classify: impl Fn(&(dyn Error + 'static)) -> ErrorClass + Send + Sync + 'static,
@@ -254,6 +341,9 @@ impl RateLimitRetryLayerBuilder {
 
     /// Sets the header profile, for fields whose values are ambiguous, such as milliseconds that could be seconds.
     /// Default: no profile.
+    ///
+    /// The profile applies to all origins of the layer. With one, requests do not take the fast path, because the
+    /// profile may find a limit in any field.
     pub fn profile(mut self, profile: impl HeaderProfile) -> Self {
         self.profile = Some(Box::new(profile));
         self
@@ -263,19 +353,23 @@ impl RateLimitRetryLayerBuilder {
     ///
     /// Requests must be sent in a tokio runtime. Not shared: configured limits ([`limit`](Self::limit)), pauses, and
     /// estimates of quotas that the server does not announce.
+    ///
+    /// Call [`QuotaHandle::release_reservations`](super::QuotaHandle::release_reservations) at the end of the program.
     pub fn store(mut self, quotas: StoredQuotas) -> Self {
         self.quota_config.shared = true;
         self.store = Some(quotas);
         self
     }
 
-    /// Sets the source of time. Default: [`SystemClock`](crate::SystemClock).
+    /// Sets the source of time. Default: [`SystemClock`](crate::SystemClock). For tests and simulations. Timers still
+    /// use tokio's clock, which a test can pause.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = SharedClock::new(clock);
         self
     }
 
-    /// Sets the seed of the jitter, for reproducible waits. Default: a random seed.
+    /// Sets the seed of the jitter, for reproducible waits. Default: a random seed. For tests only: processes with the
+    /// same seed retry at the same time.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -284,13 +378,14 @@ impl RateLimitRetryLayerBuilder {
     /// Adds a sink that is called for each [`RateLimitEvent`]. Can be called repeatedly. Default: no sink.
     ///
     /// The sink runs on the task that caused the event, outside every lock, and should return quickly. Its panics are
-    /// caught.
+    /// caught. Sinks are called in the order in which they were added. To do work that waits, send the event's data to
+    /// another task.
     pub fn on_event(mut self, sink: impl Fn(&RateLimitEvent<'_>) + Send + Sync + 'static) -> Self {
         self.sinks.add(sink);
         self
     }
 
-    /// Builds the layer.
+    /// Builds the layer. Each call of `build` creates quotas of its own; to share them, clone the layer.
     #[must_use]
     #[track_caller]
     pub fn build(self) -> RateLimitRetryLayer {
@@ -343,9 +438,11 @@ impl fmt::Debug for RateLimitRetryLayerBuilder {
     }
 }
 
-/// Backoff after a transient failure.
+/// Backoff after a transient failure. Shorter than that of the quotas, because it delays one request only and is
+/// bounded by the retry budget.
 const TRANSIENT_BACKOFF: Backoff =
     Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
 
-/// Default maximum number of waiting requests per partition.
+/// Default maximum number of waiting requests per partition. A safeguard against running out of memory, not a
+/// recommendation.
 const DEFAULT_MAX_WAITING: usize = 100_000;

@@ -11,6 +11,10 @@ use super::{
 
 impl RateLimitRetryLayerBuilder {
     /// Sets the function that derives a request's partition. Default: the request's origin.
+    ///
+    /// The function is called once per call, not per attempt, and receives the head of the request. It should not read
+    /// a clock or a random number: equal requests must have equal partitions. With it, requests do not take the fast
+    /// path.
     pub fn partition_by(
         self,
         key: impl Fn(&Parts) -> PartitionKey + Send + Sync + 'static,
@@ -28,6 +32,27 @@ impl RateLimitRetryLayerBuilder {
     ///
     /// A rejection of everything the client sends ([`global`](crate::rate_limit_retry::headers::RateLimitInfo::global))
     /// holds all partitions of the request's origin.
+    ///
+    /// Duplicates are removed. The first partition is the one of the retry budget, of the clock skew and of errors. A
+    /// request without partitions is not limited.
+    ///
+    /// # Examples
+    ///
+    /// An API with a limit for all requests, and another one for writes:
+    ///
+    /// ```
+    /// use http::Method;
+    /// use tower_m2m::RateLimitRetryLayer;
+    ///
+    /// let layer = RateLimitRetryLayer::builder().partitions_by(|request| {
+    ///     let mut keys = vec!["all".into()];
+    ///     if request.method != Method::GET {
+    ///         keys.push("writes".into());
+    ///     }
+    ///     keys
+    /// });
+    /// # drop(layer.build());
+    /// ```
     pub fn partitions_by(
         mut self,
         keys: impl Fn(&Parts) -> Vec<PartitionKey> + Send + Sync + 'static,
@@ -38,12 +63,27 @@ impl RateLimitRetryLayerBuilder {
 
     /// Sets a limit that each partition enforces by itself, whatever its server announces; the stricter of both
     /// applies. Default: no limit.
+    ///
+    /// Enforced per process: with several processes, divide the limit, or use
+    /// [`StoredQuotas::fleet_quota`](super::super::StoredQuotas::fleet_quota). Partitions with a limit do not take the
+    /// fast path.
     pub fn limit(mut self, limit: LocalLimit) -> Self {
         self.limits.default = Some(limit);
         self
     }
 
     /// Sets the limit of one partition, in place of the one set by [`limit`](Self::limit). Can be called repeatedly.
+    ///
+    /// A partition with the default key has the name of its origin:
+    ///
+    /// ```
+    /// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::LocalLimit};
+    ///
+    /// let layer = RateLimitRetryLayer::builder()
+    ///     .limit_for("https://slow.example.com".into(), LocalLimit::per_second(2))
+    ///     .build();
+    /// # drop(layer);
+    /// ```
     pub fn limit_for(mut self, partition: PartitionKey, limit: LocalLimit) -> Self {
         self.limits.by_partition.insert(partition, limit);
         self

@@ -1,4 +1,4 @@
-//! The decision by hand.
+//! The decision, from hand-made inputs.
 
 use super::*;
 
@@ -17,7 +17,7 @@ static NO_INFO: RateLimitInfo = RateLimitInfo {
     global: false,
 };
 
-/// A first attempt that may be repeated, with a second of back-off.
+/// A first attempt that may be retried, with a backoff of one second.
 fn context(ended: AttemptResult<'_>) -> RetryContext<'_> {
     RetryContext {
         result: ended,
@@ -55,7 +55,7 @@ fn each_status_has_its_consequence() {
     };
     let five = RetryAfterBackoff(5 * SECOND);
     let one = RetryAfterBackoff(SECOND);
-    // Status, what it says besides, and what follows for a GET and for a POST.
+    // Status, further information, and the decision for a GET and for a POST.
     for (code, info, get, post) in [
         (200, &NO_INFO, Return, Return),
         (200, &retry, Return, Return),

@@ -1,6 +1,14 @@
 //! The gate's side of a store: what its agents report, and what they receive.
 //!
-//! An agent is the task that synchronizes one partition with the store.
+//! An agent is the task that synchronizes one partition with the store. The gate does not know the task: it stores its
+//! waker, and the time at which the task runs again by itself.
+//!
+//! | method | called |
+//! |---|---|
+//! | [`next_action`](Gate::next_action) | by the agent, in each poll |
+//! | [`apply`](Gate::apply) | with the store's response |
+//! | [`fall_back`](Gate::fall_back) | after a failure of the store, or when the agent has ended early |
+//! | [`request_sync`](Gate::request_sync) | after a notification of the store |
 
 use std::{task::Waker, time::Duration};
 
@@ -25,18 +33,18 @@ use crate::{
 pub(crate) enum Action {
     /// Send this report to the store.
     Report(QuotaReport),
-    /// Call [`Gate::next_action`] again at this time, or when woken.
+    /// Call [`Gate::next_action`] again at this time, or when woken. Always later than the time that was passed in.
     Wait(Instant),
     /// End: the partition is not in use.
     Retire,
 }
 
 impl Gate {
-    /// Returns the next action of a partition's agent. For [`Action::Queued`], `waker` is woken when a report is due
+    /// Returns the next action of a partition's agent. For [`Action::Wait`], `waker` is woken when a report is due
     /// sooner.
     ///
-    /// A report that is returned counts as under way until [`apply`](Self::apply) or [`fall_back`](Self::fall_back)
-    /// is called. The agent ends if the partition was removed, or has not been used for [`AGENT_IDLE_TIMEOUT`] and has no
+    /// A report that is returned counts as under way until [`apply`](Self::apply) or [`fall_back`](Self::fall_back) is
+    /// called. The agent ends if the partition was removed, or has not been used for [`AGENT_IDLE_TIMEOUT`] and has no
     /// waiters; the next admission starts another.
     pub(crate) fn next_action(
         &self,
@@ -103,7 +111,8 @@ impl Gate {
         }
     }
 
-    /// Falls back to what this process knows itself, because the store has failed. The next report is due at `retry_at`.
+    /// Falls back to what this process knows itself, because the store has failed. The next report is due at
+    /// `retry_at`.
     ///
     /// Waiters are dispatched: without an allowance, only the local view of the quota limits them.
     pub(crate) fn fall_back(&self, key: &PartitionKey, retry_at: Instant, now: Instant) {
@@ -142,5 +151,6 @@ impl GateState {
     }
 }
 
-/// Time after the last use of a partition at which its agent ends.
+/// Time after the last use of a partition at which its agent ends. Long, because a new agent has to subscribe again;
+/// the cost of an idle agent is one timer.
 const AGENT_IDLE_TIMEOUT: Duration = Duration::from_secs(600);

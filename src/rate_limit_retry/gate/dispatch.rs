@@ -3,8 +3,8 @@
 //! A request waits in the queues of the partitions that keep it back, and in no other: a request that waits for the
 //! end of one partition's window does not block requests that need only other partitions.
 //!
-//! Waiters that are not polled must not block others either. A waiter that is overdue loses its places, or its grant,
-//! until its next poll ([`GateState::skip_unpolled`]).
+//! Waiters that are not polled must not block others either. A waiter that is overdue leaves its queues, or loses its
+//! grant, until its next poll ([`GateState::skip_unpolled`]).
 //!
 //! # Liveness
 //!
@@ -13,6 +13,20 @@
 //! - Later waiters poll later, so that they take over if the first one's task is stuck.
 //! - A waiter with several partitions may be requeued a bounded number of times, so that it is not overtaken forever
 //!   by requests that need fewer partitions.
+//!
+//! # Example
+//!
+//! Request 1 needs partitions A and B, request 2 needs B only. A is held, B has room.
+//!
+//! | step | queue of A | queue of B |
+//! |---|---|---|
+//! | 1 arrives: A keeps it back | 1 | |
+//! | 2 arrives: B has room | 1 | (2 is admitted) |
+//! | B is exhausted, 3 arrives for B | 1 | 3 |
+//! | A's hold ends, B keeps 1 back: 1 is requeued | | 1, 3 |
+//! | B is reset: 1 is first there and is granted | | 3 |
+//!
+//! Request 1 precedes request 3 in B, although it was enqueued there later: the order is that of the sequence numbers.
 
 use std::{sync::Arc, task::Waker, time::Duration};
 
@@ -66,7 +80,7 @@ impl GateState {
     ///
     /// A partition keeps the request back. The error is the end of its hold, if that is known.
     ///
-    /// On an error, no partition counts the request.
+    /// On an error, no partition counts the request: all of them are checked before the first one counts.
     pub(super) fn try_enter(
         &mut self,
         keys: &[PartitionKey],
@@ -129,7 +143,7 @@ impl GateState {
     ///
     /// It belongs to the partitions that keep it back, and with `everywhere` to all of its partitions.
     ///
-    /// A waiter with one partition always belongs there.
+    /// A waiter with one partition always belongs there. Closes the fast path of each partition in whose queue it is.
     fn enqueue(
         &mut self,
         keys: &[PartitionKey],
@@ -174,7 +188,7 @@ impl GateState {
     ) -> bool {
         let asides = self.waiters.get(&arrival).map_or(0, |w| w.requeues);
         // A request whose partitions have room in turn, but never together, would be overtaken forever: after a
-        // number of requeues it keeps its place in every queue.
+        // number of requeues it keeps its position in every queue.
         let left = self.enqueue(keys, arrival, asides >= MAX_REQUEUES, pace, now);
         if let Some(waiter) = self.waiters.get_mut(&arrival).filter(|_| left) {
             waiter.requeues += 1;
@@ -186,6 +200,10 @@ impl GateState {
     ///
     /// A grant or a requeue changes who is first in the waiter's other partitions, so these are dispatched, too.
     /// Wakers of waiters that must poll sooner than they know, and of agents with a report due, are included.
+    ///
+    /// Terminates: each round grants a waiter, requeues one (at most [`MAX_REQUEUES`] times per waiter), or removes a
+    /// partition from the list. It stops at the first waiter of a queue that cannot be admitted, so that its cost is
+    /// proportional to the number of grants and not to the length of the queue.
     pub(super) fn dispatch(
         &mut self,
         keys: &[PartitionKey],
@@ -193,7 +211,7 @@ impl GateState {
         now: Instant,
     ) -> Vec<Waker> {
         let mut woken = Vec::new();
-        // `look`: partitions whose first waiter is still to be tried. `touched`: all partitions that are affected.
+        // `look`: partitions whose first waiter is still to be examined. `touched`: all partitions that are affected.
         let mut look: Vec<PartitionKey> = keys.to_vec();
         let mut touched = look.clone();
         while let Some(key) = look.pop() {
@@ -260,8 +278,8 @@ impl GateState {
 
     /// Restores the deadline of a waiter that was woken as late but can wait after all, so that it is woken again.
     ///
-    /// [`take_expiring`](super::queue::Queue::take_expiring) returns each waiter once. The end of the hold may have changed
-    /// since.
+    /// [`take_expiring`](super::queue::Queue::take_expiring) returns each waiter once. The end of the hold may have
+    /// changed since.
     pub(super) fn restore_deadlines(&mut self, keys: &[PartitionKey], arrival: u64) {
         let latest = self
             .waiters
@@ -303,7 +321,7 @@ impl GateState {
     /// polled since the grant loses it, and its reservation is released. Both are absent until their next poll.
     ///
     /// A task may hold a future without polling it, for example in a `select!` loop whose other branch is busy. Its
-    /// place must not block requests that are polled.
+    /// position must not block requests that are polled.
     pub(super) fn skip_unpolled(
         &mut self,
         keys: &[PartitionKey],
@@ -357,6 +375,12 @@ impl GateState {
 
     /// Returns the time at which a waiter must poll again if it is not woken before.
     ///
+    /// | position | time |
+    /// |---|---|
+    /// | first in all its queues, end of the hold known | that end |
+    /// | first, otherwise | in 1 s at the latest |
+    /// | later, `behind` numbers after the first | 1 s + `behind` / 64 s after the first's time |
+    ///
     /// The first in a queue polls when it may be admitted. The others poll later than that, in case those before them
     /// are not polled. The delay grows with the difference in sequence numbers, which spreads the polls.
     pub(super) fn wake_at(
@@ -392,14 +416,15 @@ impl GateState {
     }
 }
 
-/// Number of times that a request may be requeued before it keeps its place in every queue.
+/// Number of times that a request may be requeued before it keeps its position in every queue.
 const MAX_REQUEUES: u32 = 8;
 /// Delay of the second in a queue after the time at which the first polls; also the interval between polls while no
 /// time is known. Under loom so long that no poll is due by itself.
 const CHECK_DELAY: Duration = Duration::from_secs(if cfg!(tower_m2m_loom) { 3600 } else { 1 });
 /// Divisor of the additional delay: each sequence number behind the first adds `CHECK_DELAY / CHECK_DELAY_DIVISOR`.
 const CHECK_DELAY_DIVISOR: u32 = 64;
-/// Grace period after which a waiter that was to poll counts as not polled.
+/// Grace period after which a waiter that was to poll counts as not polled. Longer than the delays of a busy runtime,
+/// so that tasks which are merely late keep their position.
 const POLL_GRACE: Duration = Duration::from_millis(500);
-/// Maximum number of granted waiters that one poll examines for an overdue grant.
+/// Maximum number of granted waiters that one poll examines for an overdue grant. Later polls examine the rest.
 const MAX_GRANT_CHECKS: usize = 64;

@@ -1,7 +1,7 @@
 //! The gate: admits requests as their partitions' quotas allow, in order of arrival.
 //!
-//! A state machine without a runtime or a clock. `admit` returns a [`Permit`] (the permit) or a [`Waiter`] in the
-//! queue. The holder of a place polls it and sleeps until the time that the poll returns. The first request in a
+//! A state machine without a runtime or a clock. `admit` returns a [`Permit`] or a [`Waiter`]. The holder of a
+//! waiter polls it and sleeps until the time that the poll returns. The first request in a
 //! queue polls again when it may be sent; the others poll later, which matters only if those before them are not
 //! polled.
 //!
@@ -9,13 +9,28 @@
 //! and removed partitions dropped, after it is released, because they run code of the task. A request may have
 //! several keys: it is admitted when all their quotas allow, and is counted by all of them or by none.
 //!
+//! # Modules
+//!
+//! | module | contents |
+//! |---|---|
+//! | `state` | everything behind the lock: partitions, waiters, origin-wide holds |
+//! | `partitions` | the table of partitions, and the removal of idle ones |
+//! | `queue` | the waiters of one partition, in order |
+//! | `dispatch` | which waiter is admitted next; start here to understand the order |
+//! | `waiter`, `permit` | the handles that a call holds before and after its admission |
+//! | `openness` | the flag by which requests skip the gate |
+//! | `agent` | the interface to the tasks that report to a store |
+//! | `models`, `tests` | every interleaving of a few threads (loom); single-threaded sequences |
+//!
 //! # Life of a request
 //!
-//! - `admit` creates missing partitions and asks all quotas of the request. If one of them keeps it back, it becomes
+//! - `admit` creates missing partitions and checks all quotas of the request. If one of them keeps it back, it becomes
 //!   a waiter in the queues of those partitions.
 //! - An admitted request is counted as in flight by its partitions. Its [`Permit`] reports the outcome.
+//! - Right before the send, [`Permit::is_held`] is checked once more, because a hold may have begun while the inner
+//!   service was not ready.
 //! - A report may change the limits, so that it dispatches waiters: the first in a queue is granted when all of its
-//!   partitions have room. A grant wakes the waiter, whose next poll returns the ticket.
+//!   partitions have room. A grant wakes the waiter, whose next poll returns the permit.
 //!
 //! # Order
 //!
@@ -27,6 +42,23 @@
 //! The gate's lock is never held together with another lock of the crate, and never while code of the user or of a
 //! task runs. Methods collect wakers under the lock and return them to the caller, which calls [`wake_all`] after the
 //! unlock.
+//!
+//! The same holds for destructors: a removed partition contains the waker of an agent, so it is dropped after the
+//! unlock. Variables for removed partitions are therefore declared before the guard.
+//!
+//! # Invariants
+//!
+//! - Each key of a request that is counted or waits has a partition: partitions with requests in flight or with
+//!   waiters are not removed.
+//! - `in_flight` of a quota is the number of unsettled permits that were counted by it, plus grants that were not
+//!   polled yet. Every permit settles exactly once, on drop at the latest.
+//! - A waiter is in a queue, granted, or absent; see [`state::WaiterState`].
+//! - The fast-path flag of a partition is set only while its queue is empty.
+//!
+//! # Complexity
+//!
+//! An admission or a report costs O(k log w) for k keys and w waiters, plus the same for each waiter that it grants.
+//! Origin-wide holds, sweeps and the search for unpolled grants are bounded per call by constants.
 
 #[cfg(all(test, tower_m2m_loom))]
 mod models;
@@ -67,6 +99,8 @@ use crate::{
 };
 
 /// A handle to the gate of a layer. Cheap to clone; all clones share one state.
+///
+/// Permits and waiters hold a clone, so that the state outlives the layer while requests are in flight.
 #[derive(Clone)]
 pub(crate) struct Gate(Arc<Inner>);
 
@@ -76,9 +110,9 @@ struct Inner {
     config: QuotaConfig,
     /// The limits that the user has set, by partition.
     limits: LocalLimits,
-    /// Maximum number of requests that wait for one partition.
+    /// Maximum number of requests that wait for one partition. Does not apply to retries.
     max_waiting: usize,
-    /// Source of the jitter of holds.
+    /// Source of the jitter of holds. Has a lock of its own, so that it is used before the gate's lock is taken.
     random: Random,
     /// The partitions and the waiters. Guarded by the gate's only lock.
     state: Mutex<GateState>,
@@ -96,7 +130,8 @@ pub(crate) struct AdmitRequest<'a> {
     pub(crate) sequence: Option<u64>,
     /// The time until which the request can wait. `None`: no limit.
     pub(crate) deadline: Option<Instant>,
-    /// Whether the request may be admitted uncounted while all its partitions are open.
+    /// Whether the request may be admitted uncounted while all its partitions are open. `false` if the layer has to
+    /// know about each request, for example for a store.
     pub(crate) allow_fast_path: bool,
 }
 
@@ -105,11 +140,11 @@ pub(crate) struct AdmitRequest<'a> {
 pub(crate) enum Admission {
     /// The request may be sent.
     Admitted(Permit),
-    /// A partition is held until this time, which is later than the request can wait.
+    /// A partition is held until this time, which is later than the request can wait. Nothing was queued.
     TooLate(Instant),
-    /// The queue of this partition is full.
+    /// The queue of this partition is full. Nothing was queued.
     QueueFull(PartitionKey),
-    /// The request is queued.
+    /// The request is queued. It is not admitted unless the waiter is polled.
     Queued(Waiter),
 }
 
@@ -142,7 +177,7 @@ impl Gate {
 
     /// Admits a request, queues it, or rejects it because it cannot be sent in time or a queue is full.
     ///
-    /// While the gate is bypassed, and for a request that may pass uncounted, the ticket is free.
+    /// While the gate is bypassed, and for a request that may take the fast path, the permit is uncounted.
     ///
     /// A request that cannot wait until a known end of a hold is rejected at once. A retry is queued even if the
     /// queue is full.
@@ -195,6 +230,9 @@ impl Gate {
     /// Returns the flag of the fast path for the partition, if the partition is open and the only key.
     ///
     /// `None` for a request with several keys: the fast path reads one flag.
+    ///
+    /// The flag may outlive its partition. A partition that is removed clears its flag first, so that a cache that
+    /// still refers to it goes back to the gate.
     pub(crate) fn fast_path_flag(&self, keys: &Keys) -> Option<Arc<FastPathFlag>> {
         let [key] = &**keys else {
             return None;
@@ -203,9 +241,9 @@ impl Gate {
         state.partitions.get(key)?.fast_path_flag().cloned()
     }
 
-    /// Counts a request that took the fast path, because its response carries something that the gate must learn.
+    /// Counts a request that took the fast path, because its response carries something that the gate must record.
     ///
-    /// The request has been sent already, so no quota is asked; the ticket returned is to be settled at once.
+    /// The request has been sent already, so no quota is checked; the caller settles the permit at once.
     pub(crate) fn enter_late(&self, keys: &Keys, now: Instant) -> Permit {
         // Declared before the guard: dropped after the lock is released.
         let mut removed = Vec::new();
@@ -232,7 +270,8 @@ impl Gate {
     /// Returns the time at which a request could be admitted, as far as is known: the latest of its partitions'
     /// times. `None` if no partition names one.
     ///
-    /// Used for errors. Like an admission, it removes holds and windows that are over.
+    /// Used for errors. Like an admission, it removes holds and windows that are over. Counts nothing and queues
+    /// nothing.
     pub(crate) fn available_at(&self, keys: &Keys, now: Instant) -> Option<Instant> {
         let mut state = lock(&self.0.state);
         let send_time = |key| match state
@@ -249,13 +288,15 @@ impl Gate {
     }
 
     /// Holds all partitions whose origins have an origin-wide hold, including those without a request since it began.
+    ///
+    /// Not bounded by a constant: for a snapshot only.
     pub(crate) fn apply_origin_holds(&self, now: Instant) {
         lock(&self.0.state).apply_all_origin_holds(now);
     }
 
     /// Calls `each` with the key, the quota and the queue length of every partition, and collects the results.
     ///
-    /// The lock is held for all of it: `each` must not call the gate.
+    /// The lock is held for all of it: `each` must not call the gate, and delays all requests that need the gate.
     pub(crate) fn inspect<T>(
         &self,
         mut each: impl FnMut(&PartitionKey, &Quota, usize) -> T,
@@ -339,13 +380,13 @@ impl Gate {
 
     /// Starts or ends bypassing. While bypassed, the gate admits every request at once, including waiters.
     ///
-    /// Quotas still learn from the requests that were counted before. Requests admitted while bypassed are counted
-    /// only when their response carries something to learn ([`enter_late`](Self::enter_late)).
+    /// Quotas still record the requests that were counted before. Requests admitted while bypassed are counted only
+    /// when their response carries something to record ([`enter_late`](Self::enter_late)).
     pub(crate) fn set_bypassed(&self, bypassed: bool) {
         let wakers = {
             let mut state = lock(&self.0.state);
             state.bypassed = bypassed;
-            // Each waiter notices it in its next poll, which returns a free ticket.
+            // Each waiter notices it in its next poll, which returns an uncounted permit.
             let waiters = state.waiters.values_mut().filter(|_| bypassed);
             waiters.filter_map(|waiter| waiter.waker.take()).collect()
         };

@@ -26,11 +26,11 @@ use crate::{
 };
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Timers that end sooner than this go off; the others never do, so that nothing but a wake-up helps.
+/// Timers that end sooner than this fire; the others never do, so that only a wake-up makes progress.
 const MAX_TIMER: Duration = Duration::from_secs(100);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A gate that lets `burst` requests go at first.
+/// A gate that admits `burst` requests before the first response.
 #[derive(Clone)]
 struct TestGate {
     gate: Gate,
@@ -98,7 +98,7 @@ impl TestGate {
         }))
     }
 
-    /// Polls a waiter once, and leaves; with the permit, if it was there.
+    /// Polls a waiter once and drops it, with the permit if it was granted.
     fn poll_once(&self, mut waiter: Waiter) {
         block_on(poll_fn(|cx| {
             drop(waiter.poll(cx, self.now));
@@ -125,7 +125,7 @@ impl TestGate {
         permit.settle(outcome, self.now);
     }
 
-    /// Nobody is in flight, and nobody waits.
+    /// Asserts that no request is in flight and none waits.
     fn assert_idle(&self) {
         let left = self
             .gate

@@ -1,16 +1,26 @@
 //! The flag that admits requests on the fast path, past the gate.
+//!
+//! # Memory order
+//!
+//! The flag is stored with `Release` and loaded with `Acquire`. No other data is read on the strength of it: a request
+//! on the fast path uses only its own thread's copy of the keys. A stale value is harmless in both directions:
+//!
+//! | read | actual | effect |
+//! |---|---|---|
+//! | open | closed | the request is sent as if it had been in flight already; its response is recorded |
+//! | closed | open | the request takes the gate's lock, and is admitted there |
 
 use crate::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether a partition is open: it has no hold, no known window and nothing learned from refusals, and no request
-/// waits for it.
+/// Whether a partition is open: it has no hold, no known window and no estimate from rejections, and no request waits
+/// for it.
 ///
 /// The gate writes it when that changes; every request reads it. It has 128 bytes of its own, because x86-64
 /// prefetches cache lines in pairs and some Arm cores have lines of 128 bytes: a write next to it would slow down all
 /// readers.
 ///
-/// A request on the fast path is not counted as in flight. If its response carries something to learn, the gate
-/// counts it afterwards.
+/// A request on the fast path is not counted as in flight. If its response carries something to record, the
+/// gate counts it afterwards.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct FastPathFlag(AtomicBool);

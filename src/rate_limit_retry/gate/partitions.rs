@@ -1,4 +1,8 @@
 //! The partitions of a gate, and the removal of idle ones.
+//!
+//! Partitions are created on demand and are not removed when they become idle, because what is known about a limit is
+//! worth keeping. Only when there are many of them, idle ones are removed, a few with each request: no request pays for
+//! a sweep of the whole table, and no task is needed.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -32,7 +36,11 @@ pub(super) struct Partitions {
     busy_streak: usize,
 }
 
-/// One partition: its quota, its queue and its share in the fast path.
+/// One partition: its quota, its queue and its flag of the fast path.
+///
+/// The flag is open only if the quota allows it and the queue is empty. Every change that could violate this calls
+/// [`disable_fast_path`](Self::disable_fast_path) at once; it is opened again only by
+/// [`update_fast_path`](Self::update_fast_path), after an outcome was recorded.
 pub(super) struct Partition {
     /// The destination of its requests; `None` if the partition is the origin's own or no request has named one yet.
     pub(super) origin: Option<Box<Origin>>,
@@ -44,7 +52,8 @@ pub(super) struct Partition {
     pub(super) queue: Queue,
     /// Number of waiters that have this partition among their keys, queued here or not.
     pub(super) waiter_count: u32,
-    /// End of the latest origin-wide hold applied here.
+    /// End of the latest origin-wide hold applied here. Keeps a hold from being applied again after the owner has
+    /// forgotten the partition.
     origin_held_until: Option<Instant>,
     /// The waker of the task that reports to the store, and the time at which that task runs again without being
     /// woken.
@@ -185,7 +194,9 @@ impl Partitions {
     }
 }
 
-/// Number of partitions from which on idle ones are removed.
+/// Number of partitions from which on idle ones are removed. Bounds the memory of programs with a partition per user or
+/// tenant.
 const SWEEP_THRESHOLD: usize = 10_000;
-/// Maximum number of partitions that one request examines.
+/// Maximum number of partitions that one request examines. Greater than the number that a request usually creates, so
+/// that the table shrinks.
 const SWEEP_BATCH: usize = 8;

@@ -1,4 +1,10 @@
 //! The permit of an admitted request, and the report of its outcome.
+//!
+//! | state | how it is reached | what remains |
+//! |---|---|---|
+//! | uncounted | fast path, bypass | nothing: settling and dropping have no effect |
+//! | counted | [`Gate::admit`], a granted waiter, [`Gate::enter_late`] | each partition counts one request in flight |
+//! | settled | [`Permit::settle`], or a drop | the partitions have recorded the outcome |
 
 use std::fmt;
 
@@ -15,8 +21,11 @@ use crate::{
 
 /// A permit to send one request. [`settle`](Self::settle) reports the outcome.
 ///
-/// Dropping it reports [`Outcome::Unknown`]: the request may have been sent and counted. A free ticket reports
-/// nothing.
+/// Dropping it reports [`Outcome::Unknown`]: the request may have been sent and counted. An uncounted permit
+/// reports nothing.
+///
+/// A caller that knows that the request was not sent must settle the permit with [`Outcome::NotSent`]: the default of a
+/// drop counts it against the quota.
 pub(crate) struct Permit(Option<CountedPermit>);
 
 /// A request that its partitions count as in flight.
@@ -36,14 +45,15 @@ struct CountedPermit {
 pub(crate) struct Settled {
     /// The time until which the request would be held if it were sent again: the latest of its partitions' holds.
     pub(crate) held_until: Option<Instant>,
-    /// Estimated limits that have changed because of the outcome, by partition.
+    /// Estimated limits that have changed because of the outcome, by partition. Empty for nearly all outcomes; an empty
+    /// `Vec` does not allocate.
     pub(crate) estimates: Vec<(PartitionKey, Estimate)>,
     /// Whether the gate is bypassed: then no request is held, and the outcome causes no retry.
     pub(crate) bypassed: bool,
 }
 
 impl Permit {
-    /// Creates the ticket of a request that the partitions have counted.
+    /// Creates the permit of a request that the partitions have counted.
     pub(super) fn new(gate: Gate, keys: Keys, numbers: Box<[u64]>, sequence: u64) -> Self {
         Self(Some(CountedPermit {
             gate,
@@ -53,7 +63,7 @@ impl Permit {
         }))
     }
 
-    /// Creates the ticket of a request that no partition counts.
+    /// Creates the permit of a request that no partition counts.
     pub(crate) fn uncounted() -> Self {
         Self(None)
     }
@@ -63,14 +73,16 @@ impl Permit {
         self.0.is_none()
     }
 
-    /// Returns the request's sequence number. `None` for a free ticket.
+    /// Returns the request's sequence number. `None` for an uncounted permit.
     pub(crate) fn sequence(&self) -> Option<u64> {
         self.0.as_ref().map(|counted| counted.sequence)
     }
 
-    /// Returns whether a partition has been held since the ticket was issued: then the request must not be sent.
+    /// Returns whether a partition has been held since the permit was issued: then the request must not be sent.
     ///
-    /// A pause counts as a hold. Always `false` for a free ticket.
+    /// A pause counts as a hold. Always `false` for an uncounted permit.
+    ///
+    /// Only holds are checked, not windows or local limits: these have counted the request already.
     pub(crate) fn is_held(&self, now: Instant) -> bool {
         let Some(counted) = &self.0 else {
             return false;
@@ -85,7 +97,9 @@ impl Permit {
 
     /// Reports the outcome of the request to all its partitions.
     ///
-    /// Returns the hold and the changed estimates. A free ticket returns the default.
+    /// Returns the hold and the changed estimates. An uncounted permit returns the default.
+    ///
+    /// Wakes the waiters that can be admitted because of the outcome, and the agents that have to report it.
     pub(crate) fn settle(mut self, outcome: Outcome<'_>, now: Instant) -> Settled {
         let counted = self.0.take();
         counted.map_or_else(Settled::default, |counted| {
@@ -97,8 +111,11 @@ impl Permit {
 impl CountedPermit {
     /// Records the outcome and dispatches waiters. Without `now` (in a drop), no hold can be computed.
     ///
-    /// In this order, under one lock: all partitions learn, the fast path is opened or closed, an origin-wide hold is
-    /// applied, and waiters are dispatched. Wakers are called after the unlock.
+    /// In this order, under one lock: all partitions record the outcome, the fast path is opened or closed, an
+    /// origin-wide hold is applied, and waiters are dispatched. Wakers are called after the unlock.
+    ///
+    /// The lock is not released in between: a waiter must not be granted by one partition while the hold that the same
+    /// response caused is missing in another one.
     fn record(&self, outcome: Outcome<'_>, now: Option<Instant>) -> Settled {
         let inner = &self.gate.0;
         // Drawn before the gate's lock is taken: the generator has a lock of its own.
@@ -109,7 +126,7 @@ impl CountedPermit {
             let mut state = lock(&inner.state);
             let scope = state.scope(&self.keys, outcome);
             settled.bypassed = state.bypassed;
-            // All partitions learn before any waiter is dispatched: a waiter may need several of them.
+            // All partitions record the outcome before any waiter is dispatched: a waiter may need several of them.
             for (key, number) in self.keys.iter().zip(&self.numbers) {
                 if let Some(partition) = state.partitions.get_mut(key) {
                     let quota = &mut partition.quota;

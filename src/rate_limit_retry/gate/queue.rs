@@ -1,4 +1,7 @@
 //! The queue of a partition.
+//!
+//! Both sets are ordered, so that the first waiter and the earliest deadline are found in O(log n), and a waiter can be
+//! removed from the middle when its call is dropped.
 
 use std::collections::BTreeSet;
 
@@ -7,10 +10,11 @@ use tokio::time::Instant;
 /// The waiters of one partition, by sequence number: the request that arrived first is first.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// The sequence numbers of all waiters in the queue.
+    /// The sequence numbers of all waiters in the queue. A retry with an old number is inserted before requests that
+    /// arrived later.
     sequences: BTreeSet<u64>,
-    /// The deadlines of waiters that have one and were not returned by [`take_expiring`](Self::take_expiring) since they were
-    /// inserted.
+    /// The deadlines of waiters that have one and were not returned by [`take_expiring`](Self::take_expiring) since
+    /// they were inserted.
     deadlines: BTreeSet<(Instant, u64)>,
 }
 
@@ -51,6 +55,9 @@ impl Queue {
     }
 
     /// Returns the waiters whose deadline is before `until`. They stay in the queue, and are returned once.
+    ///
+    /// Returning them once keeps a long hold from waking the same waiters with every response. A waiter that can wait
+    /// after all is [inserted](Self::insert) again. Cost: O(log n) for each waiter returned.
     pub(super) fn take_expiring(&mut self, until: Instant) -> Vec<u64> {
         let mut late = Vec::new();
         while let Some((deadline, _)) = self.deadlines.first()

@@ -21,6 +21,9 @@ use crate::{
 };
 
 /// The state of a gate. All methods run under the gate's lock and call no code of a task.
+///
+/// `waiters` owns the waiters; queues and `granted` contain only their sequence numbers. A number in a queue always has
+/// an entry in `waiters`, because [`remove_waiter`](Self::remove_waiter) removes it everywhere.
 #[derive(Default)]
 pub(super) struct GateState {
     /// The partitions by key.
@@ -29,11 +32,13 @@ pub(super) struct GateState {
     pub(super) waiters: HashMap<u64, WaiterState>,
     /// Waiters that were granted and have not been polled since, with the time of the grant.
     pub(super) granted: BTreeMap<u64, Instant>,
-    /// The last sequence number assigned.
+    /// The last sequence number assigned. Numbers are unique among calls, so that they identify waiters; retries keep
+    /// theirs.
     pub(super) last_sequence: u64,
     /// Whether every request is admitted at once.
     pub(super) bypassed: bool,
-    /// Origin-wide holds: each origin once, with the end of its hold.
+    /// Origin-wide holds: each origin once, with the end of its hold. Expired ones are removed when a partition is
+    /// created and when a snapshot is taken. Usually empty, because few servers reject a whole client.
     origin_holds: Vec<(Origin, Instant)>,
 }
 
@@ -44,6 +49,16 @@ pub(super) struct GateState {
 ///
 /// It becomes granted in a dispatch, and absent if it was queued or granted and is not polled in time. A poll of an
 /// absent waiter enqueues it again with its old sequence number, so that it does not lose its position for good.
+///
+/// | from | to | by |
+/// |---|---|---|
+/// | (new) | queued | `add_waiter` |
+/// | queued | granted | `dispatch` |
+/// | queued | absent | `skip_unpolled` of a later waiter |
+/// | granted | (removed), with a permit | its own poll |
+/// | granted | absent, reservation released | `skip_unpolled` |
+/// | absent | queued | `rejoin`, by its own poll |
+/// | any | (removed) | drop |
 pub(super) struct WaiterState {
     /// The partitions that count the request.
     pub(super) keys: Keys,
@@ -70,7 +85,7 @@ impl GateState {
         })
     }
 
-    /// Returns the first of these partitions whose queue has at least `most` waiters.
+    /// Returns the first of these partitions whose queue has at least `max_waiting` waiters.
     pub(super) fn full_queue<'a>(
         &self,
         keys: &'a [PartitionKey],
@@ -117,10 +132,13 @@ impl GateState {
 
     /// Returns which partitions the response to a request with these keys applies to.
     ///
-    /// A throttling response applies to the whole origin only if it says so and the destination of the first
-    /// partition is known.
+    /// A throttling response applies to the whole origin only if it is marked as global and the destination of the
+    /// first partition is known.
     ///
     /// With several keys and no such statement, the response may apply to any of them.
+    ///
+    /// The scope does not depend on the content of `info` otherwise. Whether an ambiguous response can be matched with
+    /// one partition, by the limit that it names, is decided by each quota.
     pub(super) fn scope(&self, keys: &[PartitionKey], outcome: Outcome<'_>) -> Scope {
         let all = matches!(outcome, Outcome::Response { throttled: true, info } if info.global);
         let first = keys.first().and_then(|key| self.partitions.get(key));
@@ -161,6 +179,9 @@ impl GateState {
     }
 
     /// Applies the hold of the partition's origin, if there is one.
+    ///
+    /// Called before each admission and each check of a permit, so that partitions beyond
+    /// [`MAX_ORIGIN_HOLDS_AT_ONCE`] are held in time, too. Costs one comparison while no origin is held.
     pub(super) fn apply_origin_holds(&mut self, key: &PartitionKey, now: Instant) {
         if self.origin_holds.is_empty() {
             return;
@@ -202,7 +223,8 @@ impl GateState {
     }
 }
 
-/// Maximum number of partitions that an origin-wide hold examines at once, under the lock.
+/// Maximum number of partitions that an origin-wide hold examines at once, under the lock. The others are held at their
+/// next request.
 const MAX_ORIGIN_HOLDS_AT_ONCE: usize = 1_000;
 
 /// Wakes these tasks. Called without the lock, because a waker runs code of the task.

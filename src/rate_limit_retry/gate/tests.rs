@@ -1,4 +1,4 @@
-//! The gate by hand.
+//! The gate, polled by hand.
 #![expect(
     clippy::disallowed_methods,
     reason = "an arbitrary instant to count from"
@@ -56,7 +56,7 @@ fn partitions(gate: &Gate) -> usize {
     gate.inspect(|_, _, _| ()).len()
 }
 
-/// One request that is answered at once.
+/// Sends one request that is answered at once.
 fn send_accepted(gate: &Gate, keys: &Keys, info: &RateLimitInfo, now: Instant) {
     let Admission::Admitted(permit) = admit(gate, keys, now) else {
         panic!("{keys:?} is held");
@@ -68,7 +68,7 @@ fn send_accepted(gate: &Gate, keys: &Keys, info: &RateLimitInfo, now: Instant) {
     permit.settle(outcome, now);
 }
 
-/// As many partitions as are kept, each of which has been used once.
+/// Creates as many partitions as are kept without a sweep, each of which was used once.
 fn fill(gate: &Gate, info: &RateLimitInfo, now: Instant) {
     for n in 0..10_000 {
         send_accepted(gate, &keys(&format!("{n}")), info, now);
@@ -144,7 +144,7 @@ fn known_quotas_are_evicted_last() {
     let left = gate.inspect(|key, _, _| key.as_str().to_owned());
     assert!(left.contains(&"known".to_owned()));
 
-    // Of all something is known: that is found out once around, a few with each request.
+    // Every partition has a known limit: a full round finds that out, a few partitions with each request.
     let gate = self::gate();
     fill(&gate, &announced, now);
     for n in 10_000..30_000 {
@@ -155,7 +155,7 @@ fn known_quotas_are_evicted_last() {
     }
 }
 
-/// To examine all of them with each that comes would be slow.
+/// Examining all partitions with each new one would be slow.
 #[test]
 fn eviction_examines_a_few_partitions_per_request() {
     let (gate, now) = (gate(), Instant::now());
@@ -171,7 +171,7 @@ fn eviction_examines_a_few_partitions_per_request() {
             &RateLimitInfo::default(),
             now,
         );
-        // Once around those in use, a few at a time.
+        // One round over the partitions in use, a few at a time.
         if n % 500 == 0 {
             assert!(partitions(&gate) <= 12_000, "{}", partitions(&gate));
         }
@@ -195,7 +195,7 @@ fn active_holds_are_kept_and_expired_ones_evicted() {
     };
     assert_eq!(count(now), 30_000);
 
-    // Eight of them go with each request that follows.
+    // Each later request removes eight of them.
     let over = now + 2 * HOUR;
     for n in 0..3_000 {
         send_accepted(
@@ -290,7 +290,7 @@ fn waiters_fail_immediately_on_a_hold_beyond_max_wait() {
     let [first, second] = &mut waiters;
     assert!(matches!(first.poll(&cx, now), WaiterPoll::TooLate(at) if at == until));
     assert!(matches!(second.poll(&cx, now), WaiterPoll::Pending(_)));
-    // And once more of a longer one.
+    // And once more after a longer hold.
     gate.pause(&key[0], until + SECOND, now);
     assert!(matches!(second.poll(&cx, now), WaiterPoll::TooLate(_)));
 }
@@ -330,7 +330,7 @@ fn requests_that_are_not_polled_do_not_block_others() {
     };
 
     assert!(at <= now + 15 * SECOND, "{:?}", at - now);
-    // They come before those that came later, when they are polled.
+    // When they are polled, they precede requests that arrived later.
     permit.settle(Outcome::NotSent, at);
     assert!(matches!(unpolled[3].poll(&cx, at), WaiterPoll::Ready(_)));
 }
@@ -361,7 +361,7 @@ fn an_unpolled_request_loses_its_permit() {
     ));
 }
 
-/// A waker that counts how often it is woken.
+/// A waker that counts its wake-ups.
 fn counting_waker() -> (Arc<AtomicUsize>, Waker) {
     struct Count(Arc<AtomicUsize>);
     impl Wake for Count {
@@ -410,7 +410,7 @@ fn an_origin_wide_429_holds_existing_and_future_partitions() {
     let (first, second) = (go("here 1", &here, now), go("here 3", &here, now));
     drop((go("here 2", &here, now), go("there", &there, now)));
     refuse(first.unwrap(), 10 * SECOND, now);
-    // A shorter refusal does not end a longer one.
+    // A shorter hold does not end a longer one.
     refuse(second.unwrap(), 5 * SECOND, now);
 
     for at in [now, now + 9 * SECOND] {
@@ -457,12 +457,12 @@ fn an_origin_wide_429_holds_any_number_of_partitions() {
     };
     throttled.settle(outcome, now);
 
-    // Those that have not been sent yet must not go.
+    // Requests that have not been sent yet must not be sent.
     assert!(permits.iter().all(|permit| permit.is_held(now)));
     for n in (0..3_000).step_by(7) {
         assert!(matches!(admit(&format!("{n}"), now), Admission::Queued(_)));
     }
-    // What is forgotten is not held by the same refusal again.
+    // A forgotten partition is not held by the same rejection again.
     gate.forget(&PartitionKey::new("1"), now);
     drop(permits.swap_remove(1));
     assert!(matches!(admit("1", now), Admission::Admitted(_)));
@@ -535,8 +535,8 @@ fn debug_output_of_a_permit_shows_its_keys() {
     assert!(format!("{permit:?}").contains("orders"), "{permit:?}");
 }
 
-/// Two partitions that are never open together, or only when nobody looks: whoever needs both would wait for ever if
-/// those who need one could always go first.
+/// Two partitions that never have room together, or only between polls: a request that needs both would wait forever if
+/// requests that need one could always be admitted first.
 #[test]
 fn a_request_with_two_keys_is_requeued_a_bounded_number_of_times() {
     let (gate, now) = (gate(), Instant::now());

@@ -1,4 +1,8 @@
-//! A place in the queue of the gate.
+//! A request that waits in the queues of the gate.
+//!
+//! A [`Waiter`] is a handle; its state is a [`WaiterState`](super::state::WaiterState) behind the gate's lock, found by
+//! the sequence number. The handle is not a future, because it has no clock and no timer: the limiter polls it and
+//! sleeps until the time that the poll returns.
 
 use std::{fmt, sync::Arc, task::Context};
 
@@ -10,10 +14,13 @@ use crate::{
     sync::lock,
 };
 
-/// A place in the queue. Dropping it gives the place up.
+/// A waiting request. Dropping it leaves the queues.
 ///
 /// If the request was granted and not polled since, the drop also releases what was reserved for it in its
 /// partitions.
+///
+/// The drop wakes the next waiter of each queue, so that a cancelled call does not leave the quota unused until a timer
+/// ends.
 pub(crate) struct Waiter {
     /// The gate whose state has the waiter.
     gate: Gate,
@@ -22,7 +29,7 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
-    /// Creates the place of a waiter that is in the gate's state.
+    /// Creates the handle of a waiter that is in the gate's state.
     pub(super) fn new(gate: Gate, sequence: u64) -> Self {
         Self {
             gate,
@@ -30,14 +37,18 @@ impl Waiter {
         }
     }
 
-    /// Returns the ticket once the request is admitted, the end of the hold if that is later than the request can
+    /// Returns the permit once the request is admitted, the end of the hold if that is later than the request can
     /// wait, and otherwise the time at which to poll again at the latest.
     ///
-    /// A poll enqueues the waiter again if it was absent, takes the places of waiters before it that are overdue, and
+    /// A poll enqueues the waiter again if it was absent, removes overdue waiters before it from its queues, and
     /// dispatches all of its partitions. So waiters make progress by their own timers even if no outcome is reported.
     ///
-    /// After the ticket was returned, a poll returns `Pending(None)`. After a rejection, the waiter stays in its
-    /// queues until the place is dropped.
+    /// After the permit was returned, a poll returns `Pending(None)`. After a rejection, the waiter stays in its
+    /// queues until it is dropped.
+    ///
+    /// The task is woken for a grant, for an earlier time of the next poll, for a hold beyond its deadline, for a
+    /// bypass, and when it may have become the first in a queue. Wake-ups may be spurious. While the gate is bypassed,
+    /// the result is an uncounted permit.
     pub(crate) fn poll(&mut self, cx: &Context<'_>, now: Instant) -> WaiterPoll {
         let inner = &self.gate.0;
         // Wakers run code of the task: they are cloned and dropped outside the lock.
@@ -51,7 +62,7 @@ impl Waiter {
                 self.leave();
                 return WaiterPoll::Ready(Permit::uncounted());
             }
-            // Polled again after the place was given up or the ticket returned.
+            // Polled again after the waiter was removed or the permit returned.
             let Some(waiter) = state.waiters.get_mut(&self.sequence) else {
                 return WaiterPoll::Pending(None);
             };
@@ -59,7 +70,7 @@ impl Waiter {
             former = waiter.waker.take();
             waiter.next_check = now;
             let (keys, deadline) = (Arc::clone(&waiter.keys), waiter.deadline);
-            // Requests in front of this one that are not polled lose their places before anything is granted.
+            // Requests in front of this one that are not polled leave the queues before anything is granted.
             state.rejoin(self.sequence, &inner.config, now);
             state.skip_unpolled(&keys, self.sequence, &inner.config, now);
             wakers = state.dispatch(&keys, &inner.config, now);
@@ -96,7 +107,7 @@ impl Waiter {
 /// The result of [`Waiter::poll`].
 #[derive(Debug)]
 pub(crate) enum WaiterPoll {
-    /// Not admitted. The caller polls again by this time, or when woken; `None` if the place is no longer in a queue.
+    /// Not admitted. The caller polls again by this time, or when woken; `None` if the request is no longer in a queue.
     Pending(Option<Instant>),
     /// A partition is held until this time, which is later than the request can wait.
     TooLate(Instant),
@@ -105,7 +116,10 @@ pub(crate) enum WaiterPoll {
 }
 
 impl Waiter {
-    /// Gives the place up and wakes the first waiters of its queues. Does nothing if that was done before.
+    /// Leaves the queues and wakes their first waiters. Does nothing if that was done before.
+    ///
+    /// A grant that was not used is recorded as [`Outcome::NotSent`], so that it does not count against any limit. The
+    /// first waiters are only woken, not dispatched: a drop has no clock, and their polls dispatch.
     fn leave(&self) {
         let inner = &self.gate.0;
         let (waiter, wakers);

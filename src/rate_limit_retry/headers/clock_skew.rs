@@ -22,15 +22,15 @@ use crate::retry_after;
 /// use std::time::SystemTime;
 ///
 /// use http::{HeaderMap, StatusCode};
-/// use tower_m2m::rate_limit_retry::headers::{Skew, read};
+/// use tower_m2m::rate_limit_retry::headers::{ClockSkew, read};
 ///
 /// let mut skew = ClockSkew::default();
 /// # let (status, headers) = (StatusCode::OK, HeaderMap::new());
 /// # #[expect(clippy::disallowed_methods, reason = "an example has no clock of its own")]
 /// let now = SystemTime::now();
 /// skew.observe(&headers, now);
-/// let signals = read(status, &headers, skew.server_time(now));
-/// # assert!(signals.is_empty());
+/// let info = read(status, &headers, skew.server_time(now));
+/// # assert!(info.is_empty());
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ClockSkew {

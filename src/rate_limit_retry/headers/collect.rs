@@ -1,9 +1,9 @@
 //! Collects the fields of one response into quotas and a wait.
 //!
-//! - [`Known::of`] determines the meaning of each field, from its name and the profile.
+//! - [`ResolvedField::resolve`] determines the meaning of each field, from its name and the profile.
 //! - A wait is recorded with the rank of its field. Any other value is added to the quota of the same family and
 //!   dimension.
-//! - Times and counts under different names of one family are [merged](super::join).
+//! - Times and counts under different names of one family are [merged](super::merge).
 //! - Quotas that are not credible as rate limits are removed.
 //! - Lists are split by position, the profile adds documented values, and duplicates are removed.
 //!
@@ -157,7 +157,7 @@ impl<'a> Collected<'a> {
         lines.collect()
     }
 
-    /// Adds the value of one field. `told` is the meaning that the profile gives.
+    /// Adds the value of one field. `declared` is the meaning that the profile gives.
     ///
     /// - A pushback or a retry-after is a wait. A malformed pushback advises against a retry (gRPC A6).
     /// - A complete description is parsed by its own rules.
@@ -236,7 +236,7 @@ impl<'a> Collected<'a> {
         }
     }
 
-    /// Records advice. [`RetryRetryAdvice::DoNotRetry`] takes precedence.
+    /// Records advice. [`RetryAdvice::DoNotRetry`] takes precedence.
     fn set_advice(&mut self, advice: RetryAdvice) {
         if self.advice != Some(RetryAdvice::DoNotRetry) {
             self.advice = Some(advice);

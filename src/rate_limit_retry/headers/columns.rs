@@ -7,8 +7,8 @@
 //! | 0 | 600 | 314 |
 //! | 1 | 30000 | 27536 |
 //!
-//! Names of the fields do not distinguish the quotas. A [`HeaderProfile`](super::Profile) can add their windows by
-//! position.
+//! Names of the fields do not distinguish the quotas. A [`HeaderProfile`](super::HeaderProfile) can add their windows
+//! by position.
 
 use std::time::{Duration, SystemTime};
 

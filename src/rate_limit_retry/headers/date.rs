@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::{retry_after::http_date, steps::count_steps};
 
-/// Parses a date; `None` if `text` has none of the supported forms, is longer than [`LONGEST`], or is before 1970.
+/// Parses a date; `None` if `text` has none of the supported forms, is longer than [`MAX_DATE_LEN`], or is before 1970.
 pub(super) fn parse(text: &str) -> Option<SystemTime> {
     if text.len() > MAX_DATE_LEN {
         return None;

@@ -5,7 +5,7 @@
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::rate_limit_retry::headers::{Field, Profile};
+/// use tower_m2m::rate_limit_retry::headers::{Field, HeaderProfile};
 ///
 /// #[derive(Debug)]
 /// struct Acme;
@@ -15,7 +15,7 @@
 ///         match name {
 ///             "acme-left" => Some(Field::Remaining),
 ///             "acme-window" => Some(Field::WindowMillis),
-///             // The limit of another of their products.
+///             // The limit of another product of this vendor.
 ///             "x-ratelimit-limit" => Some(Field::Ignored),
 ///             _ => None,
 ///         }

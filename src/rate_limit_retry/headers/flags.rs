@@ -14,13 +14,13 @@
 /// use std::time::SystemTime;
 ///
 /// use http::{HeaderMap, HeaderValue, StatusCode};
-/// use tower_m2m::rate_limit_retry::headers::{Advice, read};
+/// use tower_m2m::rate_limit_retry::headers::{RetryAdvice, read};
 ///
 /// let headers = HeaderMap::from_iter([("x-should-retry".parse()?, HeaderValue::from_static("false"))]);
 ///
-/// let signals = read(StatusCode::TOO_MANY_REQUESTS, &headers, SystemTime::now());
+/// let info = read(StatusCode::TOO_MANY_REQUESTS, &headers, SystemTime::now());
 ///
-/// assert_eq!(signals.advice, Some(RetryAdvice::DoNotRetry));
+/// assert_eq!(info.advice, Some(RetryAdvice::DoNotRetry));
 /// # Ok::<(), http::header::InvalidHeaderName>(())
 /// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

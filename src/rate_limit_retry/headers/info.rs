@@ -14,14 +14,14 @@ use super::{Limit, RetryAdvice};
 /// use std::time::SystemTime;
 ///
 /// use http::{HeaderMap, StatusCode};
-/// use tower_m2m::rate_limit_retry::headers::{Signals, read};
+/// use tower_m2m::rate_limit_retry::headers::{RateLimitInfo, read};
 ///
 /// let headers = HeaderMap::new();
 ///
-/// let signals: RateLimitInfo = read(StatusCode::FORBIDDEN, &headers, SystemTime::now());
+/// let info: RateLimitInfo = read(StatusCode::FORBIDDEN, &headers, SystemTime::now());
 ///
-/// // A lack of rights, not GitHub's way to say 429.
-/// assert!(signals.is_empty() && !signals.is_throttle(StatusCode::FORBIDDEN));
+/// // A missing permission, not a rate limit of GitHub, which also answers 403.
+/// assert!(info.is_empty() && !info.is_throttle(StatusCode::FORBIDDEN));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
@@ -96,16 +96,17 @@ impl RateLimitInfo {
         }
     }
 
-    /// Returns the wait for a response with this status. `asked` is the wait that the server asked for.
+    /// Returns the wait for a response with this status. `delay` is the wait that the server requests in a
+    /// field of its own.
     ///
-    /// | status | without `asked` |
+    /// | status | without `delay` |
     /// |---|---|
     /// | 429 | reset of an exhausted quota, else of a quota without a count |
     /// | 403 | reset of an exhausted quota of requests |
     /// | 418, 420, 430, 503, 529 | reset of an exhausted quota |
     /// | 400 | reset of a quota, if no quota has a count |
     /// | 408, 413, 425, other 3xx and 5xx | none |
-    /// | any other | none, and `asked` is ignored |
+    /// | any other | none, and `delay` is ignored |
     pub(super) fn resolve_retry_after(
         &self,
         status: StatusCode,

@@ -22,9 +22,9 @@ use super::{name::Dimension, words::parts};
 ///     ("x-ratelimit-reset".parse()?, HeaderValue::from_static("30")),
 /// ]);
 ///
-/// let signals = read(StatusCode::OK, &headers, SystemTime::now());
+/// let info = read(StatusCode::OK, &headers, SystemTime::now());
 ///
-/// let limit: &Limit = &signals.limits[0];
+/// let limit: &Limit = &info.limits[0];
 /// assert!(limit.is_exhausted());
 /// assert_eq!((limit.limit, limit.reset), (Some(300), Some(Duration::from_secs(30))));
 /// # Ok::<(), http::header::InvalidHeaderName>(())
@@ -64,10 +64,10 @@ pub struct Limit {
 /// let name = "x-ratelimit-remaining-tokens".parse()?;
 /// let headers = HeaderMap::from_iter([(name, HeaderValue::from_static("14000"))]);
 ///
-/// let signals = read(StatusCode::OK, &headers, SystemTime::now());
+/// let info = read(StatusCode::OK, &headers, SystemTime::now());
 ///
-/// // Tokens of a model, which says nothing about how many requests may go.
-/// assert_eq!(signals.limits[0].unit, Unit::Other);
+/// // Tokens of a model: their number does not determine the number of requests.
+/// assert_eq!(info.limits[0].unit, Unit::Other);
 /// # Ok::<(), http::header::InvalidHeaderName>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]

@@ -26,12 +26,12 @@
 //!
 //! A name is split into words, in any order: `left`, `available` and `remaining` mean what remains; `quota`, `allowed`
 //! and `max` mean a limit; `expiry` and `until` mean a reset; `interval` and `period` mean a window (`60`, `600s`,
-//! `24-hour`). A unit in the name of a wait, a reset or a window applies to its value: `reset-ms`, `retry-after-millis`,
-//! `window-minutes`. The remaining words name the quota and determine its unit and window: `input-tokens`, `api-token` (a
-//! credential, which is not a unit), `daily`, `15min`.
+//! `24-hour`). A unit in the name of a wait, a reset or a window applies to its value: `reset-ms`,
+//! `retry-after-millis`, `window-minutes`. The remaining words name the quota and determine its unit and window:
+//! `input-tokens`, `api-token` (a credential, which is not a unit), `daily`, `15min`.
 //!
-//! A limit of zero, below zero or `unlimited` means that there is no quota. Exception: with a 429 or a similar status, a
-//! limit of zero of which zero remains is an exhausted quota.
+//! A limit of zero, below zero or `unlimited` means that there is no quota. Exception: with a 429 or a similar status,
+//! a limit of zero of which zero remains is an exhausted quota.
 //!
 //! # Resets
 //!
@@ -45,9 +45,9 @@
 //! | `6m0s`, `12ms`, `17 seconds`, `PT1M` | a duration |
 //! | HTTP-date (also with `UTC`), RFC 3339, `2026-09-21 14:14:20 UTC`, `Mon Sep 21 2026 15:14:20 GMT+0100 (…)` | a date |
 //!
-//! Dates are relative to the response's own `Date`, so that an incorrect clock has no effect; see [`ClockSkew`] for responses
-//! without a `Date`. Values that remain ambiguous, such as a delta in milliseconds, need a [`HeaderProfile`]. Malformed values
-//! are ignored, as the drafts require.
+//! Dates are relative to the response's own `Date`, so that an incorrect clock has no effect; see [`ClockSkew`] for
+//! responses without a `Date`. Values that remain ambiguous, such as a delta in milliseconds, need a [`HeaderProfile`].
+//! Malformed values are ignored, as the drafts require.
 //!
 //! A response from a cache (`Age`) does not describe the current state: its quotas are ignored. The wait of a rejection
 //! is its `Retry-After` minus the age (RFC 9111 §4.2.3).
@@ -66,10 +66,10 @@
 //! let mut headers = HeaderMap::new();
 //! headers.insert("ratelimit", HeaderValue::from_static(r#""burst";r=0;t=12, "daily";r=400;t=36000"#));
 //!
-//! let signals = read(StatusCode::TOO_MANY_REQUESTS, &headers, SystemTime::UNIX_EPOCH);
+//! let info = read(StatusCode::TOO_MANY_REQUESTS, &headers, SystemTime::UNIX_EPOCH);
 //!
-//! assert_eq!(signals.retry_after, Some(Duration::from_secs(12)));
-//! assert_eq!(signals.limits[1].remaining, Some(400));
+//! assert_eq!(info.retry_after, Some(Duration::from_secs(12)));
+//! assert_eq!(info.limits[1].remaining, Some(400));
 //! ```
 
 mod clock_skew;
@@ -118,9 +118,9 @@ use crate::{
 ///
 /// let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("120"))]);
 ///
-/// let signals = read(StatusCode::SERVICE_UNAVAILABLE, &headers, SystemTime::now());
+/// let info = read(StatusCode::SERVICE_UNAVAILABLE, &headers, SystemTime::now());
 ///
-/// assert_eq!(signals.retry_after, Some(Duration::from_secs(120)));
+/// assert_eq!(info.retry_after, Some(Duration::from_secs(120)));
 /// ```
 #[must_use]
 pub fn read(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> RateLimitInfo {
@@ -144,9 +144,9 @@ pub fn read(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> RateLim
 ///
 /// let headers = HeaderMap::from_iter([("x-rate-limit-reset".parse()?, HeaderValue::from_static("1500"))]);
 ///
-/// let signals = read_with(&Vendor::PRISJAKT, StatusCode::OK, &headers, SystemTime::now());
+/// let info = read_with(&Vendor::PRISJAKT, StatusCode::OK, &headers, SystemTime::now());
 ///
-/// assert_eq!(signals.limits[0].reset, Some(Duration::from_millis(1500)));
+/// assert_eq!(info.limits[0].reset, Some(Duration::from_millis(1500)));
 /// # Ok::<(), http::header::InvalidHeaderName>(())
 /// ```
 #[must_use]
@@ -166,8 +166,8 @@ pub fn read_with(
     )
 }
 
-/// Reads the rate-limit fields of a response. Dates are relative to `server_time`, whatever the response's own `Date`
-/// says.
+/// Reads the rate-limit fields of a response. Dates are relative to `server_time`, whatever the response's own
+/// `Date` is.
 pub(super) fn read_at(
     profile: Option<&dyn HeaderProfile>,
     status: StatusCode,

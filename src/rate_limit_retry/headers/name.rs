@@ -29,7 +29,7 @@ pub(super) struct Name<'a> {
     /// The name up to and including `ratelimit`; fields of one family describe each other. Empty if the name does not
     /// mention a rate limit: such a field counts only together with others.
     pub(super) family: &'a str,
-    /// What the rest of the name says.
+    /// The meaning of the rest of the name.
     pub(super) meaning: Meaning<'a>,
 }
 

@@ -21,7 +21,7 @@ use super::{field::Field, limit::Limit};
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::rate_limit_retry::headers::{Field, Profile};
+/// use tower_m2m::rate_limit_retry::headers::{Field, HeaderProfile};
 ///
 /// /// Sends the wait in milliseconds.
 /// #[derive(Debug)]

@@ -1,7 +1,8 @@
 //! A quota while its fields are collected.
 //!
-//! Each field adds its value with [`Quota::put`]. Quotas of one family are then [merged](super::join), and
-//! [`Quota::is_credible`] removes those that are not about rate limits. [`Quota::into_limits`] converts the rest.
+//! Each field adds its value with [`QuotaFields::set`]. Quotas of one family are then [merged](super::merge), and
+//! [`QuotaFields::is_credible`] identifies those that are not about rate limits, which are removed.
+//! [`QuotaFields::into_limits`] converts the rest.
 
 mod limits;
 

@@ -24,8 +24,8 @@ pub(super) struct ResolvedField<'a> {
 }
 
 impl<'a> ResolvedField<'a> {
-    /// Returns the meaning of a field; `None` if it is not about limits. `told` is the meaning that the profile
-    /// gives.
+    /// Returns the meaning of a field; `None` if it is not about limits. `declared` is the meaning that the
+    /// profile gives.
     ///
     /// In order of precedence:
     ///
@@ -83,7 +83,7 @@ impl<'a> ResolvedField<'a> {
 }
 
 /// Returns the name, the value and the profile's meaning of each field that may be about limits. At most
-/// [`MAX_FIELDS`] fields; omits values longer than [`MOST_BYTES`].
+/// [`MAX_FIELDS`] fields; omits values longer than [`MAX_VALUE_LEN`].
 pub(super) fn fields<'a>(
     headers: &'a HeaderMap,
     profile: Option<&'a dyn HeaderProfile>,

@@ -1,4 +1,4 @@
-//! How much work a response makes.
+//! The number of steps that reading a response takes.
 
 use http::{HeaderName, HeaderValue};
 use proptest::prelude::*;
@@ -29,7 +29,7 @@ const NAMES: [&str; 20] = [
     "date",
 ];
 
-/// What values are made of.
+/// The pieces that values are composed of.
 fn piece() -> impl Strategy<Value = String> {
     prop_oneof![
         prop::sample::select(vec![
@@ -79,7 +79,7 @@ proptest! {
 
         let work = work_for(&[(name.to_owned(), value.clone()), (other.to_owned(), value)]);
 
-        // A quadratic reader examines some thousand times as much.
+        // A reader with quadratic cost takes about a thousand times as many steps.
         prop_assert!(work <= MAX_STEPS_PER_BYTE * 2 * length, "{} for {}", work, 2 * length);
     }
 
@@ -170,5 +170,5 @@ fn headers(fields: &[(String, String)]) -> HeaderMap {
 }
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
-/// Every byte is examined by each of several readers, and again where lists are read.
+/// Each of several readers examines every byte, and again where lists are read.
 const MAX_STEPS_PER_BYTE: usize = 100;

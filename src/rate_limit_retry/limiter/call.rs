@@ -14,6 +14,14 @@ use crate::{
 ///
 /// Each request in flight has one, so that it is kept small: the destination is boxed, and the number of sends is a
 /// `u16`.
+///
+/// | field | set by | changes |
+/// |---|---|---|
+/// | `keys` | `begin` | a held route is appended |
+/// | `account`, `origin`, `method`, `nested`, `deadline` | `begin` | never |
+/// | `route` | `begin`; `None` on the fast path | never |
+/// | `sequence` | each admission | cleared when a retry gives way to other requests |
+/// | `attempt`, `sends`, `token_replaced`, `possibly_processed` | | after each attempt |
 #[derive(Debug)]
 pub(crate) struct Call {
     /// The partitions that count its requests.
@@ -31,8 +39,8 @@ pub(crate) struct Call {
     pub(super) nested: bool,
     /// The time by which the call must end. `None`: no limit.
     pub(super) deadline: Option<Instant>,
-    /// The sequence number of an earlier admission, with which a retry keeps its place. `None` before the first
-    /// admission and after the place was given up.
+    /// The sequence number of an earlier admission, with which a retry keeps its position in the
+    /// queues. `None` before the first admission, and for a retry that gives way to other requests.
     pub(super) sequence: Option<NonZeroU64>,
     /// The number of the current attempt; 1 for the first.
     pub(super) attempt: u32,
@@ -52,6 +60,8 @@ impl Call {
 }
 
 /// The head of a request, borrowed.
+///
+/// Limits depend on the head only. Borrowing it keeps the type of the request's body out of admission.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestHead<'a> {
     /// The method.
@@ -76,7 +86,8 @@ impl<'a, B> From<&'a http::Request<B>> for RequestHead<'a> {
 }
 
 impl RequestHead<'_> {
-    /// Returns an owned copy, for the user's closure. HTTP version: the default, HTTP/1.1.
+    /// Returns an owned copy, for the user's closure. HTTP version: the default, HTTP/1.1. Clones the header map and
+    /// the extensions, which is why custom partitions cost more than the default.
     pub(crate) fn to_parts(self) -> Parts {
         let mut request = http::Request::new(());
         request.method_mut().clone_from(self.method);

@@ -1,16 +1,32 @@
 //! Admission and retries, apart from any service: the layer and any other driver use the same calls.
 //!
 //! A driver begins a call ([`Limiter::begin`]), admits it ([`Limiter::try_admit`], [`Limiter::admit`]), checks the
-//! ticket right before the send ([`Limiter::start`]), and reports the outcome ([`Limiter::on_response`]), which returns
+//! permit right before the send ([`Limiter::start`]), and reports the outcome ([`Limiter::on_response`]), which returns
 //! a response or asks for another attempt.
 //!
 //! # Order of checks
 //!
-//! - [`Limiter::try_admit`] asks the gate. If the request must wait, the clocks are compared first: holds may have
+//! - [`Limiter::try_admit`] calls the gate. If the request must wait, the clocks are compared first: holds may have
 //!   ended while the machine was suspended.
 //! - [`Limiter::admit`] waits in the gate's queue, checks whether the route has been held in the meantime, and
 //!   reserves a slot of the fleet if the quota is exact.
 //! - [`Limiter::start`] checks again once the inner service is ready, because that may take long.
+//!
+//! # Files
+//!
+//! | file | step of a call |
+//! |---|---|
+//! | `call` | the state of a call, and the borrowed head of its request |
+//! | `mod` (here) | keys, admission, rejection |
+//! | `wait` | waiting with timers, and the checks right before the send |
+//! | `on_response` | the outcome: quotas, events, retry or return |
+//! | `nested` | how two nested layers agree on one that retries |
+//! | `shed` | rejections that a proxy reports in fields of its own |
+//!
+//! # Locks
+//!
+//! The limiter itself has none. It uses the gate, the routes, the skews, the retry budget and the store's state, each
+//! of which has its own lock, and never holds two of them at once.
 
 mod call;
 mod nested;
@@ -53,6 +69,8 @@ use crate::{
 };
 
 /// The gate, the settings and the clock of one layer.
+///
+/// Shared by all clones of the layer, all its services and its handles. Settings do not change after `build`.
 pub(crate) struct Limiter {
     /// Admission by quotas.
     pub(super) gate: Gate,
@@ -62,7 +80,7 @@ pub(crate) struct Limiter {
     pub(super) retry_config: RetryConfig,
     /// Maximum duration of a call. `None`: no limit.
     pub(super) deadline: Option<Duration>,
-    /// Waits before retries after transient failures.
+    /// Waits before retries after transient failures. The backoff of throttled requests belongs to the quota.
     pub(super) transient_backoff: Backoff,
     /// The retry budget, by partition.
     pub(super) budget: RetryBudget,
@@ -94,6 +112,8 @@ impl Limiter {
     /// Starts a call at `now`. With a credential's name, the default partition is that credential's at the origin.
     ///
     /// A route that is held already is added to the call's keys. The call's deadline starts here.
+    ///
+    /// Calls the user's partition function, without any lock. Allocates the keys.
     pub(crate) fn begin(
         &self,
         parts: &RequestHead<'_>,
@@ -118,7 +138,8 @@ impl Limiter {
     /// Returns whether the request's route is held by a partition that is not among the call's keys, and adds it to
     /// them.
     ///
-    /// Costs one atomic load while no route is held.
+    /// Costs one atomic load while no route is held. The new key is appended, so that the first key, which names the
+    /// partition in the retry budget and in errors, stays the same.
     fn add_route_holds(&self, call: &mut Call, now: Instant) -> bool {
         let Some((partition, class)) = call.keys.first().zip(call.route) else {
             return false;
@@ -172,6 +193,9 @@ impl Limiter {
     }
 
     /// Creates a call without a deadline, a destination and a route.
+    ///
+    /// Sufficient for the fast path: without a deadline setting none is missed, and destination and route are used only
+    /// for holds that the fast path excludes. A nested call is reported as a misuse once per layer.
     pub(crate) fn call(&self, keys: Keys, account: Account, parts: &RequestHead<'_>) -> Call {
         let honors_key = self
             .idempotency_key_origins
@@ -233,12 +257,13 @@ impl Limiter {
         self.clock.now()
     }
 
-    /// Returns the same time after comparing the clocks, which notices a suspension.
+    /// Returns the same time after comparing the clocks, which notices a suspension. Reads both clocks;
+    /// [`now`](Self::now) reads one.
     pub(crate) fn now_synced(&self) -> Instant {
         self.clock.now_and_wall().0
     }
 
-    /// Converts a time to tokio's clock.
+    /// Converts a time to tokio's clock, for users. The two differ by the time for which the machine was suspended.
     pub(crate) fn to_tokio(&self, at: Instant) -> Instant {
         self.clock.to_tokio(at)
     }
@@ -249,8 +274,8 @@ impl Limiter {
     ///
     /// The [`Admission`] if it must wait or is rejected.
     ///
-    /// With a store, this also starts the agents of the request's partitions. A queued request keeps the place in
-    /// [`Admission::Queued`]; dropping that gives it up.
+    /// With a store, this also starts the agents of the request's partitions. The caller keeps the
+    /// [`Waiter`](super::gate::Waiter) in [`Admission::Queued`]; dropping it leaves the queue.
     pub(crate) fn try_admit(&self, call: &mut Call, now: Instant) -> Result<Permit, Admission> {
         if let Some(fleet_sync) = &self.fleet_sync {
             fleet_sync.ensure_agents(&call.keys);
@@ -297,9 +322,12 @@ impl Limiter {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives the place in the queue up. A slot of the fleet that was reserved passes unused.
+    /// Dropping the future leaves the queue. A slot of the fleet that was reserved passes unused.
     ///
     /// The loop ends, because each round adds a partition to the call's keys.
+    ///
+    /// The permit is obtained before the slot of the fleet: a slot cannot be given back, a permit can. While the call
+    /// waits for its slot, it counts as in flight here.
     pub(crate) async fn admit(
         &self,
         call: &mut Call,
@@ -307,7 +335,7 @@ impl Limiter {
     ) -> Result<Permit, BoxError> {
         let deadline = self.wait_deadline(call, self.clock.now());
         let mut permit = self.acquire(call, first).await?;
-        // A route may have been held during the wait: the ticket does not count its partition.
+        // A route may have been held during the wait: the permit does not count its partition.
         while self.add_route_holds(call, self.clock.now()) {
             permit.settle(Outcome::NotSent, self.clock.now());
             permit = self.acquire(call, None).await?;
@@ -338,6 +366,15 @@ impl Limiter {
     ///
     /// Emits [`RateLimitEvent::Queued`] before a wait and, if the request is admitted, [`RateLimitEvent::Dequeued`]
     /// after it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`admit`](Self::admit). The errors are created here, because only here the partition and the end of its
+    /// hold are known.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the queues. No event follows.
     async fn acquire(&self, call: &mut Call, first: Option<Admission>) -> Result<Permit, BoxError> {
         let now = self.clock.now();
         let deadline = self.wait_deadline(call, now);
@@ -379,7 +416,7 @@ impl Limiter {
         }
     }
 
-    /// Returns whether a partition or the route has been held since the ticket was issued.
+    /// Returns whether a partition or the route has been held since the permit was issued.
     fn is_held(&self, call: &mut Call, permit: &Permit) -> bool {
         let now = self.clock.now();
         self.add_route_holds(call, now) || permit.is_held(now)
@@ -387,7 +424,8 @@ impl Limiter {
 
     /// Returns the time until which the call can wait: its deadline, but at most `max_wait` from now.
     ///
-    /// `max_wait` limits each wait anew, the deadline the whole call.
+    /// `max_wait` limits each wait anew, the deadline the whole call. Computed before the wait, so that wake-ups do not
+    /// extend it.
     fn wait_deadline(&self, call: &Call, now: Instant) -> Instant {
         let max_deadline = add_capped(now, self.retry_config.max_wait);
         call.deadline
@@ -396,8 +434,8 @@ impl Limiter {
 
     /// Emits the rejection and returns the error for a hold that ends at `until`, later than the call can wait.
     ///
-    /// The error's time is by tokio's clock, for the user's own timers. Without a runtime, the error says that there
-    /// is no timer to wait with.
+    /// The error's time is by tokio's clock, for the user's own timers. Without a runtime, the error's
+    /// message states that there is no timer to wait with.
     fn hold_too_long(&self, call: &Call, until: Instant, now: Instant) -> BoxError {
         let partition = call.keys.first().cloned();
         let wait = until.saturating_duration_since(now);
@@ -449,7 +487,8 @@ impl std::fmt::Debug for Limiter {
     }
 }
 
-/// Minimum difference between two readings of the clock that is taken for a suspension of the machine.
+/// Minimum difference between two readings of the clock that is taken for a suspension of the machine. The same as in
+/// `boottime`, which does not add smaller differences to the time.
 const MIN_SUSPENSION: Duration = Duration::from_millis(500);
 
 /// The limiter that all values of one layer share.

@@ -10,12 +10,16 @@ use crate::BoxError;
 /// The error of an inner layer that has made all of its retries and leaves further ones to the outer layer.
 ///
 /// Only attempts that the outer layer has marked end with it, and the outer layer removes it. Its messages are those
-/// of the error within.
+/// of the error within, so that a layer in between that logs errors shows the original one.
+///
+/// Without the wrapper, the outer layer would see an ordinary transient error and retry it as often as it is allowed
+/// to, after the inner layer has done the same: n × n sends.
 struct InnerGaveUp(BoxError);
 
 /// Removes the wrapper from an outcome. Returns the original outcome and whether an inner layer had given up.
 ///
-/// An error without the wrapper stays as it is.
+/// An error without the wrapper stays as it is. Only the outermost error is examined: a layer in between that puts the
+/// wrapper into an error of its own hides it, and the outer layer then follows its own rules.
 pub(super) fn unwrap<RB>(
     outcome: Result<Response<RB>, BoxError>,
 ) -> (Result<Response<RB>, BoxError>, bool) {

@@ -1,4 +1,4 @@
-//! The end of an attempt: what limits learn from it, and whether the request is sent again.
+//! The end of an attempt: what it reports to the quotas, and whether the request is sent again.
 
 use std::{error::Error, time::Duration};
 
@@ -25,6 +25,8 @@ use crate::{
 };
 
 /// What to do after an attempt. `K` is the copy of the request that is sent again.
+///
+/// The caller, not the limiter, drains and waits, so that the limiter holds nothing in the meantime.
 #[derive(Debug)]
 pub(crate) enum Next<RB, K> {
     /// Return this outcome to the caller.
@@ -38,6 +40,8 @@ impl Limiter {
     /// on the fast path, and has no fields about limits.
     ///
     /// Such a response needs no lock and no clock. Otherwise [`on_response`](Self::on_response) takes the slow path.
+    ///
+    /// Scans the names of the response's fields, and reads no value.
     #[inline]
     pub(crate) fn is_final<RB>(call: &Call, permit: &Permit, response: &Response<RB>) -> bool {
         permit.is_uncounted()
@@ -46,7 +50,8 @@ impl Limiter {
             && !has_limit_fields(response.headers())
     }
 
-    /// Credits a success to the retry budget of the call's partition.
+    /// Credits a success to the retry budget of the call's partition. One relaxed atomic addition to this shard's
+    /// counter.
     #[inline]
     pub(crate) fn on_success(&self, call: &Call) {
         self.budget.deposit(call.account);
@@ -57,7 +62,7 @@ impl Limiter {
     /// `kept` is the copy of the request, if it can still be sent. Before it is sent, the attempt that has ended
     /// stops reading the body.
     ///
-    /// What the partitions learn depends on the end of the attempt. The first row that matches applies:
+    /// What is recorded in the partitions depends on the end of the attempt. The first row that matches applies:
     ///
     /// | end | outcome |
     /// |---|---|
@@ -73,6 +78,16 @@ impl Limiter {
     /// | any other error | [`Outcome::Unknown`] |
     ///
     /// While the gate is bypassed, the outcome is reported and returned, and nothing is retried.
+    ///
+    /// # Order
+    ///
+    /// 1. The outcome is recorded in all partitions. This settles the permit, so that waiters proceed before the
+    ///    response is drained.
+    /// 2. Events about the outcome are emitted, outside every lock.
+    /// 3. [`decide`] determines what follows, the retry budget is charged, and the copy of the request is checked.
+    /// 4. The retry or the reason to give up is emitted.
+    ///
+    /// The order of 1 and 3 matters: the hold that the response causes is an input of the decision.
     pub(crate) fn on_response<RB: Body, K: Resend>(
         &self,
         call: &mut Call,
@@ -110,14 +125,14 @@ impl Limiter {
                 let shed = is_shed(status, response.headers());
                 let throttled = shed || info.is_throttle(status);
                 let wait = info.retry_after.unwrap_or_default();
-                // A 503 with `Retry-After` holds the route only, unless it is about an exhausted quota or about the whole
-                // origin, or the user's setting makes it hold the partition.
+                // A 503 with `Retry-After` holds the route only, unless it is about an exhausted quota or about the
+                // whole origin, or the user's setting makes it hold the partition.
                 let unavailable = status == StatusCode::SERVICE_UNAVAILABLE
                     && throttled
                     && !(permanent || info.global || info.is_exhausted())
                     && !shed
                     && self.unavailable == UnavailableScope::Route;
-                // Up to 1 % on top of what the server asks for.
+                // Up to 1 % on top of what the server requests.
                 let jitter = (wait / 100).min(MAX_JITTER).mul_f64(self.random.unit());
                 let until = add_capped(now, (wait + jitter).min(self.gate.max_hold()));
                 let route_held = unavailable && {
@@ -135,7 +150,8 @@ impl Limiter {
                 } else if !throttled && is_from_cache(response.headers()) {
                     Outcome::Cached
                 } else if status.is_server_error() && !throttled && info.is_empty() {
-                    // A failure without limits says nothing about quotas, and the request may not have been counted.
+                    // A failure without limits has no information about quotas, and the request may not have been
+                    // counted.
                     Outcome::Unknown
                 } else if !throttled && (status.is_client_error() || status.is_server_error()) {
                     Outcome::FailedResponse { info: &info }
@@ -290,7 +306,8 @@ impl Limiter {
     /// Withdraws a retry after a transient failure from the partition's budget, or gives up. Waits for a quota are
     /// free.
     ///
-    /// With an empty budget, [`GiveUpReason::Budget`] replaces the decision.
+    /// With an empty budget, [`GiveUpReason::Budget`] replaces the decision. Charged after the checks of
+    /// [`decide`], so that a retry that is not made for another reason does not use up the budget.
     fn charge_budget(&self, account: Account, decision: Decision, now: Instant) -> Decision {
         match decision {
             Decision::RetryAfterBackoff(_) if !self.budget.withdraw(account, now) => {
@@ -329,7 +346,7 @@ impl Limiter {
 
     /// Records the number of sends in a response to return.
     ///
-    /// An outer layer adds this number to its own. An error carries none.
+    /// An outer layer adds this number to its own. An error carries none, so that it counts as one send.
     fn finish<RB>(
         &self,
         call: &Call,
@@ -364,5 +381,5 @@ fn supersede<K: Resend>(kept: &mut Option<K>) -> bool {
 
 /// Maximum jitter added to the hold of a route, so that requests that were held together are not sent together.
 const MAX_JITTER: Duration = Duration::from_millis(250);
-/// Number of attempts for which a throttled request keeps its place before requests that arrived later.
+/// Number of attempts for which a throttled request keeps its position before requests that arrived later.
 const MAX_PRIORITY_RETRIES: u32 = 2;

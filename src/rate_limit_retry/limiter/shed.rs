@@ -1,8 +1,11 @@
-//! Responses of a proxy that has shed a request because of overload, and says so in a field of its own.
+//! Responses of a proxy that has shed a request because of overload, and reports it in a field of its own.
 
 use http::{HeaderMap, StatusCode};
 
 /// Returns whether a proxy has dropped the request before it was processed, because of overload or a rate limit.
+///
+/// The request may then be sent again whatever its method, like after a 429. The value is compared without case and
+/// without surrounding spaces.
 ///
 /// Envoy marks each rejection of its rate limit service with `x-envoy-ratelimited`, with any status that it is
 /// configured to send, and each rejection of its overload manager and of an overloaded upstream with

@@ -2,6 +2,13 @@
 //!
 //! Timers are set to durations, not to points in time: the layer's clock may differ from the one of tokio's timers,
 //! and may lag behind it.
+//!
+//! | clock | used for |
+//! |---|---|
+//! | the layer's ([`BoottimeClock`](crate::rate_limit_retry::boottime::BoottimeClock)) | holds, windows, deadlines |
+//! | tokio's | the timers by which a task is woken |
+//!
+//! A timer that fires too early costs one poll. A timer that fires too late is corrected within [`MAX_SLEEP`].
 
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
@@ -36,14 +43,17 @@ impl Limiter {
         .into()
     }
 
-    /// Checks a ticket right before the send, once the inner service is ready.
+    /// Checks a permit right before the send, once the inner service is ready.
     ///
-    /// Returns `None` if the request must not be sent now, because a hold has begun since the ticket was issued. In
-    /// that case, and in case of an error, the ticket is released.
+    /// Returns `None` if the request must not be sent now, because a hold has begun since the permit was issued. In
+    /// that case, and in case of an error, the permit is released.
     ///
     /// # Errors
     ///
     /// [`DeadlineExceeded`], if no time is left until the call's deadline.
+    ///
+    /// The hold is checked before the deadline: a call that is held has to wait, and its wait fails with
+    /// [`RateLimited`](crate::rate_limit_retry::RateLimited), which names the partition.
     pub(crate) fn start(
         &self,
         call: &mut Call,
@@ -60,7 +70,7 @@ impl Limiter {
         Ok(Some(ticket))
     }
 
-    /// Releases a ticket that was not used.
+    /// Releases a permit that was not used.
     pub(crate) fn not_sent(&self, ticket: Permit) {
         ticket.settle(Outcome::NotSent, self.clock.now());
     }
@@ -74,17 +84,17 @@ impl Limiter {
             .is_none_or(|at| at.saturating_duration_since(self.clock.now()) > longest)
     }
 
-    /// Polls a place until the request is admitted.
+    /// Polls a waiter until the request is admitted.
     ///
     /// # Errors
     ///
-    /// The end of the hold, if it is known to be later than `deadline`; `None` if `deadline` has passed.
+    /// The end of the hold, if it is known to be later than `latest`; `None` if `latest` has passed.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives the place up.
+    /// Dropping the future drops the waiter, which leaves the queues.
     ///
-    /// The place returns the time of its next poll by the layer's clock. The timer is set to the difference, at least
+    /// The waiter returns the time of its next poll by the layer's clock. The timer is set to the difference, at least
     /// [`MIN_SLEEP`] and at most [`MAX_SLEEP`], and the clock is read again in each poll.
     pub(super) async fn wait_for_permit(
         &self,
@@ -119,7 +129,8 @@ impl Limiter {
     }
 }
 
-/// Minimum interval between two polls by timer, whatever the clock says.
+/// Minimum interval between two polls by timer, whatever the clock reads. Keeps a clock that stands still from causing
+/// a busy loop.
 const MIN_SLEEP: Duration = Duration::from_millis(1);
 /// Maximum time between two checks of the clock. tokio's timers do not advance while the machine is suspended.
 const MAX_SLEEP: Duration = Duration::from_secs(60);

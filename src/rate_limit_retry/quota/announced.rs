@@ -35,7 +35,8 @@ pub(super) struct AnnouncedWindow {
     pub(super) latest_request: u64,
     /// Requests from this number on were sent after the last announcement had arrived.
     fresh_from: u64,
-    /// Remaining requests by the first announcement of the window. With `ours`, it measures this process's share.
+    /// Remaining requests by the first announcement of the window. With `own_accepted`, it measures this process's
+    /// share.
     initial_remaining: u64,
     /// Number of this process's requests that were accepted since the first announcement.
     own_accepted: u64,
@@ -124,7 +125,8 @@ impl AnnouncedWindow {
                 ..fresh
             };
         } else if !earlier {
-            // Responses to requests that were in flight together arrive in any order: only fewer remaining requests count.
+            // Responses to requests that were in flight together arrive in any order: only fewer remaining requests
+            // count.
             self.updated = now;
             if remaining < self.available() {
                 (self.remaining, self.debits) = (remaining, 0);

@@ -83,7 +83,8 @@ impl Bounds {
 
     /// Returns the time of the next probe for the window after the one that `window_start`, later than `now`.
     ///
-    /// `throttled_at` is the time at which the first request was throttled or kept back. Common lengths are probed first.
+    /// `throttled_at` is the time at which the first request was throttled or kept back. Common lengths are probed
+    /// first.
     ///
     /// - With an upper bound, [`PROBES_PER_RANGE`] probes are spread over the range in which the window can open.
     /// - Without any bound, probes are sent [`INITIAL_PROBE_DELAYS`] after the throttle.
@@ -152,7 +153,7 @@ impl Bounds {
     }
 }
 
-/// Returns the greatest common length of at most `longest`.
+/// Returns the greatest common length of at most `upper`.
 pub(super) fn snap_down(upper: Duration) -> Option<Duration> {
     let rounds = COMMON_WINDOWS
         .iter()
@@ -185,7 +186,7 @@ fn probe_within(
 
 /// Uncertainty of measured bounds, due to round trips and jitter.
 const JITTER_TOLERANCE: Duration = Duration::from_millis(150);
-/// Delay of a probe after a common length, so that its result tells whether the window has that length.
+/// Delay of a probe after a common length, so that its result shows whether the window has that length.
 const PROBE_OFFSET: Duration = Duration::from_millis(160);
 /// Number of probes within the bounds of an opening.
 const PROBES_PER_RANGE: u32 = 6;

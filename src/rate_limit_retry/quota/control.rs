@@ -124,7 +124,8 @@ impl Quota {
 
     /// Returns whether the partition has no known limit and enough responses have said nothing about one.
     ///
-    /// Then the fast path may be opened: [`MIN_SILENT_RESPONSES`] responses in a row had no limits, and nothing holds the partition.
+    /// Then the fast path may be opened: [`MIN_SILENT_RESPONSES`] responses in a row had no limits, and nothing holds
+    /// the partition.
     pub(crate) fn allows_fast_path(&self) -> bool {
         let held = self.pause.is_some() || self.local_limit.is_some() || self.hold.is_some();
         let held = held || self.partial_hold.is_some();

@@ -1,17 +1,17 @@
 //! The estimated limit of a server that does not announce its quota, learned from throttling responses.
 //!
-//! A throttle that ends soon is the mark of a quota that is replenished continuously: a [`TokenBucket`]. One that lasts is
-//! the end of a window: a number of requests in a period. A quota that counts requests in a sliding window is modeled
-//! by a [`SlidingWindow`] beside it.
+//! A throttle that ends soon is the mark of a quota that is replenished continuously: a [`TokenBucket`]. One that lasts
+//! is the end of a window: a number of requests in a period. A quota that counts requests in a sliding window is
+//! modeled by a [`SlidingWindow`] beside it.
 //!
 //! # Choice of the model
 //!
 //! The model is chosen when requests are accepted again after a throttle:
 //!
-//! - The throttle lasted at most [`MAX_TOKEN_BUCKET_WAIT`]: a [`TokenBucket`], unless at least 90 % of a known window were used, whose end
-//!   happened to be near.
-//! - It lasted longer: a [`FixedWindow`] with the requests accepted since the last opening, and with the time between the
-//!   two openings as bounds of its length.
+//! - The throttle lasted at most [`MAX_TOKEN_BUCKET_WAIT`]: a [`TokenBucket`], unless at least 90 % of a known window
+//!   were used, whose end happened to be near.
+//! - It lasted longer: a [`FixedWindow`] with the requests accepted since the last opening, and with the time between
+//!   the two openings as bounds of its length.
 //! - Fewer requests were accepted than before, and throttled requests explain the difference: the [`SlidingWindow`] is
 //!   activated.
 //!
@@ -34,7 +34,7 @@ use super::{
 pub(super) struct LimitEstimator {
     /// When requests were last accepted again after throttling, or the first was sent.
     pub(super) window_start: Option<WindowStart>,
-    /// Number of requests accepted since `opened`.
+    /// Number of requests accepted since `window_start`.
     pub(super) accepted: u64,
     /// The current throttling, until a request is accepted again.
     pub(super) throttled: Option<Throttled>,
@@ -142,11 +142,11 @@ impl LimitEstimator {
         }
     }
 
-    /// Records that a request was accepted. `look` is the last probe.
+    /// Records that a request was accepted. `probe` is the last probe.
     pub(super) fn on_success(&mut self, probe: Probe, now: Instant) {
         if let Some(throttled) = self.throttled.take() {
-            // The quota opened after it was last known exhausted, or when the server said, and before the probe was
-            // sent.
+            // The quota opened after it was last known exhausted, or when the server announced, and before the probe
+            // was sent.
             let latest = probe.sent.unwrap_or(now);
             let earliest = probe.since.unwrap_or(throttled.last_confirmed).min(latest);
             self.on_recovered(throttled, TimeRange { earliest, latest });
@@ -164,9 +164,10 @@ impl LimitEstimator {
     ///
     /// - [`Model::Unknown`][]: always.
     /// - [`Model::TokenBucket`]: if enough requests have accrued.
-    /// - [`Model::FixedWindow`] with an active [`SlidingWindow`]: if the log has room, or as a probe for a greater limit.
-    /// - [`Model::FixedWindow`]: while fewer requests than the limit were accepted or are in flight. At the limit, either a
-    ///   probe is sent or the window counts as exhausted.
+    /// - [`Model::FixedWindow`] with an active [`SlidingWindow`]: if the log has room, or as a probe for a greater
+    ///   limit.
+    /// - [`Model::FixedWindow`]: while fewer requests than the limit were accepted or are in flight. At the limit,
+    ///   either a probe is sent or the window counts as exhausted.
     pub(super) fn admit(&mut self, in_flight: u32, now: Instant) -> EstimatorDecision {
         match &mut self.model {
             Model::Unknown => EstimatorDecision::Allow,
@@ -333,7 +334,7 @@ impl LimitEstimator {
                 let told = throttled.limit.filter(|limit| first && *limit >= used);
                 let allowance = told.unwrap_or(used);
                 match kind {
-                    // Other clients have used the window up: this says nothing about the limit.
+                    // Other clients have used the window up: the count has no information about the limit.
                     _ if allowance == 0 => {}
                     Model::FixedWindow(window) => window.update(allowance, period),
                     _ => *kind = Model::FixedWindow(FixedWindow::new(allowance, period)),

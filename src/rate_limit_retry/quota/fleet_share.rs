@@ -31,20 +31,20 @@ pub(super) struct FleetShare {
     pub(super) sent: u32,
     /// Whether a request has ended since the last report.
     pub(super) dirty: bool,
-    /// Whether a request was refused for want of allowance since the last report.
+    /// Whether a request had to wait for an allowance since the last report.
     pub(super) starved: bool,
     /// Whether requests were sent beyond the allowance since the last report, so that the store does not know of
     /// them.
     pub(super) overdraft: bool,
     /// Number of requests for which the last report wanted room.
     pub(super) wanted: u32,
-    /// Whether the last report asked for more than the allowance at that time.
+    /// Whether the last report requested more than the allowance at that time.
     pub(super) awaiting_grant: bool,
     /// Time of the last report.
     pub(super) last_report: Option<Instant>,
     /// Whether the store has not responded to the last report yet.
     pub(super) report_in_flight: bool,
-    /// Number of consecutive reports that asked for an allowance and were granted nothing.
+    /// Number of consecutive reports that requested an allowance and were granted nothing.
     pub(super) empty_grants: u32,
     /// A hold to report to the other processes.
     pub(super) pending_hold: Option<Instant>,
@@ -155,7 +155,7 @@ impl FleetShare {
     /// | situation, first match | next report |
     /// |---|---|
     /// | no report yet | now |
-    /// | the store has failed | at `rests` |
+    /// | the store has failed | at `retry_at` |
     /// | a hold is to be reported, or another process has reported something | now |
     /// | nothing remains | 100 ms after the last, if a request has ended |
     /// | a window is known here and not confirmed by the store | 1 ms after the last |

@@ -25,7 +25,7 @@ pub(super) struct LocalLimiter {
     limit: LocalLimit,
     /// Requests that have ended within the last period, in buckets, from old to new.
     buckets: VecDeque<Bucket>,
-    /// Number of requests in `ended`.
+    /// Number of requests in `buckets`.
     count: u64,
     /// The time of the next send if requests were spaced evenly: the theoretical arrival time of GCRA.
     tat: Option<Instant>,

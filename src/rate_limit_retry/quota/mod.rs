@@ -8,7 +8,7 @@
 //! | module | contents |
 //! |---|---|
 //! | `announced` | the window that the server announces |
-//! | `estimator`, `throttle` | the estimate from throttling responses, and the choice of its model |
+//! | `estimate`, `throttle` | the estimate from throttling responses, and the choice of its model |
 //! | `fixed_window`, `bounds` | the model of a fixed window: its limit and its length |
 //! | `token_bucket` | the model of a token bucket |
 //! | `sliding_window`, `send_log` | the model of a sliding window, and the log of sends |
@@ -68,17 +68,17 @@ use crate::clock::add_capped;
 
 /// The quota of one partition.
 ///
-/// Six constraints delay a request, each by itself. The owner sets a *pause* and a *local limit* ([`LocalLimiter`]). A *hold*
-/// ([`Hold`]) delays all requests until its end. The *announced window* ([`AnnouncedWindow`]) has the limit, the remaining
-/// requests and the reset that the server has reported. An *estimate* ([`LimitEstimator`]) serves for servers that announce
-/// nothing until they throttle. *Slow start* ([`SlowStart`]) limits concurrency while it is not known what the server
-/// accepts.
+/// Six constraints delay a request, each by itself. The owner sets a *pause* and a *local limit* ([`LocalLimiter`]). A
+/// *hold* ([`Hold`]) delays all requests until its end. The *announced window* ([`AnnouncedWindow`]) has the limit, the
+/// remaining requests and the reset that the server has reported. An *estimate* ([`LimitEstimator`]) serves for servers
+/// that announce nothing until they throttle. *Slow start* ([`SlowStart`]) limits concurrency while it is not known
+/// what the server accepts.
 ///
 /// # Epochs
 ///
-/// Responses arrive late and in any order. The first throttle of an epoch and each end of a hold or a window start a new
-/// epoch (`since`). A response to a request of an earlier epoch does not end slow start, count as another throttle or
-/// confirm a limit.
+/// Responses arrive late and in any order. The first throttle of an epoch and each end of a hold or a window start a
+/// new epoch (`epoch`). A response to a request of an earlier epoch does not end slow start, count as another throttle
+/// or confirm a limit.
 ///
 /// # Probes
 ///
@@ -164,7 +164,7 @@ impl Quota {
     ///
     /// Makes progress: with nothing in flight, the result is `Now` or names a time.
     ///
-    /// The constraints are asked in this order, and the first that delays the request determines the result: pause,
+    /// The constraints are checked in this order, and the first that delays the request determines the result: pause,
     /// hold, local limit, announced window, estimate, slow start. A pause, a hold or a window that is over is removed
     /// here, which starts a new epoch for holds and windows.
     pub(crate) fn admit(&mut self, config: &QuotaConfig, now: Instant) -> SendTime {
@@ -268,7 +268,7 @@ impl Quota {
         Some(add_capped(last, gap)).filter(|at| *at > now && *at < end)
     }
 
-    /// Counts a request as in flight. Returns its number, by which its outcome is reported to [`record`](Self::learn).
+    /// Counts a request as in flight. Returns its number, by which its outcome is reported to [`record`](Self::record).
     pub(crate) fn enter(&mut self, config: &QuotaConfig, now: Instant) -> u64 {
         self.in_flight += 1;
         // A request alone is the probe: the time at which it was sent narrows down when the quota opened.

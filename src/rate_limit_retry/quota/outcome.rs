@@ -23,7 +23,7 @@ pub(crate) enum Outcome<'a> {
     Cached,
     /// The request was not sent, and cannot have been counted.
     NotSent,
-    /// The request was sent, and its outcome says nothing about quotas. It may have been counted.
+    /// The request was sent, and its outcome has no information about quotas. It may have been counted.
     Sent,
     /// The outcome is not known: the caller dropped the call, or the connection broke. It may have been counted.
     Unknown,
@@ -36,6 +36,6 @@ pub(crate) enum Scope {
     Partition,
     /// One of several partitions that count the request; which one is not known.
     Ambiguous,
-    /// All partitions of the origin. It says nothing about their own quotas.
+    /// All partitions of the origin. It has no information about their own quotas.
     Origin,
 }

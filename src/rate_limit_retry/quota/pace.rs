@@ -24,9 +24,9 @@ pub enum Pacing {
     Burst,
     /// Spaces requests evenly over the rest of the window. Waits are short, and the server sees no peaks.
     ///
-    /// Needs a server that announces when its quota is reset, or one whose windows have been learned from its throttling
-    /// responses. Limits set on the layer are spaced evenly, too. Pacing does not wait for a part of the quota that other
-    /// clients use up sooner.
+    /// Needs a server that announces when its quota is reset, or one whose windows have been learned from its
+    /// throttling responses. Limits set on the layer are spaced evenly, too. Pacing does not wait for a part of the
+    /// quota that other clients use up sooner.
     Even,
 }
 

@@ -89,7 +89,7 @@ impl Quota {
         if self.names_other_limit(info, scope) {
             self.record_for_other(number, throttled, now);
         } else {
-            // An origin-wide throttle says nothing about this partition's own window.
+            // An origin-wide throttle has no information about this partition's own window.
             if !(throttled && scope == Scope::Origin) {
                 self.observe(number, throttled, served, info, now);
             }

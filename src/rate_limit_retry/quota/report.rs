@@ -79,10 +79,10 @@ impl Quota {
 
     /// Applies the store's response. Returns the end of a hold of other processes, if it is new here.
     ///
-    /// `longest` is the upper bound on a hold.
+    /// `max_hold` is the upper bound on a hold.
     ///
     /// A window of the store replaces what is known here, unless a response has announced a newer one since the
-    /// report was sent. Without a window, this process goes by its own responses.
+    /// report was sent. Without a window, this process uses its own responses.
     pub(crate) fn apply(
         &mut self,
         snapshot: &QuotaSnapshot,
@@ -148,8 +148,8 @@ impl Quota {
         }
     }
 
-    /// Falls back to what this process knows itself, because the store has failed. The next report is due at `retry_at`,
-    /// and includes the announced window.
+    /// Falls back to what this process knows itself, because the store has failed. The next report is due at
+    /// `retry_at`, and includes the announced window.
     pub(crate) fn fall_back(&mut self, retry_at: Instant) {
         if let Some(fleet) = &mut self.fleet_share {
             fleet.on_window_end();

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 ///
 /// Sends at about the same time share one bucket ([`Bucket`]) and count as sent with the last of them.
 ///
-/// Because of the buckets, [`count_since`](Self::count_since) may count a few sends too many, and [`nth_last`](Self::nth_last) may
-/// return a time that is a little too late.
+/// Because of the buckets, [`count_since`](Self::count_since) may count a few sends too many, and
+/// [`nth_last`](Self::nth_last) may return a time that is a little too late.
 #[derive(Clone, Debug)]
 pub(super) struct SendLog {
     /// Buckets from old to new, at most [`MAX_BUCKETS`].

@@ -22,11 +22,11 @@ pub(super) struct SlidingWindow {
     log: SendLog,
     /// The time at which requests were last accepted again after throttling.
     window_start: Instant,
-    /// Number of requests accepted since `opened`.
+    /// Number of requests accepted since `window_start`.
     accepted: u64,
-    /// Number of requests throttled since `opened`.
+    /// Number of requests throttled since `window_start`.
     throttled: u64,
-    /// Number of requests throttled before `opened`, since the opening before.
+    /// Number of requests throttled before `window_start`, since the opening before.
     throttled_before: u64,
     /// Lower bound of the window's length.
     min: Duration,

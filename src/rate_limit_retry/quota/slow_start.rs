@@ -11,8 +11,8 @@ use crate::clock::add_capped;
 ///
 /// | state | limit | rises | ends |
 /// |---|---|---|---|
-/// | [`initial`](Self::initial) | `initial_window` | | with the first response that is no throttle, or after `patience` |
-/// | [`probe`](Self::probe) | 1 | by 1 with each success; doubles after 8 × `patience` without one | above [`MAX_WINDOW`] |
+/// | [`initial`](Self::initial) | `initial_window` | | with the first response that is no throttle, or after `timeout` |
+/// | [`probe`](Self::probe) | 1 | by 1 with each success; doubles after 8 × `timeout` without one | above [`MAX_WINDOW`] |
 /// | [`finished`](Self::finished) | none | | |
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SlowStart(Option<Phase>);
@@ -28,9 +28,9 @@ struct Phase {
     /// Whether the limit rises by one with each success, so that waiters are not sent in a burst. Otherwise the first
     /// response removes it.
     additive: bool,
-    /// Number of requests in flight with numbers below `before` that take too long and no longer count.
+    /// Number of requests in flight with numbers below `stalled_before` that take too long and no longer count.
     stalled: u32,
-    /// The first request number after those in `stuck`.
+    /// The first request number after those in `stalled`.
     stalled_before: u64,
 }
 
@@ -69,7 +69,7 @@ impl SlowStart {
 
     /// Returns why one more request, with the number `next`, must wait; `None` if it need not.
     ///
-    /// If responses take longer than `patience`, a gradual limit doubles and any other is removed.
+    /// If responses take longer than `timeout`, an additive limit doubles and any other is removed.
     pub(super) fn admit(
         &mut self,
         in_flight: u32,
@@ -129,7 +129,7 @@ impl SlowStart {
         }
     }
 
-    /// Removes the limit of a new partition after a request that ended without a response. A probe goes on.
+    /// Removes the limit of a new partition after a request that ended without a response. A probe continues.
     pub(super) fn on_no_response(&mut self) {
         if self.0.is_some_and(|phase| !phase.additive) {
             self.0 = None;

@@ -4,19 +4,19 @@ use std::time::Duration;
 
 /// The limits learned from throttling, as far as they are known.
 ///
-/// A model of windows sets `allowance`, and `period` if it is known; a model of a token bucket sets `rate`.
+/// A model of windows sets `limit`, and `window` if it is known; a model of a token bucket sets `rate`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Estimate {
-    /// Number of requests in each period.
+    /// Number of requests in each window.
     pub(crate) limit: Option<u64>,
-    /// Length of the period.
+    /// Length of the window.
     pub(crate) window: Option<Duration>,
     /// Requests per second.
     pub(crate) rate: Option<f64>,
 }
 
 impl Estimate {
-    /// Returns whether the estimate differs from `before` and says something.
+    /// Returns whether the estimate differs from `before` and contains a value.
     ///
     /// Rates within 10 % count as equal, because each measurement differs a little.
     pub(crate) fn differs_from(&self, before: &Self) -> bool {

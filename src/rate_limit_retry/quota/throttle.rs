@@ -17,7 +17,7 @@ pub(super) struct ThrottleSample {
     pub(super) sent: Option<Instant>,
     /// The limit that the response names.
     pub(super) limit: Option<u64>,
-    /// Whether the response says nothing about limits.
+    /// Whether the response has no information about limits.
     pub(super) silent: bool,
     /// Whether all requests before it have been counted here, and none took the fast path.
     pub(super) all_counted: bool,

@@ -42,7 +42,7 @@ pub(super) struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// Creates a rate after a throttle at `refused`. Nothing is measured yet.
+    /// Creates a rate after a throttle at `first_throttle`. Nothing is measured yet.
     pub(super) fn new(first_throttle: Instant, burst: u64) -> Self {
         Self {
             first_throttle: first_throttle,
@@ -76,8 +76,8 @@ impl TokenBucket {
     /// - After a pause, the throttle shows the size of the bucket: the burst is halved and the measurement starts
     ///   again.
     /// - If the rate differs greatly from the measured one, the measurement starts again at the last throttle.
-    /// - Otherwise the accepted requests are added to the measurement. If the last throttle was less than [`MAX_OVERFLOW_INTERVAL`]
-    ///   seconds ago, the requests that are missing are added as losses.
+    /// - Otherwise the accepted requests are added to the measurement. If the last throttle was less than
+    ///   [`MAX_OVERFLOW_INTERVAL`] seconds ago, the requests that are missing are added as losses.
     pub(super) fn on_throttle(&mut self, now: Instant) {
         let passed = (now - self.last_throttle).as_secs_f64().max(0.001);
         self.detect_idle(now);

@@ -4,12 +4,23 @@
 //!
 //! - A notification: another process holds the partition. The agent subscribes again and makes the gate request a
 //!   report.
-//! - A report that the gate considers due. The agent sends it and passes the answer to the gate. If the store fails,
+//! - A report that the gate considers due. The agent sends it and passes the snapshot to the gate. If the store fails,
 //!   the gate uses the local quota for a while, with exponential backoff.
 //! - The end of use: the gate no longer knows the partition, or no request has used it for a while. The agent ends;
 //!   the next request starts another one.
 //!
 //! Without working notifications, remote holds are received with the next report.
+//!
+//! # Failures
+//!
+//! | failure | effect |
+//! |---|---|
+//! | a report fails or exceeds its time limit | the gate falls back; next report after 100 ms, growing to 5 s |
+//! | notifications fail | subscribed again after the next successful report |
+//! | the store panics while it is waited for | as above, but not before 1 s, growing to 60 s |
+//! | the runtime shuts down, or user code panics | [`AgentGuard`] makes the gate fall back; the next request starts another |
+//!
+//! The agent holds no lock across an `.await`, and never waits for a request.
 
 use std::{
     future::{pending, poll_fn},
@@ -51,7 +62,7 @@ enum AgentEvent {
 
 /// Runs the agent until the partition is no longer in use.
 ///
-/// Sets `lost` if it ends early.
+/// Sets `aborted` if it ends early.
 pub(super) async fn run(shared: Arc<AgentContext>, key: PartitionKey, aborted: Arc<AtomicBool>) {
     let mut guard = AgentGuard {
         context: &shared,
@@ -94,6 +105,9 @@ impl Drop for AgentGuard<'_> {
 }
 
 /// Runs the agent's loop: waits for a notification or for the gate's next action, and performs it.
+///
+/// The waker of the agent is registered in the gate by `next_action`, in each poll. While a report is being sent, the
+/// gate does not wake the agent: the next iteration asks for the action again.
 async fn run_loop(shared: &AgentContext, key: &PartitionKey) {
     let (gate, clock, store) = (&shared.gate, &shared.clock, &shared.quotas.store);
     let identity = shared.quotas.cache_key(key);
@@ -178,7 +192,7 @@ async fn run_loop(shared: &AgentContext, key: &PartitionKey) {
 /// A boxed future of [`QuotaStore::changed`](super::QuotaStore::changed). Returns `None` if the store panics.
 type Notification<'a> = Pin<Box<dyn Future<Output = Option<Result<(), StoreError>>> + Send + 'a>>;
 
-/// Minimum duration of a timer.
+/// Minimum duration of a timer. Keeps a clock that stands still from causing a busy loop.
 const MIN_SLEEP: Duration = Duration::from_millis(1);
 /// Backoff between reports to a store that has failed.
 const STORE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));

@@ -1,7 +1,7 @@
 //! State that the agents of a layer share.
 //!
-//! All store calls except `changed` go through [`Shared::ask`], which applies the time limit and reports changes of
-//! the store's health.
+//! All store calls except `changed` go through [`AgentContext::ask`], which applies the time limit and reports changes
+//! of the store's health.
 
 use std::future::Future;
 
@@ -35,7 +35,8 @@ pub(super) struct AgentContext {
     pub(super) random: Random,
     /// Whether store calls fail, so that each change is emitted once.
     pub(super) health: Mutex<Health>,
-    /// Time until which no slots are requested, because the store has failed.
+    /// Time until which no slots are requested, because the store has failed. Reports have a backoff of their own, in
+    /// each agent.
     pub(super) rests: Mutex<Option<Instant>>,
 }
 
@@ -62,6 +63,9 @@ impl AgentContext {
     }
 
     /// Records the outcome of a store call. Emits an event if the store starts to fail or has recovered.
+    ///
+    /// Health is kept per layer and not per partition: a store that is down causes one event, not one for each
+    /// partition.
     pub(super) fn record_health(&self, partition: &PartitionKey, error: Option<&StoreError>) {
         // The lock is released before the event is emitted.
         let change = lock(&self.health).record(Access::Read, error);

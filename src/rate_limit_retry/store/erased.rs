@@ -1,7 +1,7 @@
 //! A type-erased [`QuotaStore`].
 //!
 //! [`QuotaStore`] returns opaque futures, so it is not object-safe. [`Erased`] boxes them: one allocation per call,
-//! off the request path except with an exact quota.
+//! off the request path except with a [`FleetQuota`].
 
 use std::{future::Future, pin::Pin, time::Duration};
 
@@ -12,6 +12,8 @@ use crate::store::{CacheKey, StoreError};
 type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// The object-safe form of [`QuotaStore`], whose methods return opaque futures. Implemented for every store.
+///
+/// Keeps the type of the store out of the layer's type, so that adding a store does not change the type of a service.
 pub(super) trait Erased: Send + Sync {
     /// See [`QuotaStore::report`].
     fn report<'a>(

@@ -1,4 +1,5 @@
-//! Quota sharing of one layer: an agent for each partition in use, and the slots of an exact quota.
+//! Quota sharing of one layer: an agent for each partition in use, and the slots of a
+//! [`FleetQuota`](super::FleetQuota).
 //!
 //! Agents are started on demand, by the first request of a partition, on the runtime of that request. They are
 //! aborted when the layer is dropped. An agent that was lost, because its runtime has ended or it has panicked, is
@@ -82,7 +83,11 @@ impl FleetSync {
 
     /// Starts the missing agents. Returns the partitions whose agents were lost.
     ///
-    /// Does nothing outside a tokio runtime.
+    /// Does nothing outside a tokio runtime. Agents run on the runtime of the request that starts them; if that runtime
+    /// shuts down while another one continues, the next request there starts a new agent.
+    ///
+    /// Costs one map lookup per key if all agents run. The lock is held while tasks are spawned, which runs no user
+    /// code.
     fn start_agents(&self, keys: &[PartitionKey]) -> Vec<PartitionKey> {
         let mut aborted = Vec::new();
         let mut agents = lock(&self.agents);
@@ -121,6 +126,9 @@ impl FleetSync {
 
     /// Reports to the store that this process has no more reservations. Stops at the first failure.
     ///
+    /// Agents are aborted and not waited for: a report that is on its way may arrive after the release. The reservation
+    /// that it contains expires like any other.
+    ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the remaining reservations expire in the store after 1 s.
@@ -144,7 +152,11 @@ impl FleetSync {
 
     /// Reserves a slot in each partition, due within `max_wait`. Returns the longest of the waits.
     ///
-    /// Returns `None` if the quota is not exact, if the store fails, or until [`RETRY_INTERVAL`] has passed after a failure.
+    /// Partitions are reserved one after the other. If a later one denies, the slots of the earlier ones are lost: that
+    /// errs towards fewer requests.
+    ///
+    /// Returns `None` without a fleet quota, if the store fails, or until [`RETRY_INTERVAL`] has passed after a
+    /// failure.
     pub(crate) async fn reserve(
         &self,
         keys: &[PartitionKey],
@@ -153,7 +165,7 @@ impl FleetSync {
         let shared = &self.context;
         let fleet_quota = shared.quotas.fleet_quota?;
         let now = shared.clock.now();
-        // A store that failed recently is not asked again for each request.
+        // A store that failed recently is not called again for each request.
         if lock(&shared.rests).is_some_and(|until| now < until) {
             return None;
         }
@@ -198,5 +210,5 @@ impl fmt::Debug for FleetSync {
     }
 }
 
-/// Pause of slot requests after the store has failed.
+/// Pause of reservations after the store has failed, so that requests do not each wait for its time limit.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);

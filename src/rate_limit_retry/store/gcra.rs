@@ -7,17 +7,25 @@ use crate::rate_limit_retry::local_limits::{at_least_one, clamp_rate};
 /// The maximum number of requests that the whole fleet sends, whatever the server announces. Costs one round trip to
 /// the store per request.
 ///
+/// Use it for servers that announce nothing, or that punish every excess. For a server that announces its quota, the
+/// default of [`StoredQuotas`](super::StoredQuotas) costs less and adapts to changes of the quota.
+///
 /// By default, a tenth of the requests may be sent at once ([`burst`](Self::burst)); the others are spaced evenly. No
 /// window of the server then sees more requests than the quota, wherever it begins, as long as network delays of
-/// requests differ by less than one [`emission_interval`](Self::spacing).
+/// requests differ by less than one [`emission_interval`](Self::emission_interval).
 ///
 /// # Examples
 ///
 /// ```
+/// use std::time::Duration;
+///
 /// use tower_m2m::rate_limit_retry::FleetQuota;
 ///
-/// let quota = FleetQuota::per_minute(300).burst(10);
-/// # drop(quota);
+/// // One request per second on average, and up to two at once.
+/// let quota = FleetQuota::per_minute(63).burst(2);
+///
+/// assert_eq!(quota.emission_interval(), Duration::from_secs(1));
+/// assert_eq!(quota.burst_tolerance(), Duration::from_secs(1));
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FleetQuota {
@@ -62,7 +70,8 @@ impl FleetQuota {
     /// Sets the number of requests that may be sent at once after a pause: at least 1, at most half of the quota.
     /// Default: a tenth of the quota.
     ///
-    /// A larger burst widens the spacing of the other requests.
+    /// A larger burst widens the spacing of the other requests. With n requests per period P and a burst of b, the
+    /// spacing is P / (n − b − 1). With a burst of 1, all requests are spaced evenly.
     #[must_use]
     pub const fn burst(mut self, requests: u32) -> Self {
         let max_burst = at_least_one(self.requests / 2);
@@ -74,7 +83,8 @@ impl FleetQuota {
         self
     }
 
-    /// Returns the time between two requests (GCRA: the emission interval T).
+    /// Returns the time between two requests (GCRA: the emission interval T). For implementations of
+    /// [`QuotaStore::reserve`](super::QuotaStore::reserve).
     ///
     /// The quota without the burst, and without one request in reserve for network delays, is spread over the period.
     #[must_use]
@@ -83,7 +93,8 @@ impl FleetQuota {
         self.period / spread
     }
 
-    /// Returns how much earlier than its due time a request may be sent (GCRA: the tolerance τ).
+    /// Returns how much earlier than its due time a request may be sent (GCRA: the tolerance τ). Zero with a burst of
+    /// 1.
     #[must_use]
     pub fn burst_tolerance(self) -> Duration {
         self.emission_interval().saturating_mul(self.burst - 1)
@@ -97,19 +108,20 @@ impl FleetQuota {
 /// ```
 /// use std::time::Duration;
 ///
-/// use tower_m2m::rate_limit_retry::Slot;
+/// use tower_m2m::rate_limit_retry::Reservation;
 ///
-/// /// What a store answers to a request that would have to wait for so long.
-/// fn slot(wait: Duration, longest: Duration) -> Reservation {
-///     if wait <= longest { Reservation::Granted(wait) } else { Reservation::Denied(wait) }
+/// /// The result for a request whose slot is due after `wait`.
+/// fn reserve(wait: Duration, max_wait: Duration) -> Reservation {
+///     if wait <= max_wait { Reservation::Granted(wait) } else { Reservation::Denied(wait) }
 /// }
-/// # assert_eq!(slot(Duration::ZERO, Duration::ZERO), Reservation::Granted(Duration::ZERO));
+/// # assert_eq!(reserve(Duration::ZERO, Duration::ZERO), Reservation::Granted(Duration::ZERO));
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Reservation {
-    /// The slot is reserved; the request may be sent after this wait.
+    /// The slot is reserved; the request may be sent after this wait, which may be zero.
     Granted(Duration),
-    /// No slot is reserved: the wait would be this long, which exceeds the limit.
+    /// No slot is reserved: the wait would be this long, which exceeds the limit. The call fails with
+    /// [`RateLimited`](crate::rate_limit_retry::RateLimited).
     Denied(Duration),
 }

@@ -1,4 +1,7 @@
 //! The quota algorithm of an in-memory store: the same as `redis/report.lua` and `redis/gcra.lua`.
+//!
+//! It is the readable specification of the scripts, and the store of the test utilities. A change must be made in both;
+//! only the time unit differs (milliseconds and microseconds there).
 
 use std::{collections::HashMap, time::Duration};
 
@@ -14,7 +17,8 @@ pub(crate) struct MemoryQuota {
     window: Option<KnownWindow>,
     /// End of the hold.
     hold: Option<Instant>,
-    /// Reserved requests and time of the last report, by process.
+    /// Reserved requests and time of the last report, by process. The sum of the reservations is what all processes may
+    /// have in flight.
     processes: HashMap<ProcessId, (u32, Instant)>,
     /// Theoretical arrival time of the next request (GCRA), if requests are spaced evenly.
     tat: Option<Instant>,
@@ -27,7 +31,8 @@ struct KnownWindow {
     limit: Option<u64>,
     /// Number of requests that remained, including reserved ones.
     remaining: u64,
-    /// When the announcement was stored.
+    /// When the announcement was stored. Later than the response, so that a request is taken for a newer one only if it
+    /// certainly is.
     updated: Instant,
     /// When the window is reset.
     resets_at: Instant,
@@ -100,7 +105,7 @@ impl MemoryQuota {
     /// Reserves a slot by the generic cell rate algorithm (GCRA).
     ///
     /// A request is due one emission interval after the previous one, and may be sent earlier by the tolerance. If
-    /// the wait would exceed `longest`, nothing is reserved.
+    /// the wait would exceed `max_wait`, nothing is reserved.
     pub(crate) fn reserve(
         &mut self,
         fleet_quota: FleetQuota,
@@ -118,7 +123,8 @@ impl MemoryQuota {
     }
 }
 
-/// Time after which the reservation of a process without reports expires.
+/// Time after which the reservation of a process without reports expires. Several times the interval between reports of
+/// a process that sends requests, so that a lost report does not cost its reservation.
 pub(super) const RESERVATION_TTL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

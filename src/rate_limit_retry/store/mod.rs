@@ -1,5 +1,30 @@
 //! Quotas that the processes of a fleet share. The store is used beside the gate; requests do not wait for it, with
 //! two exceptions described at [`StoredQuotas::timeout`].
+//!
+//! ```text
+//! gate ─ next_action ─▶ agent ─ report ─▶ store (all processes)
+//!   ▲                     │  ▲              │
+//!   └──── apply ──────────┘  └── changed ───┘
+//! ```
+//!
+//! # How a quota is split
+//!
+//! Each process reports how many requests it has in flight or may send (`reserved`), and how many more it wants. The
+//! store grants a part of what is free: remaining − reserved by all. A process sends within its grants without
+//! contacting the store again. So the sum over all processes never exceeds what the server has announced, and the cost
+//! is a report every few milliseconds while requests are sent, not one per request.
+//!
+//! # Files
+//!
+//! | file | contents |
+//! |---|---|
+//! | `stored` | settings, and the name of each entry |
+//! | `fleet_sync` | the agents of a layer, and reservations of a [`FleetQuota`] |
+//! | `agent` | the task of one partition |
+//! | `context` | what all agents of a layer share; time limit and health of the store |
+//! | `gcra` | the settings of a quota that the fleet enforces itself |
+//! | `memory`, `redis` | two implementations of the same rules |
+//! | `erased` | the object-safe form of [`QuotaStore`] |
 
 mod agent;
 mod context;
@@ -30,6 +55,10 @@ use crate::{
 
 /// A store through which the processes of a fleet share quotas and holds. Used through [`StoredQuotas`].
 ///
+/// Implement it for a database that the fleet uses already. A store must apply each call atomically: two reports at the
+/// same time must not be granted the same requests. It needs no durability, because everything in it expires and is
+/// reported again.
+///
 /// A failure costs accuracy only: requests then follow the quota that their own process knows. Each call except
 /// [`changed`](Self::changed) is cancelled after [`StoredQuotas::timeout`]. All times are durations from the
 /// moment of the call; a store measures them with its own clock.
@@ -52,7 +81,13 @@ use crate::{
 /// ```
 /// use std::{collections::HashMap, future::pending, sync::Mutex, time::{Duration, Instant}};
 ///
-/// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::{FleetQuota, QuotaReport, QuotaSnapshot, QuotaStore, Slot, StoredQuotas}, store::{CacheKey, StoreError}};
+/// use tower_m2m::{
+///     RateLimitRetryLayer,
+///     rate_limit_retry::{
+///         FleetQuota, QuotaReport, QuotaSnapshot, QuotaStore, Reservation, StoredQuotas,
+///     },
+///     store::{CacheKey, StoreError},
+/// };
 ///
 /// #[derive(Default)]
 /// struct Holds(Mutex<HashMap<Vec<u8>, Instant>>);
@@ -62,17 +97,22 @@ use crate::{
 ///         let (mut holds, now) = (self.0.lock().unwrap(), Instant::now());
 ///         let until = holds.entry(quota.expose().to_vec()).or_insert(now);
 ///         *until = (*until).max(now + report.hold.unwrap_or_default());
-///         let mut view = QuotaSnapshot::default();
-///         view.hold = until.checked_duration_since(now).filter(|left| !left.is_zero());
-///         Ok(view)
+///         let mut snapshot = QuotaSnapshot::default();
+///         snapshot.hold = until.checked_duration_since(now).filter(|left| !left.is_zero());
+///         Ok(snapshot)
 ///     }
 ///
-///     /// Nobody has to wait.
-///     async fn slot(&self, _: &CacheKey, _: FleetQuota, _: Duration) -> Result<Slot, StoreError> {
+///     /// No request has to wait.
+///     async fn reserve(
+///         &self,
+///         _: &CacheKey,
+///         _: FleetQuota,
+///         _: Duration,
+///     ) -> Result<Reservation, StoreError> {
 ///         Ok(Reservation::Granted(Duration::ZERO))
 ///     }
 ///
-///     /// It cannot tell: the others learn of a hold with their next report.
+///     /// No notifications: other processes receive a hold with their next report.
 ///     async fn changed(&self, _: &CacheKey) -> Result<(), StoreError> {
 ///         pending().await
 ///     }
@@ -85,6 +125,9 @@ use crate::{
 pub trait QuotaStore: Send + Sync + 'static {
     /// Stores the report of a process, which replaces its previous report, and returns the combined state.
     ///
+    /// Called off the request path, at most once at a time for each partition of a process: every few milliseconds
+    /// while a quota is scarce, every 300 ms while requests are sent, and not at all while the partition is idle.
+    ///
     /// # Errors
     ///
     /// [`StoreError::unreadable`] for an entry in an unknown format, which is deleted; [`StoreError::unavailable`]
@@ -96,6 +139,9 @@ pub trait QuotaStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<QuotaSnapshot, StoreError>> + Send;
 
     /// Reserves a slot for one request, if one is due within `max_wait`.
+    ///
+    /// Called before each request of a layer with a [`FleetQuota`], and never otherwise. All processes must use the
+    /// same `exact` for a quota: the store does not keep it. A slot that is not used cannot be given back.
     ///
     /// # Errors
     ///
@@ -111,6 +157,9 @@ pub trait QuotaStore: Send + Sync + 'static {
     ///
     /// May complete spuriously. A store without notifications returns a future that never completes.
     ///
+    /// Called again after each completion. A hold that is reported between two calls may be missed: it is then received
+    /// with the next report. After an error, the agent calls it again once a report has succeeded.
+    ///
     /// # Errors
     ///
     /// [`StoreError::unavailable`].
@@ -119,12 +168,15 @@ pub trait QuotaStore: Send + Sync + 'static {
 
 /// The report of one process about a quota.
 ///
+/// It is complete: the store needs nothing from earlier reports of the same process. An empty report, with nothing
+/// reserved or wanted, gives all reservations back.
+///
 /// # Examples
 ///
 /// ```
 /// use tower_m2m::rate_limit_retry::QuotaReport;
 ///
-/// /// How many requests of a window that so many remain of a store may reserve for this process.
+/// /// How many requests a store may reserve for this process.
 /// fn reserve(report: &QuotaReport, remaining: u32) -> u32 {
 ///     (report.reserved + report.wanted).min(remaining)
 /// }
@@ -137,9 +189,10 @@ pub struct QuotaReport {
     pub process: ProcessId,
     /// Number of requests reserved for this process: in flight, or allowed to be sent without another report.
     pub reserved: u32,
-    /// Number of further requests that the process intends to send soon.
+    /// Number of further requests that the process intends to send soon: waiting ones, and those expected within 100
+    /// ms.
     pub wanted: u32,
-    /// The window that the API announced last; `None` if there was no announcement.
+    /// The window that the API announced last; `None` if there was no announcement since the last report.
     pub announced: Option<AnnouncedQuota>,
     /// How long the partition is held from now, because a request was rejected; `None` if it is not held.
     pub hold: Option<Duration>,
@@ -161,17 +214,21 @@ impl QuotaReport {
 
 /// A window that a response of the API announced.
 ///
+/// Responses of several processes arrive in any order. A store decides with `age` which of two announcements is newer:
+/// if the request was sent after the stored announcement had arrived, the new one replaces it; otherwise the smaller
+/// `remaining` applies.
+///
 /// # Examples
 ///
 /// ```
 /// use std::time::Instant;
 ///
-/// use tower_m2m::rate_limit_retry::{QuotaReport, AnnouncedQuota};
+/// use tower_m2m::rate_limit_retry::{AnnouncedQuota, QuotaReport};
 ///
-/// /// When the window ends that a process was told of.
+/// /// The end of the window that a process reports.
 /// fn window_ends(report: &QuotaReport, now: Instant) -> Option<Instant> {
-///     let told: AnnouncedQuota = report.announced?;
-///     Some(now + told.reset)
+///     let announced: AnnouncedQuota = report.announced?;
+///     Some(now + announced.reset)
 /// }
 /// # let _: fn(&QuotaReport, Instant) -> Option<Instant> = window_ends;
 /// ```
@@ -180,9 +237,9 @@ impl QuotaReport {
 pub struct AnnouncedQuota {
     /// Number of requests per window; `None` if the API does not announce it.
     pub limit: Option<u64>,
-    /// Number of requests that remained.
+    /// Number of requests that remained, without those that this process has sent since.
     pub remaining: u64,
-    /// Time until the quota is reset.
+    /// Time until the quota is reset, from the moment of the call.
     pub reset: Duration,
     /// Upper bound on the time since the request was sent; `None` if that is unknown.
     pub age: Option<Duration>,
@@ -203,6 +260,8 @@ impl AnnouncedQuota {
 
 /// The combined state of a quota, from the reports of all processes.
 ///
+/// The default describes a quota of which nothing is known. The process then uses what its own responses announce.
+///
 /// # Examples
 ///
 /// ```
@@ -210,11 +269,11 @@ impl AnnouncedQuota {
 ///
 /// use tower_m2m::rate_limit_retry::{QuotaSnapshot, SharedWindow};
 ///
-/// let mut view = QuotaSnapshot::default();
-/// view.granted = 10;
-/// view.window = Some(SharedWindow::new(Some(300), 200, 120, 4, Duration::from_secs(30)));
+/// let mut snapshot = QuotaSnapshot::default();
+/// snapshot.granted = 10;
+/// snapshot.window = Some(SharedWindow::new(Some(300), 200, 120, 4, Duration::from_secs(30)));
 ///
-/// assert_eq!(view.hold, None);
+/// assert_eq!(snapshot.hold, None);
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
@@ -229,6 +288,8 @@ pub struct QuotaSnapshot {
 }
 
 /// A window that all processes share.
+///
+/// `remaining − reserved` requests are free. The process compares it with its own announcement, and uses the newer one.
 ///
 /// # Examples
 ///
@@ -279,6 +340,9 @@ impl SharedWindow {
 
 /// The random id of one process of a fleet, or of one layer in it.
 ///
+/// Each layer with a store creates one when it is built, so that reservations of a process that has ended are not taken
+/// for those of its successor. It is not a secret.
+///
 /// # Examples
 ///
 /// ```
@@ -292,7 +356,7 @@ impl SharedWindow {
 pub struct ProcessId(u128);
 
 impl ProcessId {
-    /// A new random id.
+    /// Creates a random id of 128 bits. Two ids are equal with negligible probability.
     #[must_use]
     pub fn random() -> Self {
         Self(unique())

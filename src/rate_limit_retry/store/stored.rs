@@ -17,6 +17,12 @@ use crate::{rate_limit_retry::PartitionKey, store::CacheKey};
 /// If the store fails, only accuracy is lost: each process follows the quota that it knows, and emits
 /// [`StoreFailed`](crate::rate_limit_retry::RateLimitEvent::StoreFailed) once.
 ///
+/// | shared | not shared |
+/// |---|---|
+/// | announced windows, and who may send how many of their requests | estimates from rejections |
+/// | holds after rejections | pauses, bypass |
+/// | a [`fleet_quota`](Self::fleet_quota) | configured limits |
+///
 /// # Examples
 ///
 /// ```
@@ -46,7 +52,8 @@ impl StoredQuotas {
     /// Shares quotas through `store`.
     ///
     /// Layers with the same `name` share partitions with the same key. Use the name of the credential that the API
-    /// counts for.
+    /// counts for. Programs that use different credentials at the same API need different names, because the partition
+    /// key is the origin by default.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>, store: impl QuotaStore) -> Self {
         Self {
@@ -61,6 +68,9 @@ impl StoredQuotas {
     ///
     /// Requests wait for the store in two cases only: when a quota is nearly exhausted and the rest is reserved for
     /// other processes, and with [`fleet_quota`](Self::fleet_quota).
+    ///
+    /// Choose it a few times the usual round trip. A call that exceeds it counts as a failure of the store, and the
+    /// process uses its own knowledge until a later report succeeds.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;
@@ -71,6 +81,21 @@ impl StoredQuotas {
     /// and waits for that slot. Default: no exact quota.
     ///
     /// If the store fails, requests follow the quota that their own process knows.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(feature = "test-util")] {
+    /// use tower_m2m::{
+    ///     rate_limit_retry::{FleetQuota, StoredQuotas},
+    ///     test_util::MemoryQuotaStore,
+    /// };
+    ///
+    /// let quotas = StoredQuotas::new("application-1", MemoryQuotaStore::new())
+    ///     .fleet_quota(FleetQuota::per_second(50));
+    /// # drop(quotas);
+    /// # }
+    /// ```
     #[must_use]
     pub fn fleet_quota(mut self, quota: FleetQuota) -> Self {
         self.fleet_quota = Some(quota);

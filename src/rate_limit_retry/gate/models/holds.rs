@@ -1,4 +1,4 @@
-//! Nobody goes while a hold lasts.
+//! No request is sent during a hold.
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn loom_after_a_429_no_request_is_sent_before_the_hold_ends() {
             Admission::Admitted(permit) => {
                 assert!(!before, "admitted during the hold");
                 refusal.join().unwrap();
-                // Looked at before it is sent.
+                // Checked right before the send.
                 assert!(permit.is_held(world.now));
                 assert!(!permit.is_held(world.now + 11 * SECOND));
                 permit
@@ -45,7 +45,7 @@ fn loom_a_429_concurrent_with_a_success_holds_waiters() {
         let refusal = in_thread(&world, move |world| world.throttle(refused, 10 * SECOND));
         world.succeed(accepted);
         refusal.join().unwrap();
-        // Either it was let go in between, and is overtaken, or it is held.
+        // Either it was admitted in between and is held before the send, or it still waits.
         let poll = block_on(poll_fn(|cx| Poll::Ready(waiter.poll(cx, world.now))));
         let permit = match poll {
             WaiterPoll::Ready(permit) => {

@@ -1,4 +1,4 @@
-//! Whoever leaves, the next one goes.
+//! When a waiter leaves, the next one is admitted.
 
 use super::*;
 
@@ -49,7 +49,7 @@ fn loom_all_queued_requests_are_admitted() {
                 Admission::TooLate(_) | Admission::QueueFull(_) => panic!("there is no hold"),
             }
         });
-        // Not sent: the next one is as careful as this one was.
+        // Not sent: the next request is admitted alone, too.
         permit.settle(Outcome::NotSent, world.now);
         waits.join().unwrap();
         arrives.join().unwrap();
@@ -93,7 +93,7 @@ fn loom_a_request_with_two_keys_waits_for_both() {
         let first = in_thread(&world, |world| {
             a.settle(Outcome::NotSent, world.now);
         });
-        // Whoever needs `b` only may go first, while `a` keeps the other back.
+        // A request that needs `b` only may be admitted first, while `a` keeps the other one back.
         let second = in_thread(&world, |world| {
             b.settle(Outcome::NotSent, world.now);
             drop(world.wait_for_permit(behind));

@@ -108,8 +108,8 @@ impl QuotaFields<'_> {
     /// Returns the quota that the unstructured fields describe. Removes the policies with the same limit from
     /// `policies`.
     ///
-    /// Missing counts are derived as for [`row`](Self::row). The window comes from its own field, else from the
-    /// policy, else from the words of the dimension. The refill is divided by the window, to obtain a rate per
+    /// Missing counts are derived as for [`row_limit`](Self::row_limit). The window comes from its own field, else from
+    /// the policy, else from the words of the dimension. The refill is divided by the window, to obtain a rate per
     /// second.
     fn base_limit(&mut self, unit: Unit, policies: &mut Vec<Item>) -> Limit {
         let used = self.used;

@@ -1,4 +1,4 @@
-//! How long a window lasts of which nobody tells, and when the next one is looked for.
+//! The bounds of an unannounced window's length, and the times of probes.
 
 use super::*;
 use crate::rate_limit_retry::quota::{

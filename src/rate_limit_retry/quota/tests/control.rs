@@ -1,4 +1,4 @@
-//! What is asked of a quota, and what its owner orders.
+//! The state of a quota, and the methods of its owner.
 
 use super::*;
 use crate::rate_limit_retry::store::{ProcessId, QuotaSnapshot};

@@ -1,4 +1,4 @@
-//! What of the lessons is news for those who watch.
+//! Which changes of an estimate are reported.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What refusals teach about windows and rates that nobody tells.
+//! The estimate of an unannounced quota from throttling responses.
 
 use super::{
     test_estimator::{SAMPLE, TestEstimator},

@@ -1,4 +1,4 @@
-//! What a process takes of a quota that it shares with others, and when it tells them of itself.
+//! A process's share of a shared quota, and when it reports.
 
 use super::*;
 

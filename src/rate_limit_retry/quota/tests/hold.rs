@@ -1,4 +1,4 @@
-//! For how long nobody goes after a refusal.
+//! The length of a hold after a throttling response.
 
 use super::*;
 

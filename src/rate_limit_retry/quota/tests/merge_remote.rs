@@ -1,4 +1,4 @@
-//! What other processes have told of a window, and which of several quotas an answer is about.
+//! Windows reported by other processes, and responses that apply to one of several quotas.
 
 use super::*;
 use crate::rate_limit_retry::{

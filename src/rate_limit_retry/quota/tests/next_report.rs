@@ -1,4 +1,4 @@
-//! What happens between two reports, and when it is told.
+//! When the next report to the store is due.
 
 use super::{
     report::{apply, fleet, report, snapshot},

@@ -1,4 +1,4 @@
-//! How requests are spread over what is left of a window, and how one goes alone to see.
+//! Even pacing over the rest of a window, and probes.
 
 use super::*;
 use crate::rate_limit_retry::store::{ProcessId, QuotaSnapshot, SharedWindow};

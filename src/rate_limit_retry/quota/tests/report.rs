@@ -1,4 +1,4 @@
-//! What a quota tells the store of its fleet, and what it does with the answer.
+//! Reports to the fleet's store, and the application of its snapshots.
 
 use super::*;
 use crate::rate_limit_retry::store::{ProcessId, QuotaReport, QuotaSnapshot, SharedWindow};

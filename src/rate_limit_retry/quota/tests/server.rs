@@ -1,4 +1,4 @@
-//! Servers that tell their quota, with one client.
+//! Simulated servers that announce their quota, with one client.
 
 use proptest::prelude::*;
 

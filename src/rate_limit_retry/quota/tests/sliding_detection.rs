@@ -1,4 +1,4 @@
-//! When a quota is taken for one that counts any stretch of time, and refused requests, too.
+//! When the model of a sliding window is activated.
 
 use super::{
     test_estimator::{SAMPLE, TestEstimator},

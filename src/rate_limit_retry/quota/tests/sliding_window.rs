@@ -1,4 +1,4 @@
-//! A quota that counts any stretch of time, and refused requests like the others.
+//! The model of a sliding window, in which throttled requests count, too.
 
 use super::{super::sliding_window::SlidingWindow, *};
 

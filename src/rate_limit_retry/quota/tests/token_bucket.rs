@@ -56,7 +56,8 @@ fn requests_are_not_delayed_before_a_second_429() {
 
 #[test]
 fn requests_are_sent_at_the_measured_rate_plus_one() {
-    // In flight, milliseconds since the refusal, and milliseconds to wait at two a second: the last one is for rounding.
+    // In flight, milliseconds since the refusal, and milliseconds to wait at two a second: the last one is for
+    // rounding.
     for (in_flight, passed, expected) in [
         (0, 0, 501),
         (0, 250, 251),

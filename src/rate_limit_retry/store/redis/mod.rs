@@ -5,11 +5,22 @@
 //! | name | type | content |
 //! |---|---|---|
 //! | `m2m:1:{name}:quota` | hash | window, hold, and the reservation of each process |
-//! | `m2m:1:{name}:seen` | sorted set | time of the last report of each process |
-//! | `m2m:1:{name}:slot` | string | due time of the next request of an exact quota |
-//! | `m2m:1:{name}:news` | channel | a message for each new hold |
+//! | `m2m:1:{name}:heartbeats` | sorted set | time of the last report of each process |
+//! | `m2m:1:{name}:gcra` | string | theoretical arrival time (TAT) of the next request of a [`FleetQuota`] |
+//! | `m2m:1:{name}:events` | channel | a message for each new hold |
 //!
 //! Scripts read and write them atomically, and use the server's clock. All keys expire.
+//!
+//! # Why scripts
+//!
+//! A report reads the combined state and changes it, which takes several commands. A script needs one round trip, is
+//! atomic without a lock, and sees the time of the server: the clocks of the processes do not matter. Each script
+//! accesses the keys of one quota only, which have the same hash tag, so that it also runs on a cluster.
+//!
+//! # Entries of others
+//!
+//! A key that exists with another type or format, such as one of another program, is deleted, and the call returns
+//! [`StoreError::unreadable`]. The next call starts with an empty entry.
 
 mod push;
 
@@ -26,6 +37,9 @@ use crate::store::{Call, Connection, Script, StoreError, StoreKeyring};
 /// Use `rediss://` and a dedicated user (see [`docs::fleet`](crate::docs::fleet)). Partition names are stored as
 /// HMAC-SHA-256; the values are counts and times, by the server's clock. The store connects on first use: a server
 /// that is not available at construction is not an error.
+///
+/// Each store has one connection per node, for scripts and for notifications, which all its partitions share. Clone
+/// [`StoredQuotas`](super::StoredQuotas) to use one store in several layers.
 ///
 /// # Examples
 ///
@@ -61,7 +75,7 @@ impl RedisQuotaStore {
     /// Only the first of `keys` is used.
     ///
     /// TLS uses rustls' process-wide crypto provider. A program that compiles in none or two of them must install one
-    /// (`CryptoProvider::install_default`); otherwise store calls fail with an error that says so.
+    /// (`CryptoProvider::install_default`); otherwise store calls fail with an error that names this function.
     ///
     /// # Errors
     ///
@@ -71,9 +85,8 @@ impl RedisQuotaStore {
         Self::cluster([url], keys)
     }
 
-    /// Creates a store on a cluster. `urls` are some of its nodes: the first one that responds is asked for the
-    /// others, and redirects of the nodes update the list. User, password and other options are those of the first
-    /// URL.
+    /// Creates a store on a cluster. `urls` are some of its nodes: the first one that responds returns the list of the
+    /// others, and redirects of the nodes update the list. User, password and other options are those of the first URL.
     ///
     /// # Errors
     ///
@@ -96,7 +109,8 @@ impl RedisQuotaStore {
         })
     }
 
-    /// Sets the prefix of all keys and channels. Default: `m2m`.
+    /// Sets the prefix of all keys and channels. Default: `m2m`. All processes of a fleet need the same one. Change it
+    /// to separate environments that share a server, and adapt the server's access rules.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
@@ -124,7 +138,7 @@ impl RedisQuotaStore {
     }
 
     /// Returns the name of a key or channel of a quota. All names of one quota share a hash tag, and therefore a
-    /// cluster slot.
+    /// cluster slot. The number in it is the version of the format.
     fn key_name(&self, quota: &CacheKey, what: &str) -> String {
         let entry = self.keys.active().entry(quota);
         format!("{}:1:{{{}}}:{what}", self.prefix, entry.name())
@@ -162,7 +176,7 @@ impl QuotaStore for RedisQuotaStore {
             .arg(report.reserved)
             .arg(report.wanted)
             .arg(report.hold.map_or(0, millis))
-            // The channel is an argument and not a key: a cluster must not look for it while it migrates the slot.
+            // The channel is an argument and not a key: a cluster would reject the call while it migrates the slot.
             .arg(self.key_name(quota, "events"));
         if let Some(announced) = &report.announced {
             call = call

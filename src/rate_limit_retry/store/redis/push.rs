@@ -1,12 +1,12 @@
 //! Notifications of Redis channels, for the tasks that wait for them.
 //!
-//! A task registers with [`News::enter`] and waits for [`Place::heard`]. A notification that arrives in between is
-//! not lost, because each channel counts them.
+//! A task registers with [`PushHub::subscribe`] and waits for [`Subscription::notified`]. A notification that arrives
+//! in between is not lost, because each channel counts them.
 //!
 //! A channel without waiters stays subscribed for one or two sweeps, because a task usually waits again after a
 //! notification. A sweeper task runs only while there are such channels.
 //!
-//! The only lock is that of [`News`]. No waker is cloned, woken or dropped while it is held.
+//! The only lock is that of [`PushHub`]. No waker is cloned, woken or dropped while it is held.
 
 use std::{collections::HashMap, future::poll_fn, mem, sync::Arc, task::Poll, time::Duration};
 
@@ -35,13 +35,13 @@ struct PushState {
 
 /// One channel.
 struct Channel {
-    /// Value of `total` at the last notification, or when the channel was entered.
+    /// Value of `total` at the last notification, or when the channel was created.
     last_event: u64,
     /// Wakers of the waiting tasks.
     wakers: WakerSet,
-    /// Number of [`Place`]s. Can exceed the number of wakers after a notification.
+    /// Number of [`Subscription`]s. Can exceed the number of wakers after a notification.
     subscribers: usize,
-    /// Whether the channel had no places at the last sweep.
+    /// Whether the channel had no subscriptions at the last sweep.
     idle: bool,
 }
 
@@ -102,7 +102,8 @@ impl PushHub {
         lock(&self.0).channels.contains_key(channel)
     }
 
-    /// Removes the channels that had no places at two consecutive sweeps. Returns `None` if every channel has places.
+    /// Removes the channels that had no subscriptions at two consecutive sweeps. Returns `None` if every channel has
+    /// one.
     fn sweep(&self) -> Option<Vec<String>> {
         let mut state = lock(&self.0);
         let mut idle = Vec::new();
@@ -152,8 +153,8 @@ impl Subscription {
             // Cloned before the lock is taken, because the clone may run any code.
             let waker = cx.waker().clone();
             let mut state = lock(&self.hub.0);
-            // The sweeper removes only channels without places, so this is unreachable in practice; it errs towards
-            // waking.
+            // The sweeper removes only channels without subscriptions, so this is unreachable in practice; it errs
+            // towards waking.
             let Some(entry) = state.channels.get_mut(&self.channel) else {
                 return Poll::Ready(());
             };
@@ -180,7 +181,7 @@ impl Drop for Subscription {
             };
             let waker = self.waker_id.and_then(|number| entry.wakers.remove(number));
             entry.subscribers -= 1;
-            // The place that starts a sweep is the one that sets the flag, so there is at most one sweeper.
+            // The subscription that sets the flag starts the sweeper, so there is at most one.
             let sweeps = entry.subscribers == 0 && !mem::replace(&mut state.sweeper_running, true);
             (waker, sweeps)
         };
@@ -188,7 +189,7 @@ impl Drop for Subscription {
         drop(waker);
         if sweeps {
             let sweeper = Sweeper(Arc::clone(&self.hub));
-            // Without a runtime, the drop of a later place starts the sweep.
+            // Without a runtime, the drop of a later subscription starts the sweep.
             if let Ok(runtime) = Handle::try_current() {
                 runtime.spawn(sweeper.run(self.connection.clone()));
             }
@@ -200,7 +201,7 @@ impl Drop for Subscription {
 struct Sweeper(Arc<PushHub>);
 
 impl Sweeper {
-    /// Sweeps every [`GRACE`] until every channel has places.
+    /// Sweeps every [`SWEEP_INTERVAL`] until every channel has subscriptions.
     async fn run(self, connection: Connection) {
         loop {
             sleep(SWEEP_INTERVAL).await;
@@ -210,7 +211,7 @@ impl Sweeper {
             for channel in idle {
                 // If this fails, the connection is closed, which ends its subscriptions.
                 drop(connection.unsubscribe(&channel).await);
-                // The channel may have been entered, and subscribed to, before the unsubscription.
+                // Another task may have subscribed to the channel before the unsubscription.
                 if self.0.is_subscribed(&channel) {
                     drop(connection.subscribe(&channel).await);
                 }
@@ -221,12 +222,12 @@ impl Sweeper {
 
 impl Drop for Sweeper {
     fn drop(&mut self) {
-        // Also runs if the runtime drops the task, so that a later place can start another sweeper.
+        // Also runs if the runtime drops the task, so that a later subscription can start another sweeper.
         lock(&self.0.0).sweeper_running = false;
     }
 }
 
-/// Interval between sweeps. A channel that is entered again soon, as after each notification, stays subscribed.
+/// Interval between sweeps. A channel that is subscribed to again soon, as after each notification, is kept.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
