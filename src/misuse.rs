@@ -3,8 +3,8 @@
 //! Nesting is detected by type names when a layer is applied, and by the extensions of requests and responses when services
 //! are type-erased. Layers that are built per request are detected by their lifetimes.
 //!
-//! Each layer reports at most one misuse. A place in the program is reported once: when [`MANY`] layers in a row were built
-//! there and dropped within [`SHORT`].
+//! Each layer reports at most one misuse. A place in the program is reported once: when [`SHORT_LIVED_THRESHOLD`] layers
+//! in a row were built there and dropped within [`SHORT_LIFETIME`].
 
 use std::{
     any::type_name,
@@ -77,7 +77,7 @@ impl fmt::Display for Misuse {
 /// The misuse detection of one layer.
 #[derive(Debug)]
 pub(crate) struct Usage {
-    /// How many inner types have been inspected, at most [`LOOKS`] plus the racing threads.
+    /// How many inner types have been inspected, at most [`MAX_INSPECTIONS`] plus the racing threads.
     inspections: AtomicU8,
     /// Whether a misuse was reported: one layer reports one misuse, once.
     reported: AtomicBool,

@@ -80,7 +80,7 @@ mod tests {
 
     use super::*;
 
-    /// A hundred chunks of so many bytes, and what comes then.
+    /// A hundred chunks of a given size, followed by a given end.
     struct Chunks<'a> {
         size: usize,
         read: &'a mut usize,

@@ -1,7 +1,7 @@
 //! Inspection of the beginning of a response body, which is passed on complete.
 //!
 //! Two layers use it: [`PeekBodyLayer`](crate::rate_limit_retry::PeekBodyLayer) for rate-limit errors in JSON, and
-//! [`GrpcStatusLayer`](crate::grpc::GrpcStatusLayer) for a `grpc-status` in the trailers. Both implement [`Look`].
+//! [`GrpcStatusLayer`](crate::grpc::GrpcStatusLayer) for a `grpc-status` in the trailers. Both implement [`Inspect`].
 //!
 //! A response whose head is enough is passed on without an allocation. For others, the future that reads is boxed, and the
 //! frames that were read are yielded again by [`PeekedBody`], in order and followed by the rest of the body.
@@ -41,7 +41,7 @@ pin_project! {
         future: F,
         // The inspection.
         inspector: L,
-        // Reading the body, once `look` has started. Boxed, because most responses need no reading.
+        // Reading the body, once [`Inspect`] asked for it. Boxed, because most responses need no reading.
         inspection: Option<Pin<Box<dyn Future<Output = Response<PeekedBody<RB>>> + Send>>>,
     }
 }

@@ -1,4 +1,4 @@
-//! How long a token lives, in all the ways in which it is told, or not told.
+//! A token's lifetime, in every form in which it is announced, or not announced.
 
 use std::time::{Duration, SystemTime};
 
