@@ -1,7 +1,8 @@
 //! Classification of errors: whether a failed request may have been processed, and what caused the error.
 //!
-//! Errors are recognized by their types, never by their texts. Without the features `hyper-util` and `reqwest`, only this
-//! crate's errors and `io::Error` are known.
+//! Errors are recognized by their types, never by their texts, and no feature changes what is recognized: errors of this
+//! crate, of hyper, h2 and hyper-util, and [`io::Error`]. The errors of clients built on hyper, such as reqwest and tonic,
+//! have one of these among their sources.
 
 use std::{error::Error, fmt, io, sync::Arc};
 

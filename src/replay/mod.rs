@@ -25,7 +25,7 @@
 //! to the cap, 64 KiB by default, while there is another copy that could be sent. Frames of 1 KiB and more are
 //! reference-counted, not copied, if the body yields [`Bytes`]; consecutive smaller ones are copied into one buffer, and a
 //! copy yields them as one frame. All bodies of a layer together buffer at most 64 MiB
-//! ([`budget`](RequestBodyReplayLayer::budget)).
+//! ([`max_total_bytes`](RequestBodyReplayLayer::max_total_bytes)).
 //!
 //! # What can go wrong
 //!
