@@ -2,10 +2,10 @@
 //!
 //! One type serves both directions:
 //!
-//! | stored in the extensions of | by | means |
+//! | stored in | by | means |
 //! |---|---|---|
-//! | a request | the limiter, from the second attempt on | the number of this attempt, for layers inside |
-//! | a response | the layer that retried or replayed | how many times the request was sent, for the caller and layers outside |
+//! | a request's extensions | the limiter, from the second attempt on | the number of this attempt, for layers inside |
+//! | a response's extensions | the layer that retried or replayed | how many times the request was sent, for the caller |
 //!
 //! The flag beside the number makes a replay after a 401 happen once per call, even if the layers are stacked
 //! separately: the

@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | token fetches after a transient error | 1 s | 60 s |
 //! | retries within one token fetch | 500 ms | 2 s |
-//! | retries of requests, without `Retry-After` | 1 s | 60 s |
+//! | partitions after a 429 without a wait | 1 s | 60 s |
+//! | requests after a transient failure | 200 ms | 10 s |
 //! | calls of a failing quota store | 100 ms | 5 s |
 
 use std::time::Duration;

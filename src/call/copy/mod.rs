@@ -6,7 +6,7 @@
 //!
 //! | | [`StoredCopy`] | [`RequestCopy`] |
 //! |---|---|---|
-//! | made | for each request on the fast path whose body can be copied | on the slow path, or when a call leaves the fast path |
+//! | made | for each request on the fast path whose body can be copied | on the slow path, or when leaving the fast path |
 //! | head | encoded into one array: one allocation, no clone of a header map | cloned |
 //! | contains the service | yes: the future of the fast path owns no other clone | no: the loop owns it |
 //! | can be sent | after it is decoded | at once |
