@@ -1,4 +1,15 @@
 //! The number of times a request was sent before its response was returned.
+//!
+//! One type serves both directions:
+//!
+//! | stored in | by | means |
+//! |---|---|---|
+//! | a request's extensions | the limiter, from the second attempt on | the number of this attempt, for layers inside |
+//! | a response's extensions | the layer that retried or replayed | how many times the request was sent, for the caller |
+//!
+//! The flag beside the number makes a replay after a 401 happen once per call, even if the layers are stacked
+//! separately: the
+//! outer one marks its retries, and the inner one does not replay a request whose token was already replaced.
 
 use http::{Extensions, Request, Response};
 
@@ -26,12 +37,47 @@ pub struct Attempts(
 
 impl Attempts {
     /// Returns how many times the request behind `response` was sent: 1 unless a layer of this crate sent it again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::{Request, Response, StatusCode, header};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    /// use tower_m2m::{Attempts, BoxError, RateLimitRetryLayer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// // Throttles the first attempt of each request.
+    /// let api = service_fn(|request: Request<()>| {
+    ///     let first = Attempts::of_request(&request) == 1;
+    ///     async move {
+    ///         let mut response = Response::new(String::new());
+    ///         if first {
+    ///             *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    ///             response.headers_mut().insert(header::RETRY_AFTER, 1.into());
+    ///         }
+    ///         Ok::<_, std::io::Error>(response)
+    ///     }
+    /// });
+    /// let client = RateLimitRetryLayer::new().layer(api);
+    /// let request = Request::get("https://api.example.com/").body(())?;
+    ///
+    /// let response = client.oneshot(request).await?;
+    ///
+    /// assert_eq!(response.status(), StatusCode::OK);
+    /// assert_eq!(Attempts::of(&response), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn of<B>(response: &Response<B>) -> u32 {
         response.extensions().get::<Self>().map_or(1, |a| a.0)
     }
 
     /// Returns the number of the attempt that `request` is: 1 unless a layer of this crate sends it again.
+    ///
+    /// For services and layers inside a layer of this crate, such as a log that must not count a retry as another
+    /// request.
     #[must_use]
     pub fn of_request<B>(request: &Request<B>) -> u32 {
         request.extensions().get::<Self>().map_or(1, |a| a.0)
@@ -51,6 +97,10 @@ impl Attempts {
     }
 
     /// Marks `request` as attempt number `attempt`. The first attempt is not marked, so that it needs no extension.
+    ///
+    /// `token_replaced` says whether an earlier attempt of this call was a replay, which forbids another one. A call
+    /// whose second
+    /// attempt is a retry after a 429 is marked without it.
     pub(crate) fn mark<B>(request: &mut Request<B>, attempt: u32, token_replaced: bool) {
         // Most requests are sent once: their extensions stay empty and are not allocated.
         if attempt > 1 {

@@ -1,4 +1,12 @@
 //! Exponential back-off with jitter: a pure function of the number of failures and a random number.
+//!
+//! | used for | first | longest |
+//! |---|---|---|
+//! | token fetches after a transient error | 1 s | 60 s |
+//! | retries within one token fetch | 500 ms | 2 s |
+//! | partitions after a 429 without a wait | 1 s | 60 s |
+//! | requests after a transient failure | 200 ms | 10 s |
+//! | calls of a failing quota store | 100 ms | 5 s |
 
 use std::time::Duration;
 
@@ -30,6 +38,15 @@ impl Backoff {
     /// Creates a back-off that starts at `first`, doubles after every further failure, and is at most `longest`.
     ///
     /// Jitter shortens each wait by up to half; see [`wait`](Self::wait).
+    ///
+    /// If `first` is longer than `longest`, each wait is based on `longest`. If `first` is zero, there is no wait.
+    ///
+    /// | failures in a row | wait before jitter, for 1 s and 60 s | with jitter |
+    /// |---|---|---|
+    /// | 1 | 1 s | 0.5 s to 1 s |
+    /// | 2 | 2 s | 1 s to 2 s |
+    /// | 3 | 4 s | 2 s to 4 s |
+    /// | 7 and more | 60 s | 30 s to 60 s |
     #[must_use]
     pub const fn new(first: Duration, longest: Duration) -> Self {
         Self {
@@ -53,6 +70,25 @@ impl Backoff {
     ///
     /// Half of the wait is fixed and half is random ("equal jitter"). It is at least half of
     /// the full wait, and the spread keeps processes that failed together from retrying together.
+    ///
+    /// Without failures (0), the wait is that after the first one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use tower_m2m::Backoff;
+    ///
+    /// let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+    ///
+    /// // The ends of the random part.
+    /// assert_eq!(backoff.wait(1, 0.0), Duration::from_millis(25));
+    /// assert_eq!(backoff.wait(1, 1.0), Duration::from_millis(50));
+    /// // Doubled twice, and the limit.
+    /// assert_eq!(backoff.wait(3, 1.0), Duration::from_millis(200));
+    /// assert_eq!(backoff.wait(40, 1.0), Duration::from_secs(2));
+    /// ```
     #[must_use]
     pub fn wait(&self, failures: u32, random: f64) -> Duration {
         // At most 2^31, so that the shift does not overflow.

@@ -1,4 +1,7 @@
 //! Type-erased futures.
+//!
+//! A trait with `async fn` is not dyn-compatible. The public traits of this crate (token sources, stores, signers) use
+//! `async fn` nevertheless, because users implement them; inside, a private twin of each trait returns [`BoxFuture`].
 
 use std::{future::Future, pin::Pin};
 

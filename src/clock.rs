@@ -21,6 +21,16 @@ use tokio::time::Instant;
 /// Lifetimes, holds and deadlines are measured with [`now`](Self::now). The [`wall_clock`](Self::wall_clock) clock is read only
 /// to interpret dates from the network, and to detect that the machine was suspended.
 ///
+/// # Contract
+///
+/// - `now` does not go back, and is on the scale of tokio's timers: deadlines computed from it are passed to
+///   [`sleep_until`](tokio::time::sleep_until). A clock of another scale makes waits too long or too short.
+/// - `wall_clock` may jump in either direction. A step forward counts like a suspended machine: cooldowns and holds end
+///   earlier. A step back is ignored.
+/// - A panic of either method unwinds through the call, or the background task, that reads the clock.
+///
+/// Implement it for tests that depend on dates in responses; see the guide [`testing`](crate::docs::testing#a-clock).
+///
 /// # Examples
 ///
 /// ```
@@ -47,15 +57,25 @@ use tokio::time::Instant;
 /// ```
 pub trait Clock: Send + Sync + 'static {
     /// Returns the monotonic time, on the scale of tokio's timers.
+    ///
+    /// Read once for each request on the fast path, and before and after each wait on the slow path.
     fn now(&self) -> Instant;
 
     /// Returns the wall-clock time, which may jump.
+    ///
+    /// Used for `Date`, `Retry-After` and reset times that are dates, the `exp` of tokens and assertions, and the
+    /// metric of the
+    /// token's expiry. If it is wrong by some minutes, waits computed from dates are corrected by the server's own
+    /// `Date`.
     fn wall_clock(&self) -> SystemTime;
 }
 
 /// tokio's monotonic clock and the system's wall clock.
 ///
 /// While a test has paused tokio's clock, `now` follows that clock, and `wall_clock` does not.
+///
+/// `now` is a read of `CLOCK_MONOTONIC` on Linux, which excludes the time that the machine is suspended; the layers
+/// therefore also compare wall clocks.
 ///
 /// # Examples
 ///
@@ -134,6 +154,13 @@ impl fmt::Debug for SharedClock {
 ///
 /// tokio's timers follow the monotonic clock: a timer armed before a suspension fires late. Code that runs after it
 /// must check the deadline with [`has_passed`](Self::has_passed).
+///
+/// | since a moment, at a later one | monotonic | wall clock | elapsed |
+/// |---|---|---|---|
+/// | nothing special | 10 s | 10 s | 10 s |
+/// | suspended for an hour | 10 s | 1 h | 1 h |
+/// | the wall clock was set back | 10 s | − 1 h | 10 s |
+/// | the wall clock was set forward | 10 s | 1 h | 1 h, which cannot be distinguished from a suspension |
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Moment {
     /// The monotonic clock's reading.
@@ -190,6 +217,10 @@ impl Moment {
     }
 
     /// Returns the time from `now` to this deadline, on the clock that is closer to it; zero once it has passed.
+    ///
+    /// A wait for this long ends at the right time if neither clock jumps. After it, check
+    /// [`has_passed`](Self::has_passed):
+    /// the machine may have been suspended, or the wall clock set back.
     pub(crate) fn left(self, now: Self) -> Duration {
         // Zero on a clock once it has passed the deadline, so the smaller value is zero if either clock has.
         let monotonic = self.instant.saturating_duration_since(now.instant);

@@ -1,6 +1,18 @@
 //! Selection of the crypto provider for rustls.
 //!
 //! This crate never installs a process-wide provider, and none of its default features enables one.
+//!
+//! | installed by the program | compiled into rustls | used |
+//! |---|---|---|
+//! | yes | any | the installed one |
+//! | no | ring | ring |
+//! | no | aws-lc-rs | aws-lc-rs |
+//! | no | both | ring |
+//! | no | none | none: the first https request fails with an error that names both features |
+//!
+//! Any crate of the program can enable a provider in rustls, because Cargo unifies features. `ClientConfig::builder()`
+//! panics
+//! if two are enabled and none is installed, so the https client passes its provider explicitly.
 
 use std::sync::Arc;
 

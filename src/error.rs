@@ -1,7 +1,8 @@
 //! Classification of errors: whether a failed request may have been processed, and what caused the error.
 //!
-//! Errors are recognized by their types, never by their texts. Without the features `hyper-util` and `reqwest`, only this
-//! crate's errors and `io::Error` are known.
+//! Errors are recognized by their types, never by their texts, and no feature changes what is recognized: errors of this
+//! crate, of hyper, h2 and hyper-util, and [`io::Error`]. The errors of clients built on hyper, such as reqwest and tonic,
+//! have one of these among their sources.
 
 use std::{error::Error, fmt, io, sync::Arc};
 
@@ -13,6 +14,17 @@ use crate::{
 };
 
 /// Whether a request that failed with an error of the inner service may be sent again.
+///
+/// | class | retried | by default |
+/// |---|---|---|
+/// | `NotSent` | for every method | refused connections, unprocessed HTTP/2 streams |
+/// | `MaybeProcessed` | for idempotent methods (RFC 9110 §9.2.2) | every other error of the inner service |
+/// | `Final` | never | the errors of this crate |
+///
+/// The layers of this crate ask a classifier, which a setting of
+/// [`RateLimitRetryLayer`](crate::rate_limit_retry::RateLimitRetryLayerBuilder::classify_errors) replaces. A classifier that returns `NotSent` for an
+/// error
+/// after which the request may have been processed makes a layer send a `POST` twice.
 ///
 /// # Examples
 ///
@@ -45,6 +57,23 @@ impl ErrorClass {
     /// The error of a [`ReplayBody`](crate::replay::ReplayBody) is `Final`, too: either a later attempt has taken over
     /// the body, and another attempt would take it away again, or the body is gone. It is not `NotSent`, because a part
     /// of the request may have been sent.
+    ///
+    /// The chain of sources is followed to its end, also through an [`io::Error`] that wraps another error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io;
+    ///
+    /// use tower_m2m::ErrorClass;
+    ///
+    /// let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+    /// let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+    ///
+    /// assert_eq!(ErrorClass::of(&refused), ErrorClass::NotSent);
+    /// // The connection existed: the server may have read the request.
+    /// assert_eq!(ErrorClass::of(&reset), ErrorClass::MaybeProcessed);
+    /// ```
     #[must_use]
     pub fn of(error: &(dyn Error + 'static)) -> Self {
         let mut class = None;
@@ -69,6 +98,10 @@ pub(crate) fn chain<'a>(
 /// Returns `error` and all of its sources, outermost first.
 ///
 /// Enters an `io::Error` that wraps another error.
+///
+/// An error may contain itself only by mistake, and such a chain would not end; no error type of std, hyper or this
+/// crate
+/// does.
 fn links<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     // Lazy, so that a search stops at the first match.
     std::iter::successors(Some(error), |link: &&'a (dyn Error + 'static)| {
@@ -170,6 +203,8 @@ fn is_own_error(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// Returns whether an error that is [`ErrorClass::Final`] is one of this crate's and means that the request was not sent.
+///
+/// The limiter then releases the permit as unused: no server has counted the request.
 pub(crate) fn is_unsent(error: &(dyn Error + 'static)) -> bool {
     for link in links(error) {
         // Its class depends on what happened before the deadline, so it is checked before the others.
@@ -194,6 +229,8 @@ fn is_connect(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// The error classifier of one layer.
+///
+/// The closure is the user's code. It is called without a lock, on the task of the call, once for each failed attempt.
 #[derive(Clone)]
 pub(crate) struct Classifier(Arc<dyn Fn(&(dyn Error + 'static)) -> ErrorClass + Send + Sync>);
 

@@ -91,7 +91,7 @@ pub use self::{
 ///         return format!("no token, {}", error.kind().as_str());
 ///     }
 ///     if let Some(hold) = error.downcast_ref::<RateLimited>() {
-///         return format!("no quota for {:?}", hold.wait());
+///         return format!("no quota for {:?}", hold.retry_after());
 ///     }
 ///     match error.is::<OriginNotAllowed>() {
 ///         true => "a mistake of ours".to_owned(),

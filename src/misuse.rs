@@ -3,8 +3,18 @@
 //! Nesting is detected by type names when a layer is applied, and by the extensions of requests and responses when services
 //! are type-erased. Layers that are built per request are detected by their lifetimes.
 //!
-//! Each layer reports at most one misuse. A place in the program is reported once: when [`MANY`] layers in a row were built
-//! there and dropped within [`SHORT`].
+//! Each layer reports at most one misuse. A place in the program is reported once: when [`SHORT_LIVED_THRESHOLD`] layers
+//! in a row were built there and dropped within [`SHORT_LIFETIME`].
+//!
+//! | misuse | detected when | by |
+//! |---|---|---|
+//! | `WrongOrder` | a credentials layer is applied | the type name of the inner service |
+//! | `WrongOrder` | a request is sent, behind erased types | a response that a layer inside has retried |
+//! | `Nested` | a layer is applied, or a request is sent | the same two |
+//! | `PerRequest` | a layer is built | the lifetimes of the layers built at that place before |
+//!
+//! Type names are compared as text, because an inner service is a type parameter without a `'static` bound. A name that
+//! changes with the compiler makes the detection miss, never report falsely.
 
 use std::{
     any::type_name,
@@ -22,6 +32,10 @@ use tokio::time::Instant;
 use crate::{Clock, SystemClock};
 
 /// A use of the layers that defeats their purpose. Requests are not affected; an event and a warning report it once.
+///
+/// Reported as `TokenEvent::Misused` or `RateLimitEvent::Misused`, and with the feature `tracing` as a warning. A test
+/// that
+/// must not tolerate any can panic in an event sink, or compare the warnings of its log.
 ///
 /// # Examples
 ///
@@ -54,6 +68,8 @@ pub enum Misuse {
 
 impl Misuse {
     /// Returns a sentence that says what is wrong and what to do.
+    ///
+    /// The text is one line without a full stop, for logs. It may be worded differently in later versions.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -77,9 +93,13 @@ impl fmt::Display for Misuse {
 }
 
 /// The misuse detection of one layer.
+///
+/// All flags are relaxed atomics. Threads that race may inspect a type or two more, and report once, because the report
+/// is
+/// decided by a `swap`.
 #[derive(Debug)]
 pub(crate) struct Usage {
-    /// How many inner types have been inspected, at most [`LOOKS`] plus the racing threads.
+    /// How many inner types have been inspected, at most [`MAX_INSPECTIONS`] plus the racing threads.
     inspections: AtomicU8,
     /// Whether a misuse was reported: one layer reports one misuse, once.
     reported: AtomicBool,
@@ -209,6 +229,10 @@ impl Drop for Lifetime {
 }
 
 /// The number of short-lived layers in a row, by where they were built.
+///
+/// A lookup compares with at most [`MAX_SITES`] places. The lock is taken when a layer is built and when its last user
+/// drops
+/// it, never for a request.
 struct Sites(Mutex<Vec<(Site, Streak)>>);
 
 /// A run of short-lived layers at one place.

@@ -3,6 +3,18 @@
 //! The origin decides whether a request gets a token, so parsing is strict and comparison exact: user information, percent
 //! encodings in the host, and ports with signs or leading zeros never match. HTTP clients disagree on how to read them, and
 //! a token sent to the wrong host is leaked.
+//!
+//! | text | origin of a setting | of a request's URI |
+//! |---|---|---|
+//! | `https://API.example.com:443/` | `https://api.example.com` | the same |
+//! | `https://api.example.com./` | another host, with the dot | the same |
+//! | `https://api.example.com/orders` | error: it has a path | `https://api.example.com` |
+//! | `https://user@api.example.com/` | error: it has user information | none |
+//! | `https://%61pi.example.com/` | error: its host is malformed | none |
+//! | `https://api.example.com:+443/` | error: its port is not a number | none |
+//! | `https://*.example.com/` | error: it has a wildcard | none |
+//! | `ftp://api.example.com/` | error: its scheme is neither https nor http | none |
+//! | `/orders` | error: it has no scheme | none |
 
 mod scheme;
 mod text;
@@ -110,6 +122,22 @@ impl Origin {
 
     /// Returns whether the host is this machine: `localhost` and names below it (RFC 6761 §6.3), an address of
     /// `127.0.0.0/8`, or `[::1]`.
+    ///
+    /// Names are not resolved: a name in `/etc/hosts` that points to this machine is not loopback, nor is `0.0.0.0` or
+    /// a private
+    /// address. Plain http is allowed for loopback only.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::Origin;
+    ///
+    /// for text in ["http://localhost:8080", "http://127.0.0.2", "http://[::1]:1"] {
+    ///     assert!(text.parse::<Origin>()?.is_loopback());
+    /// }
+    /// assert!(!"http://10.0.0.1".parse::<Origin>()?.is_loopback());
+    /// # Ok::<(), tower_m2m::InvalidOrigin>(())
+    /// ```
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         &*self.host == "localhost"
@@ -126,6 +154,20 @@ impl Origin {
 
     /// Returns the origin of `uri`; `None` if it has no authority, another scheme, user information, or a malformed host
     /// or port.
+    ///
+    /// Path and query are ignored: unlike [`from_str`](FromStr::from_str), this reads the URI of a request.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::Uri;
+    /// use tower_m2m::Origin;
+    ///
+    /// let uri = Uri::from_static("https://api.example.com/orders?state=open");
+    ///
+    /// assert_eq!(Origin::of(&uri), "https://api.example.com".parse().ok());
+    /// assert_eq!(Origin::of(&Uri::from_static("/orders")), None);
+    /// ```
     #[must_use]
     pub fn of(uri: &Uri) -> Option<Self> {
         let scheme = Scheme::of(uri)?;
@@ -140,6 +182,20 @@ impl Origin {
     /// Returns whether `uri` is at this origin. Does not allocate.
     ///
     /// A URI with user information never is: `https://api.example.com@evil.example/` is easily misread.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::Uri;
+    /// use tower_m2m::Origin;
+    ///
+    /// let origin: Origin = "https://api.example.com".parse()?;
+    ///
+    /// assert!(origin.matches(&Uri::from_static("https://api.example.com:443/a")));
+    /// assert!(!origin.matches(&Uri::from_static("http://api.example.com/a")));
+    /// assert!(!origin.matches(&Uri::from_static("https://x@api.example.com/")));
+    /// # Ok::<(), tower_m2m::InvalidOrigin>(())
+    /// ```
     #[must_use]
     #[inline]
     pub fn matches(&self, uri: &Uri) -> bool {
@@ -151,12 +207,30 @@ impl Origin {
 
     /// Returns whether the value of a `Host` header (RFC 9110 §7.2) names this origin. The scheme's default port may be
     /// omitted. Does not allocate.
+    ///
+    /// The scheme is not compared: a `Host` header contains none. A value that is not UTF-8, or that has user
+    /// information, never
+    /// matches.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::Origin;
+    ///
+    /// let origin: Origin = "https://api.example.com:8443".parse()?;
+    ///
+    /// assert!(origin.matches_authority(b"API.example.com:8443"));
+    /// assert!(!origin.matches_authority(b"api.example.com"));
+    /// # Ok::<(), tower_m2m::InvalidOrigin>(())
+    /// ```
     #[must_use]
     pub fn matches_authority(&self, value: &[u8]) -> bool {
         std::str::from_utf8(value).is_ok_and(|authority| self.is_at(authority))
     }
 
     /// Compares with the usual spelling first, and with other spellings only if that differs.
+    ///
+    /// On the path of each request: one comparison of short strings for the spelling that clients send.
     #[inline]
     fn is_at(&self, authority: &str) -> bool {
         *authority == *self.authority || self.is_also_at(authority)

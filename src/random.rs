@@ -1,6 +1,13 @@
 //! Random numbers: seedable jitter, and identifiers that are unique across processes.
 //!
 //! Neither is used for secrets.
+//!
+//! | number | from | used for |
+//! |---|---|---|
+//! | [`Random::unit`] | the layer's generator, seedable | jitter of back-offs, of refresh times and of waits |
+//! | [`unique`] | the operating system | lease ids, process ids, `jti` of assertions (RFC 7519 §4.1.7) |
+//!
+//! Secrets, such as the nonces of encrypted entries, come from the crates that use them.
 
 use std::sync::Arc;
 
@@ -8,6 +15,8 @@ use crate::sync::{Mutex, lock};
 
 /// A random number generator for jitter: one sequence per layer, so that a seed makes a run repeatable. Clones share the
 /// sequence.
+///
+/// The lock is held for one step of the generator. It is not on the path of a request that is sent at once.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(Arc<Mutex<fastrand::Rng>>);
 

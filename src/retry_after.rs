@@ -9,6 +9,9 @@
 //! | `Mon, 21 Sep 2026 14:13:20 GMT` | an HTTP-date, in its three forms and with other names of UTC |
 //!
 //! All functions take time proportional to the length of the value, and allocate only for dates with another name of UTC.
+//!
+//! A wait is never negative and never more than ten years; the limits that a layer applies (`max_wait`, `max_hold`) are
+//! applied later, so that an event reports what the server asked for.
 
 use std::time::{Duration, SystemTime};
 
@@ -62,6 +65,9 @@ pub(crate) fn http_date(text: &str) -> Option<SystemTime> {
 }
 
 /// An unsigned decimal number: digits, optionally followed by a point and more digits.
+///
+/// Two numbers compare by value only through [`as_f64`](Self::as_f64): a fraction of more than nine digits is
+/// truncated.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Number {
     /// Integer part; saturates at `u64::MAX`.

@@ -10,6 +10,11 @@ use zeroize::Zeroizing;
 /// Cheap to clone: clones share one allocation, which is zeroized when the last clone is dropped. `Debug` prints a
 /// placeholder, and there is no `Display`.
 ///
+/// Zeroizing covers this allocation only. A `String` that was grown before it was passed may have left copies of its
+/// beginning in freed memory, and so may whatever produced it; allocate its full length at once where that matters.
+///
+/// Two secrets cannot be compared with `==`, which would take time that depends on their content.
+///
 /// # Examples
 ///
 /// ```
@@ -40,12 +45,26 @@ pub struct SecretBytes(Arc<Zeroizing<Vec<u8>>>);
 
 impl Secret {
     /// Creates a secret from `text`, without copying it if it is a `String`.
+    ///
+    /// A `&str` is copied. Pass an owned `String` to leave no second copy that is not zeroized.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(Arc::new(Zeroizing::new(text.into())))
     }
 
     /// Returns the secret text. Keep it out of logs and errors.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::client_credentials::Secret;
+    ///
+    /// let secret = Secret::new(String::from("open sesame"));
+    /// let clone = secret.clone();
+    ///
+    /// // Both point to one allocation.
+    /// assert_eq!(secret.expose().as_ptr(), clone.expose().as_ptr());
+    /// ```
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

@@ -5,6 +5,15 @@
 use std::{collections::BTreeMap, task::Waker};
 
 /// Wakers in the order of arrival. A waiter keeps its place until it leaves.
+///
+/// | step | effect | complexity |
+/// |---|---|---|
+/// | `insert` | a place without a waker, behind all others | O(log n) |
+/// | `register` | the waker of a place, replacing the former one | O(log n) |
+/// | `remove` | the place is gone: its waiter left | O(log n) |
+/// | `take_all` | all places are gone: the event happened | O(n) |
+///
+/// A place is never reused. A waiter whose place is gone checks the event instead of registering again.
 #[derive(Debug, Default)]
 pub(crate) struct WakerSet {
     /// Number of the latest place.

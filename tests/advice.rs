@@ -143,7 +143,7 @@ async fn run_through(
     (Attempts::of(&response), reason, began.elapsed())
 }
 
-/// A wall clock that starts anywhere and goes with tokio's.
+/// A wall clock with any start that advances with tokio's clock.
 struct Off {
     began: Instant,
     start: u64,

@@ -106,7 +106,7 @@ fn pasted() -> Vec<Value> {
     ]
 }
 
-/// Every key: what is asked for.
+/// Every key that the configuration reads.
 fn keys() -> Vec<String> {
     let asked = std::cell::RefCell::default();
     let none = Config::from_vars("", |name| {

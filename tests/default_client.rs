@@ -74,7 +74,7 @@ impl Server {
         self.open.load(SeqCst)
     }
 
-    /// Waits until at most so many connections are open.
+    /// Waits until at most `most` connections are open.
     async fn has_open(&self, most: usize) {
         for _ in 0..10_000 {
             if self.open() <= most {

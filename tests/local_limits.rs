@@ -264,7 +264,7 @@ fn many(service: &Service, method: &Method, path: &str) -> Vec<tokio::task::Join
     (0..700).map(call).collect()
 }
 
-/// Answers after 1 ms to 1 s; and when it was asked, after up to half of that.
+/// Responds after 1 ms to 1 s. Also returns the times of all requests, delayed by up to half of that.
 fn slow() -> (Inner, Arc<Mutex<Vec<Instant>>>) {
     let arrivals = Arc::new(Mutex::new(Vec::new()));
     let (log, sent) = (Arc::clone(&arrivals), Arc::new(AtomicUsize::new(0)));
@@ -281,7 +281,8 @@ fn slow() -> (Inner, Arc<Mutex<Vec<Instant>>>) {
     (inner, arrivals)
 }
 
-/// Takes `limit` requests in a minute, says so, and answers after so many milliseconds; and when it was asked.
+/// Accepts `limit` requests per minute, announces it, and responds after `millis`. Also returns the times of all
+/// requests.
 fn announcing(limit: u32, millis: u64) -> (Inner, Arc<Mutex<Vec<Instant>>>) {
     let arrivals = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&arrivals);

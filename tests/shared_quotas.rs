@@ -120,7 +120,7 @@ async fn eight_processes_share_one_quota_without_overshoot() {
     let took = work(&fleet, 5, 30).await;
 
     assert_eq!((api.stats().ok, api.stats().rate_limited), (1200, 0));
-    // The end of each window is told in whole seconds, rounded up.
+    // The end of each window is announced in whole seconds, rounded up.
     assert!(took <= 3 * 61 * SECOND * 101 / 100, "{took:?}");
 }
 
@@ -192,7 +192,7 @@ async fn a_store_failure_is_reported_once_and_adds_no_latency() {
     }
     assert_eq!(work(&fleet, 1, 50).await, 50 * 20 * MILLI);
 
-    // It takes for ever, and nobody waits for it.
+    // Its calls never complete, and no request waits for them.
     store.set_latency(3600 * SECOND);
     assert_eq!(work(&fleet, 1, 50).await, 50 * 20 * MILLI);
     store.set_latency(Duration::ZERO);
@@ -282,7 +282,7 @@ async fn a_late_process_knows_that_the_quota_is_exhausted() {
 
 #[tokio::test(start_paused = true)]
 async fn an_exact_quota_is_never_exceeded_and_a_store_failure_blocks_no_request() {
-    // It tells nothing from which a process could learn.
+    // The API announces nothing that a process could learn from.
     let (api, inner) = announcing_in(Dialect::None, 60, 60 * SECOND);
     let store = MemoryQuotaStore::new();
     store.set_latency(2 * MILLI);
@@ -314,7 +314,7 @@ async fn an_exact_quota_is_never_exceeded_and_a_store_failure_blocks_no_request(
     assert_eq!(fleet[0].take_events(), ["recovered"]);
 }
 
-/// A store that panics where it is told to.
+/// A store that panics where the test says.
 #[derive(Clone)]
 struct Panicking {
     store: MemoryQuotaStore,
@@ -394,7 +394,7 @@ async fn a_seed_repeats_the_pauses_between_reports_to_a_store_that_fails() {
     assert_ne!(one, other);
 }
 
-/// When a store that fails is asked, by a layer with this seed.
+/// When a layer with this seed calls a failing store.
 async fn failing_reports(seed: u64) -> Vec<Duration> {
     let store = MemoryQuotaStore::new();
     store.fail_with(Some(StoreError::unavailable("is down")));

@@ -66,7 +66,7 @@ impl Kms {
         self
     }
 
-    /// What it was asked to sign.
+    /// The messages that it was asked to sign.
     fn messages(&self) -> Vec<String> {
         self.0.lock().unwrap().messages.clone()
     }

@@ -1,4 +1,4 @@
-//! The guide `telemetry` and what is really told: neither says what the other does not.
+//! The guide `telemetry` and what is emitted: neither names anything that the other does not.
 #![cfg(all(feature = "tracing", feature = "metrics"))]
 
 mod support;

@@ -221,7 +221,7 @@ async fn a_full_table_rejects_new_tenants_and_evicts_only_idle_ones() {
     kept.sort();
     assert_eq!(kept, [CredentialId::new("a"), CredentialId::new("c")]);
     assert!(handle.tokens(&CredentialId::new("b")).is_none());
-    // Whoever was forgotten comes again when there is room, with a new cell.
+    // A forgotten tenant is created again when there is room, with a new cache.
     handle.forget(&CredentialId::new("a"));
     send(&service, of("b", get("/"))).await.unwrap();
     assert_eq!(world.layers_made.load(SeqCst), 6);
@@ -239,7 +239,7 @@ async fn tenants_in_backoff_or_on_hold_are_never_evicted() {
         let service = layer.layer(serving(|_| std::future::ready(throttled("50"))).0);
         drop(send(&service, of("a", get("/"))).await);
         for _ in 0..2 {
-            // The first look finds that it was used, the second that it was not.
+            // The first sweep finds that it was used, the second that it was not.
             advance(2 * SECOND).await;
             drop(send(&service, of("b", get("/"))).await);
         }

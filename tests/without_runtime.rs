@@ -98,7 +98,7 @@ fn without_a_token_there_is_an_error() {
     assert!(error.is::<TokenError>(), "{error}");
 }
 
-/// The output of a future that needs nobody else.
+/// The output of a future that completes on its first poll.
 fn now<F: Future>(future: F) -> F::Output {
     let mut cx = Context::from_waker(Waker::noop());
     match pin!(future).poll(&mut cx) {

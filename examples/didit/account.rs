@@ -33,7 +33,7 @@ pub(crate) struct Account {
     pub(crate) app: String,
 }
 
-/// Registers an account: Didit sends a code to the mailbox, and whoever reads it there sends it back.
+/// Registers an account. Didit sends a code to the mailbox, which must be sent back.
 pub(crate) async fn register(
     site: &Site,
     mailbox: impl FnOnce() -> Option<String>,

@@ -32,7 +32,7 @@ pub(crate) struct Task {
 pub(crate) enum Quotas {
     ByItself,
     Shared,
-    /// So many in so many seconds, for the whole fleet.
+    /// A number of requests in a number of seconds, for the whole fleet.
     Exact(u32, u64),
 }
 

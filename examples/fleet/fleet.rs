@@ -25,11 +25,11 @@ pub(crate) struct Fleet {
     next: usize,
 }
 
-/// What the processes have told.
+/// The messages that the processes have sent.
 struct Messages {
     failed: AtomicU64,
     served: AtomicUsize,
-    /// Who asked for a token last.
+    /// Which process last requested a token.
     asking: AtomicUsize,
 }
 
@@ -72,14 +72,14 @@ impl Fleet {
         }
     }
 
-    /// Waits until so many have had an answer.
+    /// Waits until `count` requests have completed.
     pub(crate) async fn served(&self, count: usize) {
         while self.messages.served.load(Relaxed) < count {
             sleep(TICK).await;
         }
     }
 
-    /// How many requests failed since this was last asked.
+    /// Number of failed requests since the last call.
     pub(crate) fn take_failed(&self) -> u64 {
         self.messages.failed.swap(0, Relaxed)
     }

@@ -8,7 +8,7 @@ use std::{
 
 use redis::{Commands, RedisResult, cmd};
 
-/// What has been asked of it so far, and what it holds.
+/// What Redis has been sent so far, and what it stores.
 pub(crate) struct Spent {
     pub(crate) scripts: u64,
     pub(crate) commands: u64,

@@ -162,7 +162,7 @@ impl Phase {
     }
 }
 
-/// Whoever fetches for all is killed meanwhile.
+/// The process that fetches for all is killed during its fetch.
 async fn killed_leader(processes: usize) -> Result<Row, BoxError> {
     let takes = Duration::from_secs(1);
     let issuer = issuer(takes).start().await?;
@@ -182,7 +182,7 @@ async fn killed_leader(processes: usize) -> Result<Row, BoxError> {
         token_requests: issuer.stats().token_requests,
         at_most: 2,
         failed,
-        // Whoever looks again does so within 375 ms, and then there is the request itself.
+        // The others check again within 375 ms, and then the request itself takes its time.
         is_met: failed == 0 && waited <= LEASE + takes + Duration::from_secs(1),
     })
 }

@@ -1,4 +1,4 @@
-//! A server of hyper's whose one service is a stack of layers over a client: what it is asked goes on to one upstream.
+//! A hyper server whose one service is a stack of layers over a client: requests are forwarded to one upstream.
 
 use std::{io, pin::pin, time::Duration};
 
@@ -72,7 +72,7 @@ where
     Ok(())
 }
 
-/// The request as it goes to the upstream. Only these headers are passed on: credentials are between two neighbours.
+/// The request for the upstream. Only these headers are forwarded: credentials are hop-by-hop here.
 fn onward(request: Request<Incoming>, upstream: &str) -> Request<Incoming> {
     const PASSED_ON: [HeaderName; 2] = [ACCEPT, CONTENT_TYPE];
     let (head, body) = request.into_parts();

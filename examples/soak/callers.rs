@@ -89,7 +89,7 @@ pub(crate) async fn recover(stacks: [Stack; 2], url: &str, calls: usize) -> Opti
         let mut under_way = JoinSet::new();
         for stack in &stacks {
             for _ in 0..calls {
-                // Without a number: they are in nobody's ledger.
+                // Without a number: no ledger counts them.
                 let mut request = request(url, 0, &mut random);
                 request.headers_mut().remove(CALL);
                 under_way.spawn(Box::pin(call(stack.clone(), request)));

@@ -1,4 +1,4 @@
-//! What goes wrong, and when.
+//! Which faults are injected, and when.
 
 use std::{
     sync::{

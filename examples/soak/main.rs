@@ -252,7 +252,7 @@ fn tasks() -> usize {
         .num_alive_tasks()
 }
 
-/// Returns the value of `count` once it is `wanted`, or after [`PATIENCE`].
+/// Returns the value of `count` once it is `wanted`, or after [`RECOVERY_TIMEOUT`].
 async fn settled(count: impl Fn() -> usize, wanted: usize) -> usize {
     let waiting = async {
         while count() != wanted {

@@ -25,7 +25,7 @@ pub(crate) enum Trouble {
     CutAnswer,
     /// It is closed in the middle of the response.
     CutResponse,
-    /// This status, perhaps with a `Retry-After` of so many seconds.
+    /// This status, optionally with `Retry-After` in seconds.
     Status(StatusCode, Option<u64>),
     /// Status 200 and this body.
     Body(&'static str),

@@ -1,4 +1,11 @@
 //! Draining of a response between two attempts, so that its connection can be reused.
+//!
+//! | protocol | an unread body that is dropped | a drained one |
+//! |---|---|---|
+//! | HTTP/1.1 | closes the connection, and the retry needs another handshake | leaves the connection in the pool |
+//! | HTTP/2 | resets the stream; the connection stays | ends the stream without a reset |
+//!
+//! The bodies of 401, 429 and 503 responses are small, so the limits below are rarely reached.
 
 use std::{pin::pin, time::Duration};
 
@@ -38,6 +45,9 @@ pub(crate) async fn drain<RB: Body>(response: Response<RB>, limit: Duration) {
 }
 
 /// Upper bound on the time that draining `response` takes, for a call with this deadline. Zero for an empty body.
+///
+/// A retry is only decided if this much time is left besides the wait; otherwise the response is returned with its body
+/// unread.
 pub(crate) fn max_drain<RB: Body>(response: &Response<RB>, deadline: Option<Duration>) -> Duration {
     if response.body().is_end_stream() {
         Duration::ZERO
@@ -56,6 +66,10 @@ pub(crate) fn drain_limit(deadline: Option<Duration>) -> Duration {
 }
 
 /// Waits. Without a runtime there are no timers, and it returns at once.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends the wait.
 pub(crate) async fn sleep_on_runtime(wait: Duration) {
     if !wait.is_zero() && Handle::try_current().is_ok() {
         sleep(wait).await;
@@ -80,7 +94,7 @@ mod tests {
 
     use super::*;
 
-    /// A hundred chunks of so many bytes, and what comes then.
+    /// A hundred chunks of a given size, followed by a given end.
     struct Chunks<'a> {
         size: usize,
         read: &'a mut usize,

@@ -1,5 +1,19 @@
 //! The slow path: the loop over the attempts of a call. Admits the call, waits for readiness, authorizes, sends, and
 //! decides.
+//!
+//! One iteration of the loop:
+//!
+//! | step | waits for | holds meanwhile | on error or deadline |
+//! |---|---|---|---|
+//! | `Policy::admit` | a token, a permit | nothing of the inner service | the error; nothing was sent |
+//! | `Service::ready` | the inner service | the permit | the permit is dropped, which releases it |
+//! | `Policy::start` | | readiness and the permit | `None` releases both and starts again |
+//! | `Service::call` | the response | the attempt | the outcome of the attempt counts as unknown |
+//! | `between` | another token, the drained body, the back-off | the copy | the response, or the error |
+//!
+//! No step waits for a token or a permit while it holds readiness: an instance of tower's `ConcurrencyLimit` or
+//! `Buffer` that
+//! is ready occupies a slot that other requests need. The number of iterations is limited by the policy, not here.
 
 use std::{future::Future, ops::ControlFlow, sync::Arc, time::Duration};
 
@@ -67,6 +81,10 @@ where
 /// # Cancel safety
 ///
 /// Dropping the future ends only this call: its permit is released, and a token request in flight continues for others.
+///
+/// The deadline covers every wait, and each wait is limited to the time that is left at its start. A deadline that
+/// passes
+/// while the request is in flight drops the attempt, so its effect on the server is unknown.
 pub(super) async fn drive<P, S, B, RB>(
     policy: Arc<Shard<P>>,
     mut call: P::Call,
@@ -130,6 +148,12 @@ where
 /// # Cancel safety
 ///
 /// Dropping the future drops the response and the copy. A token request in flight continues for others.
+///
+/// The wait of a retry is counted from the decision and runs while the body is drained: draining does not add to it
+/// unless
+/// it takes longer. The response of a replay is drained only after the other token has arrived, because it is returned
+/// if
+/// there is none.
 async fn between<P, B, RB>(
     policy: &P,
     call: &mut P::Call,
@@ -169,6 +193,8 @@ where
 /// # Cancel safety
 ///
 /// That of `future`, which is dropped when its time is over.
+///
+/// A limit of zero still polls `future` once: a future that is ready at once succeeds.
 pub(crate) async fn with_deadline<F: Future>(
     left: Option<Duration>,
     future: F,

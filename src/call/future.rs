@@ -2,6 +2,15 @@
 //!
 //! Nearly all calls end with their first attempt, without an allocation for the future. If another attempt follows, the
 //! rest of the call is boxed and replaces the first attempt in the same future.
+//!
+//! | state | on | next |
+//! |---|---|---|
+//! | `Fast` | a final response | completes, with the response unchanged |
+//! | `Fast` | any other outcome that the policy returns | completes |
+//! | `Fast` | a retry or a replay | `Slow`, with the rest of the call boxed |
+//! | `Slow` | the outcome of the call | completes |
+//!
+//! A call that has to wait before its first attempt starts in `Slow`. There is no way back to `Fast`.
 
 use std::{
     future::{Future, ready},
@@ -84,6 +93,8 @@ where
     }
 
     /// Creates the future of a call that waits before its first attempt.
+    ///
+    /// Boxed at once: a call that waits is rare, and its future is much larger than that of an attempt.
     pub(super) fn slow(
         future: impl Future<Output = Result<S::Response, BoxError>> + Send + 'static,
     ) -> Self {
@@ -148,6 +159,8 @@ where
     RB: Body + Send + 'static,
 {
     /// Returns whether the response is returned unchanged, and records it if so.
+    ///
+    /// Also `true` for a request that the policy does not apply to: its response is never inspected.
     #[inline]
     fn is_final(&self, response: &Response<RB>) -> bool {
         let Some((call, attempt)) = &self.attempt else {

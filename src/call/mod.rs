@@ -41,7 +41,7 @@
 //! # Lock order
 //!
 //! Locks are held for assignments only, and are not nested, with one exception: the token cache locks its refresh state
-//! before its snapshot, and before the state of an overdue fetch (`client_credentials/cell.rs`). The locks of local
+//! before its snapshot, and before the state of an overdue fetch (`client_credentials/cache.rs`). The locks of local
 //! state are only tried: if threads outnumber shards, the shared state is read instead. No lock is held while a waker
 //! is called or dropped, while a user's closure or an event sink runs, or across an `.await`.
 

@@ -3,6 +3,24 @@
 //! The methods are called in this order: `begin`; on the slow path `admit` and `start`; `needs_copy`, `mark` and
 //! `authorize` before the request is sent; `is_final` and `on_final`, or `on_response`, after it. `reauthenticate`
 //! follows if `on_response` returns [`Next::Reauthenticate`]. See the [module](super) for the whole path.
+//!
+//! | method | called | may wait | side effects |
+//! |---|---|---|---|
+//! | `begin` | once per call | no | may change the request; takes a permit if one is free |
+//! | `needs_copy` | before each attempt | no | none |
+//! | `admit` | before each attempt of the slow path | yes | takes a permit, may start a token request |
+//! | `start` | when the inner service is ready | no | turns the permit into an attempt, or returns it |
+//! | `mark`, `authorize` | before each attempt, after the copy | no | change the request |
+//! | `is_final` | after the first attempt of the fast path | no | none |
+//! | `on_final` | if `is_final` returned `true` | no | records a success |
+//! | `on_response` | otherwise | no | records the outcome, may report events |
+//! | `reauthenticate` | once per call at most | yes | invalidates the token, waits for another |
+//!
+//! | policy | `Call` | `Permit` | `Rejection` |
+//! |---|---|---|---|
+//! | token | destination and replay state | none: a token is not used up | the rejected token and its challenge |
+//! | limits | partitions, attempts, deadline | a permit of the gate | none: the limits never replay |
+//! | both ([`stack`](crate::stack)) | both of the above | a permit of the gate | the rejected token and its challenge |
 
 use std::{future::Future, time::Duration};
 
@@ -13,6 +31,9 @@ use super::copy::Resend;
 use crate::BoxError;
 
 /// Decisions of a layer about a request, at each point of its path. Each thread has its own value.
+///
+/// Methods are generic over the bodies, so that a policy is one type whatever is sent. They run on the task of the
+/// caller.
 pub(crate) trait Policy: Send + Sync + 'static {
     /// State of one call, over all its attempts.
     type Call: Send;
@@ -55,6 +76,10 @@ pub(crate) trait Policy: Send + Sync + 'static {
     /// # Errors
     ///
     /// The request must not be sent any more.
+    ///
+    /// A token may have expired and a hold may have begun while the inner service became ready. `None` returns the
+    /// permit, so
+    /// the call waits again with its original place lost.
     fn start(
         &self,
         call: &mut Self::Call,

@@ -1,6 +1,13 @@
 //! The fast path: a request that may be sent at once is not boxed.
 //!
 //! A request that has to wait first takes the slow path, in [`drive`].
+//!
+//! | result of `begin` | allocations | copy | response inspected |
+//! |---|---|---|---|
+//! | `Passthrough` | none | no | no |
+//! | `Ready` | one, for the copy, if the body can be copied | yes | yes |
+//! | `Wait` | one, for the boxed call; further ones as it proceeds | made by [`drive`] | yes |
+//! | error | the boxed error and its future | no | no |
 
 use std::sync::Arc;
 
@@ -17,6 +24,10 @@ use super::{
 use crate::{BoxError, replay::ReplayableBody, sharded::Sharded};
 
 /// Sends a request through `inner`, which is ready, as the policy of this thread decides.
+///
+/// The caller must have polled `inner` ready. Whatever the result, `inner` is not ready afterwards, and must be polled
+/// ready
+/// before the next call, as tower's contract demands of every service.
 #[inline]
 pub(crate) fn call<P, S, B, RB>(
     policies: &Sharded<P>,

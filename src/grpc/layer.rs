@@ -6,7 +6,7 @@ use tower_layer::Layer;
 
 use super::{GrpcStatus, service::Settings};
 
-/// Turns rejections in `grpc-status` into a 401 or a 429. Goes *below* the other layers of this crate, right above the
+/// Turns rejections in `grpc-status` into a 401 or a 429. Place it *below* the other layers of this crate, right above the
 /// channel.
 ///
 /// Inspects only responses with status 200 and a gRPC content type. See the [module](super) for the mapping.

@@ -183,7 +183,7 @@ fn is_grpc<B>(response: &Response<B>) -> bool {
 }
 
 impl Settings {
-    /// Changes the status, and adds the wait to the head, where the layers above look for it. Marks the response, so that
+    /// Changes the status, and adds the wait to the head, where the layers above read it. Marks the response, so that
     /// [`restore`](super::restore) can undo it.
     fn apply_status<B>(&self, fields: &HeaderMap, response: &mut Response<B>) {
         let Some(meaning) = status::translate(fields, self.any_exhaustion) else {

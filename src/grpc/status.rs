@@ -10,7 +10,7 @@ use base64::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-/// An HTTP status, and the wait that goes with it.
+/// An HTTP status with its wait.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Translation {
     /// Status of the same meaning.

@@ -2,6 +2,12 @@
 //!
 //! An error while reading ahead is kept in its place among the frames, so that the caller gets what it would have got
 //! without reading ahead.
+//!
+//! | bound on reading ahead | value | exceeded |
+//! |---|---|---|
+//! | time | the layer's setting | reading stops; the body continues where it stopped |
+//! | frames | [`MAX_FRAMES`] | the same |
+//! | bytes | the callback `more` | the same |
 
 use std::{
     collections::VecDeque,
@@ -79,6 +85,11 @@ impl<B: Body> PeekedBody<B> {
     /// [`MAX_FRAMES`] have been read. Frames that were read are yielded later, also after a timeout.
     ///
     /// Needs a tokio runtime with timers.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the body with the frames that were read: the response is lost, as when the caller
+    /// drops it.
     pub(crate) async fn read_ahead(
         body: B,
         longest: Duration,

@@ -1,10 +1,17 @@
 //! Inspection of the beginning of a response body, which is passed on complete.
 //!
 //! Two layers use it: [`PeekBodyLayer`](crate::rate_limit_retry::PeekBodyLayer) for rate-limit errors in JSON, and
-//! [`GrpcStatusLayer`](crate::grpc::GrpcStatusLayer) for a `grpc-status` in the trailers. Both implement [`Look`].
+//! [`GrpcStatusLayer`](crate::grpc::GrpcStatusLayer) for a `grpc-status` in the trailers. Both implement [`Inspect`].
 //!
 //! A response whose head is enough is passed on without an allocation. For others, the future that reads is boxed, and the
 //! frames that were read are yielded again by [`PeekedBody`], in order and followed by the rest of the body.
+//!
+//! | state | on | next |
+//! |---|---|---|
+//! | the inner future is pending | an error | completes with it |
+//! | the inner future is pending | a response that need not be read, or no runtime | completes, body unread |
+//! | the inner future is pending | a response to be read | the inspection, boxed |
+//! | the inspection is pending | its end, by a decision or a timeout | completes, body partly read ahead |
 
 mod body;
 
@@ -22,6 +29,8 @@ use tokio::runtime::Handle;
 pub use self::body::PeekedBody;
 
 /// An inspection of responses: which ones, and what to do with them.
+///
+/// Implemented by the settings of a layer, which are `Copy`: a copy moves into the future of each response.
 pub(crate) trait Inspect<RB: Body>: Copy + 'static {
     /// Returns whether the body must be read. Whatever the head alone decides may be applied here.
     fn should_read(&self, response: &mut Response<RB>) -> bool;
@@ -41,7 +50,7 @@ pin_project! {
         future: F,
         // The inspection.
         inspector: L,
-        // Reading the body, once `look` has started. Boxed, because most responses need no reading.
+        // Reading the body, once [`Inspect`] asked for it. Boxed, because most responses need no reading.
         inspection: Option<Pin<Box<dyn Future<Output = Response<PeekedBody<RB>>> + Send>>>,
     }
 }

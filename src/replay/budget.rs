@@ -1,7 +1,7 @@
 //! The buffer budget that the bodies of one layer share, and its events.
 //!
-//! A body takes a [`Share`] of the budget and grows it with its buffer. The share is returned when the buffer is freed: when
-//! the last copy is dropped, when the body fails, or when it exceeds the cap or the budget.
+//! A body takes a [`BudgetShare`] of the budget and grows it with its buffer. The share is returned when the buffer is
+//! freed: when the last copy is dropped, when the body fails, or when it exceeds the cap or the budget.
 
 use std::sync::{
     Arc,

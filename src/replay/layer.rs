@@ -144,7 +144,7 @@ where
     }
 }
 
-/// Default of [`RequestBodyReplayLayer::cap`], in bytes.
+/// Default of [`RequestBodyReplayLayer::max_body_bytes`], in bytes.
 const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024;
-/// Default of [`RequestBodyReplayLayer::budget`], in bytes.
+/// Default of [`RequestBodyReplayLayer::max_total_bytes`], in bytes.
 const DEFAULT_MAX_TOTAL_BYTES: usize = 64 * 1024 * 1024;

@@ -7,16 +7,16 @@
 //! # What it promises
 //!
 //! - A copy yields the same bytes and trailers as the first, and announces the same length. If it cannot, it yields an
-//!   error, never a part of the body that looks complete.
+//!   error, never a truncated body that appears complete.
 //! - Nothing is read ahead: the first copy streams as it did before, and its frames are buffered as they pass.
 //! - A response may arrive before the upload has ended. If the request is sent again, the next copy takes over where the
 //!   last one stopped. The last copy, which a connection may still hold, ends with an error immediately, so that a
 //!   rejected attempt does not continue uploading while its request waits.
 //! - A body that is too large to be buffered is sent once, as it would be without this module.
 //!
-//! # Where it goes
+//! # Where to place it
 //!
-//! [`RequestBodyReplayLayer`] goes outside the layers that retry. A body that is [`ReplayableBody`] itself does not need
+//! Place [`RequestBodyReplayLayer`] outside the layers that retry. A body that is [`ReplayableBody`] itself does not need
 //! it.
 //!
 //! # What it costs
@@ -25,7 +25,7 @@
 //! to the cap, 64 KiB by default, while there is another copy that could be sent. Frames of 1 KiB and more are
 //! reference-counted, not copied, if the body yields [`Bytes`]; consecutive smaller ones are copied into one buffer, and a
 //! copy yields them as one frame. All bodies of a layer together buffer at most 64 MiB
-//! ([`budget`](RequestBodyReplayLayer::budget)).
+//! ([`max_total_bytes`](RequestBodyReplayLayer::max_total_bytes)).
 //!
 //! # What can go wrong
 //!

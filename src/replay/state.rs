@@ -37,7 +37,7 @@ pub(super) struct State {
     waker: Option<Waker>,
     /// The buffered frames, in order.
     buffered: Vec<BufferedFrame>,
-    /// Number of bytes of data in `remembered`.
+    /// Number of bytes of data in `buffered`.
     size: usize,
     /// What is charged to the layer's budget. `None` without a budget, and after a loss.
     share: Option<BudgetShare>,

@@ -1,13 +1,13 @@
 //! Both layers as one service, in the right order, with one copy of each request.
 //!
 //! ```text
-//! call ─ may the token go there? ── no ─▶ refused
+//! call ─ is the token allowed there? ── no ─▶ rejected
 //!   │ yes
-//!   ├─ no usable token, or the quota is used up? ─▶ give back readiness · token · ticket · poll_ready
+//!   ├─ no usable token, or the quota is exhausted? ─▶ release readiness · token · permit · poll_ready
 //!   ├─ copy the request, once for both
 //!   ├─ authorize ─▶ inner.call ─▶ learn about the quota
-//!   ├─ 401 about our token ─▶ another token · another ticket · poll_ready · send the copy
-//!   ├─ 429, 503, not sent  ─▶ wait · token · ticket · poll_ready · send the copy
+//!   ├─ 401 for this token ─▶ another token · another permit · poll_ready · send the copy
+//!   ├─ 429, 503, not sent  ─▶ wait · token · permit · poll_ready · send the copy
 //!   └─ anything else ─▶ out
 //! ```
 //!

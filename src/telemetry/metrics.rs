@@ -127,9 +127,10 @@ pub(crate) fn replay(event: &ReplayEvent) {
     }
 }
 
-/// Records a token fetch that ended.
+/// Records a token fetch that ended, in the counter and the histogram of token fetches.
 ///
-/// The labels `error` and `transient` are empty unless it failed, so that all series of the counter have the same labels.
+/// The labels `error` and `transient` are empty unless it failed, so that all series of the counter have the same
+/// labels.
 fn fetch(
     credential: Option<&str>,
     reason: FetchReason,

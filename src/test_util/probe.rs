@@ -56,19 +56,28 @@ struct Shared<Req, Res> {
 }
 
 /// The readiness of all clones.
+///
+/// Invariant: unless [`Probe::permits`] lowered it meanwhile, `ready_held + in_flight <= permits`.
+///
+/// | step | `ready_held` | `in_flight` | `calls` |
+/// |---|---|---|---|
+/// | `poll_ready` returns ready | + 1 | | |
+/// | `call` | − 1 | + 1 | + 1 |
+/// | the response future completes or is dropped | | − 1 | |
+/// | a ready instance is dropped | − 1 | | |
 #[derive(Debug)]
-/// Whether no instance becomes ready.
 struct Gate {
-    /// Maximum number of instances that are ready or in flight.
+    /// Whether no instance becomes ready.
     blocked: bool,
-    /// Number of instances that are ready and not yet called.
+    /// Maximum number of instances that are ready or in flight.
     permits: usize,
-    /// Number of calls that have neither completed nor been dropped.
+    /// Number of instances that are ready and not yet called.
     ready_held: usize,
-    /// Number of calls so far.
+    /// Number of calls that have neither completed nor been dropped.
     in_flight: usize,
-    /// Wakers of the instances that were not ready.
+    /// Number of calls so far.
     calls: usize,
+    /// Wakers of the instances that were not ready.
     waiting: Vec<Waker>,
 }
 

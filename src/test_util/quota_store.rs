@@ -1,6 +1,6 @@
 //! A quota store in memory.
 //!
-//! The arithmetic is that of [`Ledger`], which does the same as the scripts of the Redis store. This module adds the
+//! The arithmetic is that of [`MemoryQuota`], which does the same as the scripts of the Redis store. This module adds the
 //! entries and the notifications.
 
 use std::{

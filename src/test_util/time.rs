@@ -16,10 +16,10 @@ pub(super) fn now() -> Instant {
 /// The start time of a double on both clocks. The wall-clock time is its value at the start plus the time elapsed on tokio's
 /// clock, so that both stand still while time is paused.
 #[derive(Clone, Copy, Debug)]
-/// Start on tokio's clock.
 pub(super) struct Epoch {
-    /// Wall-clock time at the start.
+    /// Start on tokio's clock.
     started: Instant,
+    /// Wall-clock time at the start.
     wall: SystemTime,
 }
 

@@ -113,7 +113,7 @@ async fn a_retry_layer_below_hides_a_429() {
 
     let response = client.oneshot(get("/")).await.unwrap();
 
-    // Sent again within the minute, and nobody knows that there was a refusal.
+    // Retried within the minute; the caller does not see the rejection.
     assert_eq!(tokens.lock().unwrap().len(), 2);
     assert_eq!(Attempts::of(&response), 1);
     assert_eq!(quotas.status()[0].held_for(), None);

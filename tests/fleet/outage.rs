@@ -1,4 +1,4 @@
-//! A store that fails costs each process one token request, and an issuer that fails is nobody else's burden.
+//! A store that fails costs each process one token request, and an issuer that fails affects only its own credential.
 
 use http::StatusCode;
 use tokio::time::{Instant, sleep};

@@ -65,7 +65,7 @@ async fn an_abandoned_lease_delays_others_only_until_it_expires() {
     let warming = tokio::spawn(async move { handle.prefetch().await });
     sleep(SECOND / 2).await;
     assert_eq!(world.token_requests(), 1);
-    // Its task is dropped, and nobody tells the store.
+    // Its task is dropped, and the store is not notified.
     dead.handle.shutdown().await;
     assert!(warming.await.unwrap().is_err());
     let began = Instant::now();
@@ -140,7 +140,7 @@ async fn the_cooldown_applies_to_processes_without_a_401() {
     always.handle.prefetch().await.unwrap();
     assert_eq!(always.send().await, Ok(StatusCode::UNAUTHORIZED));
     assert_eq!(world.token_requests(), 2);
-    // It takes the other's token, which is refused as well; a third is not asked for.
+    // It loads the other's token, which is rejected as well, and requests no third.
     assert_eq!(other.send().await, Ok(StatusCode::UNAUTHORIZED));
     let third = world.process_at(endpoint(), |_| false);
     assert_eq!(third.send().await, Ok(StatusCode::UNAUTHORIZED));

@@ -124,7 +124,7 @@ impl Process {
         send(self.api.clone(), "https://other.example/x").await
     }
 
-    /// What was told since this was last called.
+    /// Events since the last call.
     pub(crate) fn take_events(&self) -> Vec<String> {
         std::mem::take(&mut self.events.lock().unwrap())
     }

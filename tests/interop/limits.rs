@@ -1,4 +1,4 @@
-//! Rate limiters that let five requests pass in ten seconds. Resets that are told in whole seconds, rounded up, cost up to a
+//! Rate limiters that accept five requests in ten seconds. Resets announced in whole seconds, rounded up, cost up to a
 //! second in each window: time / optimum cannot be below 1.1 in the worst case.
 
 #![expect(
@@ -25,7 +25,7 @@ use crate::{
     table::{Finished, Table},
 };
 
-/// Five windows' worth, the first of which goes at once.
+/// Five windows' worth of requests, the first of which is sent immediately.
 const REQUESTS: usize = 25;
 const OPTIMUM: Duration = Duration::from_secs(40);
 /// Where eight in twenty seconds are the limit as well.
@@ -112,7 +112,7 @@ impl Limited {
         let refused = self.refused.load(SeqCst);
         let ratio = took.as_secs_f64() / optimum.as_secs_f64();
         assert_eq!(finished, REQUESTS, "{refused} refused");
-        // A bare 503 says that the server is in trouble, and holds nobody but who got it: each worker looks by itself.
+        // A bare 503 means a failing server and holds only the request that received it: each worker probes on its own.
         assert!(refused <= 10 * REQUESTS, "{refused} refused, {took:.1?}");
         assert!(ratio < 1.6, "{refused} refused, {took:.1?}");
         [

@@ -20,7 +20,7 @@ use tower_m2m::{
     client_credentials::{TokenEvent, TokenHandle},
 };
 
-/// What `run.sh` tells about the servers that it started.
+/// What `run.sh` reports about the servers that it started.
 #[derive(Clone)]
 pub(crate) struct Servers(Arc<Value>);
 
@@ -39,7 +39,7 @@ impl Servers {
             .to_owned()
     }
 
-    /// Everything that `server` tells.
+    /// Everything that is reported about `server`.
     pub(crate) fn all(&self, server: &str) -> Vec<(String, String)> {
         let events = self.0[server].as_object().unwrap().iter();
         events

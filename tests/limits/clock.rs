@@ -1,4 +1,4 @@
-//! How often a request reads the clock, which is most of what a look at it costs.
+//! How often a request reads the clock, which is most of the limiter's cost per request.
 
 use std::{
     sync::{

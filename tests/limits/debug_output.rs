@@ -1,4 +1,4 @@
-//! What `{:?}` shows: names, and nothing of a request; and that readiness is asked for below.
+//! What `{:?}` prints: names, and nothing of a request; and that `poll_ready` reaches the inner service.
 
 use std::{
     future::Ready,

@@ -22,7 +22,7 @@ use crate::support::{
     API, Body, Client, Inner, Source, get, layer, send, serving, spawn, status_only,
 };
 
-/// So many silent answers open a partition.
+/// Responses without limit fields after which a partition uses the fast path.
 const SILENT: usize = 1000;
 const TEN_SECONDS: Duration = Duration::from_secs(10);
 const OTHER: &str = "https://other.example.com/";
@@ -76,7 +76,7 @@ async fn a_429_does_not_hold_other_origins() {
         send(&service, to(also)).await.unwrap();
         let began = Instant::now();
 
-        // Each is told from the other although both come from one thread, which knows the one that it used last.
+        // The partitions are distinguished although both run on one thread, which caches the last one used.
         many(&service, || to(host)).await;
         assert_eq!(began.elapsed(), Duration::ZERO, "{host}");
 
@@ -177,7 +177,7 @@ async fn a_remote_hold_is_obeyed() {
     send(&other, get("/")).await.unwrap();
     api.throttle_once("/");
     send(&other, get("/")).await.unwrap();
-    // The store has told the other process meanwhile.
+    // The store has notified the other process meanwhile.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let began = Instant::now();
 
@@ -254,7 +254,7 @@ async fn a_partition_can_be_forgotten() {
     assert_eq!(began.elapsed(), Duration::ZERO);
 }
 
-/// An API that says nothing about limits, except when it is told to.
+/// An API that reports no limits unless the test sets one.
 #[derive(Clone, Default)]
 struct Flaky(Arc<Mutex<Option<(String, Response<Body>)>>>);
 

@@ -35,7 +35,7 @@ async fn one_429_holds_every_clone() {
         assert_eq!(call.await.unwrap().unwrap().status(), StatusCode::OK);
     }
 
-    // The first was refused at the start; nobody else was, because nobody went before the ten seconds were over.
+    // The first was rejected at the start. No other was, because none was sent before the ten seconds had ended.
     let arrivals = arrivals.lock().unwrap();
     assert_eq!(arrivals.len(), 102);
     assert!(arrivals[1..].iter().all(|at| *at - began >= 10 * SECOND));
@@ -127,7 +127,7 @@ async fn waiters_are_released_gradually_after_a_hold() {
         let end = arrivals[1] + Duration::from_millis(millis);
         arrivals[1..].iter().filter(|at| **at < end).count()
     };
-    // One looks, then two go, then four: no herd, and no long wait either.
+    // One probe, then two requests, then four: no thundering herd, and no long wait either.
     assert_eq!((within(30), within(70), within(110)), (1, 3, 7));
     assert_eq!(within(500), 201);
 }

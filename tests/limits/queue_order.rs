@@ -1,4 +1,4 @@
-//! Who goes before whom, and what a hold does to those who have been let go but are not sent yet.
+//! In which order requests are sent, and how a hold affects requests that are admitted but not yet sent.
 
 use std::{
     sync::{Arc, Mutex},
@@ -112,7 +112,7 @@ fn order(arrivals: &Arrivals) -> String {
 
 type Arrivals = Arc<Mutex<Vec<(String, Instant)>>>;
 
-/// An API that refuses so many requests for ten seconds, and takes so long for each.
+/// An API that rejects the first `count` requests for ten seconds and takes `delay` for each.
 fn throttling_the_first(count: usize, delay: Duration) -> (Inner, Arrivals) {
     throttling(count, delay, || throttled("10"))
 }

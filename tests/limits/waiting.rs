@@ -207,7 +207,7 @@ async fn poll_once<F: Future>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
 }
 
-/// tokio's paused time, and a wall clock that goes on while the machine is suspended.
+/// tokio's paused time, and a wall clock that advances while the machine is suspended.
 #[derive(Clone)]
 struct Suspended(Arc<std::sync::Mutex<SystemTime>>, Instant);
 

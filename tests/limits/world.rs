@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::support::{Client, Inner, get, serving, spawn, status_only, throttled};
 
-/// Answers 429 with `Retry-After: {hint}` while `refuse` says so; and when it was asked.
+/// Responds with 429 and `Retry-After: {hint}` while `refuse` is true. Also returns the times of all requests.
 pub(crate) fn limited(
     refuse: impl Fn() -> bool + Send + Sync + 'static,
     hint: &'static str,

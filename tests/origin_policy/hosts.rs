@@ -24,7 +24,7 @@ async fn a_host_header_that_differs_from_the_uri_is_rejected_in_every_http_versi
     let (inner, calls) = api(&source);
     let service = layer(&source).build().layer(inner);
 
-    // In HTTP/2 the URI becomes `:authority`, and a server may look at either.
+    // In HTTP/2 the URI becomes `:authority`, and a server may use either.
     for version in [Version::HTTP_11, Version::HTTP_2, Version::HTTP_3] {
         for hosts in [
             &["evil.example"][..],

@@ -1,4 +1,4 @@
-//! The token goes to the origins that were named, and nowhere else.
+//! The token is sent to the configured origins only.
 
 #[path = "../support/mod.rs"]
 mod support;

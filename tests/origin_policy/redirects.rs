@@ -81,7 +81,7 @@ async fn a_redirect_within_the_origin_carries_the_token() {
     }
 }
 
-/// Below the layer nobody asks us. What tower-http does there is pinned here, for the guide.
+/// Redirects below the layer bypass it. This pins tower-http's behavior, for the guide.
 #[tokio::test(start_paused = true)]
 async fn tower_http_below_strips_authorization_on_cross_host_redirects_and_keeps_other_headers() {
     let key = HeaderName::from_static("x-api-key");

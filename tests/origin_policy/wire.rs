@@ -67,7 +67,7 @@ async fn the_host_received_by_the_server_is_the_allowed_one() {
     assert!(head.contains("authorization: bearer token-1\r\n"), "{head}");
 }
 
-/// A proxy is told the whole URI, and routes by it rather than by `Host`.
+/// A proxy receives the absolute URI, and routes by it rather than by `Host`.
 #[tokio::test]
 async fn a_proxy_receives_the_token_only_for_the_allowed_origin() {
     let (proxy, reading) = listener().await;

@@ -164,7 +164,7 @@ async fn the_end_of_a_hold_wakes_only_admitted_requests() {
     let polled = |counts: &[Arc<std::sync::atomic::AtomicUsize>]| -> usize {
         counts.iter().map(|polls| polls.load(SeqCst)).sum()
     };
-    // Each has asked once, and the first in the queue has looked at its timer.
+    // Each was polled once, and the first in the queue has polled its timer.
     assert!(polled(&counts) <= 1_000 + 4, "{}", polled(&counts));
 
     for caller in callers {
@@ -172,7 +172,8 @@ async fn the_end_of_a_hold_wakes_only_admitted_requests() {
         assert_eq!(response.status(), StatusCode::OK);
     }
 
-    // To ask, to be let in, and to get the answer; who comes to the front may be told of it before.
+    // Polls to queue, to be admitted and to receive the response; a waiter that reaches the front may be woken once
+    // more.
     assert!(polled(&counts) <= 4 * 1_000 + 8, "{}", polled(&counts));
 }
 

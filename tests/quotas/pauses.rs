@@ -30,7 +30,7 @@ async fn a_pause_holds_all_requests_and_can_be_ended_or_replaced() {
     send(&service, get("/b")).await.unwrap();
     assert_eq!((calls.load(SeqCst), began.elapsed()), (1, Duration::ZERO));
 
-    // A shorter one takes its place, and those who wait already know.
+    // A shorter one replaces it, although requests already wait for the longer one.
     handle.pause(&a, 10 * SECOND);
     for call in calls_of_a {
         call.await.unwrap().unwrap();

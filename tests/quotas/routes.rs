@@ -43,7 +43,7 @@ async fn a_503_holds_only_its_route() {
 
 #[tokio::test(start_paused = true)]
 async fn other_routes_are_probed_one_request_at_a_time() {
-    // All routes are unavailable, which nobody knows before.
+    // All routes are unavailable, which no response has reported yet.
     let (inner, sent) = unavailable("/", "1800");
     let service = RateLimitRetryLayer::new().layer(inner);
     drop(send(&service, get("/first")).await.unwrap());
@@ -138,7 +138,8 @@ async fn failures_of_all_routes_hold_the_partition() {
     assert_eq!(sent.lock().unwrap().len(), 1);
 }
 
-/// Answers 503 with `Retry-After` to what begins with `path`, and otherwise 200; and what was asked for.
+/// Responds with 503 and `Retry-After` to paths that begin with `path`, otherwise with 200. Also returns the paths of
+/// all requests.
 fn unavailable(path: &'static str, hint: &'static str) -> (Inner, Arc<Mutex<Vec<String>>>) {
     let sent = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&sent);

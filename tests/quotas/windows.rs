@@ -29,7 +29,7 @@ async fn requests_are_paced_over_an_announced_window() {
     let arrivals = arrivals.lock().unwrap();
     assert_eq!(arrivals.len(), 119);
     let counts = per(&arrivals, 10 * SECOND);
-    // A few find out, and the rest goes evenly.
+    // A few probe the limit, and the rest are sent evenly.
     assert!(counts[0] <= 20, "{counts:?}");
     assert!(
         counts[1..11].iter().all(|n| (7..=12).contains(n)),

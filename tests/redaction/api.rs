@@ -204,7 +204,7 @@ pub(crate) fn layer(
     layer
 }
 
-/// An API at [`API`] that shows what it is asked, as any logging layer would; but not the URI, which is the caller's.
+/// An API at [`API`] that prints its requests, as any logging layer would, except the URI, which belongs to the caller.
 pub(crate) fn api(
     witness: &OutputLog,
     answer: impl Fn(&Request<Body>) -> Response<Body> + Clone + Send + Sync + 'static,

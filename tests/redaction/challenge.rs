@@ -37,7 +37,7 @@ const ECHOES: [fn(&str) -> String; 6] = [
     |token| format!("{}\\{}", &token[..3], &token[3..]),
 ];
 
-/// Gives out one token for ever, and shows what it is told when it is asked.
+/// Issues the same token always, and prints the context of each fetch.
 struct EchoSource {
     token: &'static str,
     output: OutputLog,

@@ -7,7 +7,7 @@ use base64::{
 };
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 
-/// One that looks like a token, one that does not, and two with what encodings change.
+/// One that resembles a token, one that does not, and two with characters that encodings change.
 pub(crate) const SECRETS: [&str; 4] = [
     "Jx7-qkW2.vRz9_bTn4~LmP8hCy3",
     "QzvXkjWpgh",

@@ -180,7 +180,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.nodes.clear();
-        // What is left in the directory for temporary files harms nobody.
+        // Files that remain in the temporary directory are harmless.
         drop(fs::remove_dir_all(&self.files));
     }
 }

@@ -1,4 +1,4 @@
-//! What the stores share is on one node of a cluster, and is found there wherever it goes.
+//! What the stores share is on one node of a cluster, and is found when it moves to another.
 
 use std::time::Duration;
 
@@ -125,7 +125,7 @@ async fn a_quota_is_shared_during_slot_migration() {
     assert_eq!(fleet.api.stats().rate_limited, 1);
 }
 
-/// And nothing else has been told before.
+/// Also asserts that no other event was emitted before.
 async fn a_hold_reaches_all_processes(fleet: &Fleet, processes: &[Process]) {
     fleet
         .api
@@ -261,7 +261,7 @@ async fn quotas_leave_an_unresponsive_node() {
         Fleet::with(Server::absent(), announcing()),
         Cluster::start().await,
     );
-    // Whoever asks waits no longer when the node is given up.
+    // Calls stop waiting when the node is given up.
     let quotas = || cluster.quotas_within(Duration::from_millis(500), Duration::from_secs(1));
     let processes = [(); 2].map(|()| fleet.process_with(quotas()));
     let node = shared_by(&processes, &cluster).await;

@@ -20,7 +20,7 @@ use tower_m2m::{
 use crate::{server::Server, world::keys};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Lengths of time differ by whole seconds, and the two are asked one after the other.
+/// Durations differ by whole seconds, and the two stores are called one after the other.
 const TOLERANCE: Duration = Duration::from_millis(450);
 
 #[tokio::test]
@@ -37,7 +37,7 @@ async fn reports_match_the_memory_store() {
         let quota = CacheKey::new("test").field("round", [round / 2]);
         let began = Instant::now();
         for _ in 0..40 {
-            // Whoever is silent for a second is gone, and it must be clear who.
+            // A process that is silent for a second expires, and it must be clear which.
             if began.elapsed() > SECOND / 2 {
                 break;
             }

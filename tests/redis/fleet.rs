@@ -90,7 +90,7 @@ impl Process {
         std::mem::take(&mut self.events.lock().unwrap())
     }
 
-    /// Sends until the last thing told is one of these.
+    /// Sends requests until the last event is one of these.
     pub(crate) async fn ok_until(&self, what: &[&str]) {
         let mut tries = 0;
         while self

@@ -9,7 +9,7 @@ use crate::{
 
 const UNREACHABLE: &str = "the store cannot be reached, or the connection broke";
 
-/// Each process gets a token, tells of the store once, and uses it again after `repair`.
+/// Each process gets a token, reports the store once, and uses it again after `repair`.
 async fn fails_and_recovers(mut world: World, events: &str, repair: impl FnOnce(&mut Server)) {
     let fleet = world.fleet(4);
 
@@ -103,7 +103,7 @@ async fn redis_is_killed_and_restarts_empty() {
     fleet.iter().for_each(|process| drop(process.take_events()));
 
     world.redis.kill();
-    // Nobody asks before its own token is due.
+    // No process requests a token before its own is stale.
     all_tokens(&fleet).await;
     assert_eq!(world.token_requests(), 1);
     for process in &fleet {

@@ -1,4 +1,4 @@
-//! A Redis that fails, in every way: requests go on by what their process knows, and that is told once.
+//! A Redis that fails, in every way: requests continue with what their process knows, and the failure is reported once.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn both(fleet: &Fleet) -> [Process; 2] {
     ]
 }
 
-/// Requests succeed, the store is told of once, and again after `repair`.
+/// Requests succeed, the failing store is reported once, and again after `repair`.
 async fn fails_and_recovers(redis: Server, events: &[&str], repair: impl FnOnce(&mut Server)) {
     let mut fleet = Fleet::with(redis, api());
     let processes = both(&fleet);

@@ -119,7 +119,7 @@ impl Process {
     }
 }
 
-/// The tokens of all, asked for at the same time.
+/// The tokens of all processes, requested at the same time.
 pub(crate) async fn all_tokens(fleet: &[Process]) -> Vec<Result<AccessToken, TokenError>> {
     let mut asked = JoinSet::new();
     for process in fleet {

@@ -34,7 +34,7 @@ pub(crate) fn handle(endpoint: TokenEndpoint) -> (TokenHandle, Events) {
     with_events(layer(endpoint))
 }
 
-/// A handle, and what its layer tells of revocations.
+/// A handle, and the revocation events of its layer.
 pub(crate) fn with_events(layer: ClientCredentialsLayerBuilder) -> (TokenHandle, Events) {
     let events = Events::default();
     let log = Arc::clone(&events);

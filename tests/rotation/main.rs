@@ -1,4 +1,4 @@
-//! Secrets that change: nobody notices, in whatever order the change arrives.
+//! Secrets that change: no caller is affected, in whatever order the change arrives.
 #![expect(
     clippy::disallowed_methods,
     reason = "tokio's paused clock measures the tests"

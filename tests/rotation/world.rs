@@ -43,8 +43,8 @@ impl World {
         self.fallback_uses.lock().unwrap().clone()
     }
 
-    /// How many of 1,000 callers see a failure, who send for 150 s, each as soon as the last request is answered, while
-    /// `rotation` goes on.
+    /// How many of 1,000 callers see a failure while `rotation` runs. Each sends for 150 s, one request after the
+    /// other.
     pub(crate) async fn under_load(
         &self,
         rotation: impl AsyncFn(&Self, &dyn Fn(u64) -> tokio::time::Sleep),

@@ -78,7 +78,7 @@ async fn an_upload_beyond_the_limit_during_a_refresh_gets_the_401() {
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{name}");
         assert_eq!(source.fetches(), 2, "{name}");
         sleep(10 * SECOND).await;
-        // Whoever has the answer decides what becomes of the upload.
+        // The caller decides what happens to the upload once it has the response.
         assert_eq!(api.uploaded(), [PIECES * PIECE], "{name}");
     }
 }
@@ -142,8 +142,8 @@ async fn upload(client: &Client) -> Result<Response<Answer>, BoxError> {
     client.clone().oneshot(request).await
 }
 
-/// Answers the first request as soon as it has its head, or a little later, and goes on reading it; then 200, when it has
-/// read everything.
+/// Responds to the first request as soon as it has its head, or a little later, and continues reading it; then with
+/// 200, when it has read everything.
 #[derive(Clone)]
 struct Api {
     status: StatusCode,
@@ -212,7 +212,7 @@ impl Api {
     }
 }
 
-/// So many pieces, of a length that is not known before.
+/// A body of this many pieces, whose length is not known in advance.
 struct Pieces(usize);
 
 impl HttpBody for Pieces {

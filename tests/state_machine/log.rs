@@ -46,7 +46,7 @@ pub(crate) enum What {
         call: usize,
         token: usize,
         status: StatusCode,
-        /// Nobody may come before then.
+        /// No request may arrive before then.
         hold: Option<Duration>,
         /// The token is refused.
         about_token: bool,
@@ -141,7 +141,7 @@ impl Log {
     }
 }
 
-/// For people who look for what went wrong.
+/// For a person who debugs a failed run.
 pub(crate) fn to_text(entries: &[Entry]) -> String {
     let mut text = String::new();
     for Entry { at, what } in entries {

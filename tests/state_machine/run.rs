@@ -1,4 +1,4 @@
-//! Takes the steps, heals everything, and looks whether all promises were kept.
+//! Runs the steps, heals all faults, and checks that all invariants hold.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -226,5 +226,5 @@ const ONE: Caller = Caller {
     leaves_after: None,
 };
 const MINUTE: Duration = Duration::from_secs(60);
-/// Whoever waits longer than this waits for ever.
+/// Wait after which a request counts as stuck.
 const MAX_WAIT: Duration = Duration::from_secs(5 * 3600);

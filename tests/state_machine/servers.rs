@@ -35,7 +35,7 @@ pub(crate) struct State {
     pub(crate) api: Script<ApiBehavior>,
     pub(crate) issuer: Script<IssuerBehavior>,
     pub(crate) book: IssuedTokens,
-    /// By number: what the issuer accepts, and what the program has been told.
+    /// By number: the secret that the issuer accepts, and the one that the program has.
     pub(crate) secret: u32,
     pub(crate) published_secret: u32,
     /// By how many seconds the client's civil clock is off.

@@ -21,7 +21,7 @@ pub(crate) struct Setup {
     pub(crate) max_wait: Duration,
     pub(crate) api_latency: Duration,
     pub(crate) issuer_latency: Duration,
-    /// So many requests at a time below the stack.
+    /// Maximum number of concurrent requests below the stack.
     pub(crate) permits: usize,
     /// The API refuses tokens so long before their end.
     pub(crate) api_ahead: Duration,
@@ -39,15 +39,15 @@ pub(crate) struct Quota {
 pub(crate) enum Step {
     Call(Caller),
     Pass(Duration),
-    /// Time passes until so many milliseconds before the token expires.
+    /// Advances time until this many milliseconds before the token expires.
     TokenEnds(u64),
-    /// Until so many milliseconds before the hold ends.
+    /// Advances time until this many milliseconds before the hold ends.
     HoldEnds(u64),
     /// The next requests meet this, or all until something else is said.
     Api(ApiBehavior, Option<u32>),
     Issuer(IssuerBehavior, Option<u32>),
     RevokeAll,
-    /// The issuer's secret changes; the program is told later.
+    /// The issuer's secret changes; the program receives it later.
     Rotate,
     PublishSecret,
     /// The client's civil clock jumps, in seconds.

@@ -52,7 +52,7 @@ impl<S> Client for S where
 {
 }
 
-/// Gives out `token-1`, `token-2` and so on, each valid at the [`TestApi`] until it is revoked.
+/// Issues `token-1`, `token-2` and so on, each valid until it is revoked.
 #[derive(Clone, Default)]
 pub(crate) struct Source(Arc<SourceState>);
 

@@ -1,4 +1,4 @@
-//! An authorization server in process: answers as it is told, and keeps what it was asked.
+//! An authorization server in process, which responds as scripted and records its requests.
 
 use std::{
     sync::{Arc, Mutex},

@@ -45,7 +45,8 @@ pub(crate) const SERVER_EXPIRED: Pair = (
     include_bytes!("../certificates/server.key"),
 );
 
-/// Grants a token to whoever completes the handshake, which takes a certificate of the test CA, and sends a request.
+/// Grants a token to any client that completes the handshake, which takes a certificate of the test CA, and sends a
+/// request.
 pub(crate) struct TlsServer {
     pub(crate) port: u16,
     stats: Arc<Mutex<ServerStats>>,

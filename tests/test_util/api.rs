@@ -1,4 +1,4 @@
-//! The resource server: its quotas, and how it tells of them.
+//! The resource server: its quotas, and how it announces them.
 
 use std::time::{Duration, SystemTime};
 

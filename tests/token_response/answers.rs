@@ -8,7 +8,7 @@ use std::{
 use http::{Response, StatusCode, header};
 use tower::Layer;
 use tower_m2m::{
-    ClientCredentialsLayer, TokenEndpoint,
+    ClientCredentialsLayer,
     client_credentials::{NonConformance, TokenErrorKind as Kind},
 };
 

@@ -42,7 +42,7 @@ pub(crate) async fn error_response(status: u16, body: &str) -> TokenError {
     fetch_http(answer, |e| e).await.0.unwrap_err()
 }
 
-/// An answer in order but for one member.
+/// A valid response except for one member.
 pub(crate) fn with(name: &str, value: &str) -> String {
     let others = [("access_token", "\"t\""), ("token_type", "\"Bearer\"")];
     let mut members: Vec<_> = others.iter().filter(|(other, _)| *other != name).collect();
@@ -62,7 +62,7 @@ pub(crate) async fn fetch(
     fetch_http(Response::new(Body::from(answer.to_owned())), settings).await
 }
 
-/// What comes of an answer, and the quirks that were told.
+/// The result of a response, and the non-conformances that were reported.
 pub(crate) async fn fetch_http(
     answer: Response<Body>,
     settings: impl FnOnce(TokenEndpoint) -> TokenEndpoint,

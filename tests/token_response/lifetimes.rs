@@ -1,4 +1,4 @@
-//! How long a token lives, in all the ways in which it is told, or not told.
+//! A token's lifetime, in every form in which it is announced, or not announced.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +7,7 @@ use base64::{
     engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD},
 };
 use http::{Response, header};
-use tower_m2m::{ClientCredentialsLayer, TokenEndpoint, client_credentials::NonConformance};
+use tower_m2m::{ClientCredentialsLayer, client_credentials::NonConformance};
 
 use crate::{
     fetch::{assert_non_conformance, auth, fetch, fetch_http, lifetime, with},

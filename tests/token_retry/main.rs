@@ -1,4 +1,4 @@
-//! A token endpoint that fails for a moment: what is asked again at once, and what is not.
+//! A token endpoint that fails briefly: which requests are retried immediately, and which are not.
 #![expect(
     clippy::disallowed_methods,
     reason = "tokio's paused clock measures the tests"

@@ -1,4 +1,4 @@
-//! What is asked again at once.
+//! Failures after which the token request is retried immediately.
 
 use std::{
     io,

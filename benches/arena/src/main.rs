@@ -107,7 +107,7 @@ fn median(mut runs: Vec<Figures>) -> Figures {
     middle
 }
 
-/// One line, written over the last one, for those who watch.
+/// Prints a progress line over the last one.
 fn progress(line: &str) {
     if stderr().is_terminal() {
         eprint!("\r\x1b[K{line:.78}");

@@ -160,7 +160,7 @@ impl World {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The answer, and before when the client is asked not to come again.
+    /// The response, and the time before which the client is asked not to send again.
     fn reply(&self, verdict: Verdict, at: f64) -> (Reply, Option<f64>) {
         let refused = verdict.status != 200;
         let wall = UNIX_EPOCH + Duration::from_secs_f64(EPOCH + at);

@@ -1,5 +1,5 @@
-//! An allocator that counts, when it is told to. Otherwise it costs one load of a flag that nobody writes, so that it
-//! does not make those dearer who allocate.
+//! An allocator that counts while counting is enabled. Otherwise it costs one load of a flag that no thread writes, so
+//! that contestants that allocate are not slowed down.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

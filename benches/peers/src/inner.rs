@@ -33,7 +33,7 @@ pub struct Template {
 /// Whether a request's header map has room for another header.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Room {
-    /// It has not, as in a clone: whoever adds a header makes it grow.
+    /// The map is full, as in a clone: adding a header makes it grow.
     No,
     /// It has, as in most of those that are built anew.
     Yes,
@@ -156,7 +156,7 @@ impl<K: Kind> Service<Sent> for Free<K> {
 
 pub type Https = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
-/// A real client of hyper-util for https, as far as cloning and dropping it goes; the answers come from memory.
+/// hyper-util's client for https, with its real costs of cloning and dropping. Responses come from memory.
 pub struct HyperUtil<K> {
     client: Https,
     answers: Free<K>,

@@ -77,7 +77,7 @@ fn all() -> io::Result<Vec<Contestant>> {
         .enable_all()
         .build()?;
     let all = runtime.block_on(contestants::all(Under::Free));
-    // Some keep tasks on it, and look for it.
+    // Some contestants spawn tasks on the runtime and find it through its context.
     std::mem::forget(Box::leak(Box::new(runtime)).enter());
     Ok(all)
 }

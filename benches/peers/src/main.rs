@@ -1,9 +1,9 @@
-//! What a request costs with tower-m2m, beside what people could use instead: `cargo run --release -p peers`.
+//! The cost of a request with tower-m2m and with its alternatives: `cargo run --release -p peers`.
 //!
 //! All take turns in one process, round by round; the figures are medians of the rounds, in ns above the bare service,
-//! times the threads that can run at once. Believe the ratios. `--only TEXT` (contestants whose name holds it, and what
+//! times the threads that can run at once. Ratios are reliable. `--only TEXT` (contestants whose name holds it, and what
 //! they are compared with; may be given again), `--quick` (a smoke test), `--json FILE`, `--plot FILE.svg`.
-//! Each request is a clone, so that whoever adds a header makes the map grow; with `--room` there is room in the map.
+//! Each request is a clone, so that adding a header makes the map grow; with `--room` there is room in the map.
 //!
 //! `--loopback`: requests per second and latency end to end, with and without the layers. `--refresh`: latency while a
 //! token is renewed, and the end of a cold start; with `--plot FILE.svg`, each request's latency through one refresh.
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
 }
 
 fn requests(options: &Options) -> std::io::Result<()> {
-    // For the tasks of those who keep some; idle while there is a token.
+    // For contestants that spawn tasks; idle while there is a token.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

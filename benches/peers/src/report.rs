@@ -109,7 +109,7 @@ impl Block {
             .collect()
     }
 
-    /// Those that this block can tell of.
+    /// The goals that this block measures.
     fn goals(&self) -> Vec<Reached> {
         let goals = GOALS.iter().filter(|goal| goal.habit == self.habit);
         let mut reached: Vec<_> = goals

@@ -41,7 +41,7 @@ impl Turns {
     }
 }
 
-/// Where threads wait for one another: by spinning if each has a core, so that all run when one goes on.
+/// A barrier for threads. Spins if each thread has a core, so that all start at the same time.
 struct Start {
     threads: usize,
     arrived: Option<AtomicUsize>,
@@ -87,7 +87,7 @@ pub fn play(all: &[Contestant], habit: CloneMode, threads: usize, turns: Turns) 
         let spawned = (0..threads).map(|number| {
             let (start, times, runtime) = (&start, &times, runtime.clone());
             scope.spawn(move || {
-                // Some peers look for a runtime, for its timers.
+                // Some contestants need a runtime's context for its timers.
                 let _entered = runtime.enter();
                 let mut senders: Vec<_> = all.iter().map(|c| c.sender(habit, turns.room)).collect();
                 calibrate(&mut senders, number == 0, start, times, turn);

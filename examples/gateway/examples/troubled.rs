@@ -25,7 +25,7 @@ async fn main() -> Result<(), BoxError> {
         let api = api.dialect(Dialect::Draft3);
         api.latency(Duration::from_millis(30)).start()
     };
-    // More than is asked for, and less.
+    // One quota is above the load, the other below.
     let plenty = api(Quota::token_bucket(1000, 500.0)).await?;
     let scarce = api(Quota::fixed_window(20, Duration::from_secs(4))).await?;
     println!(

@@ -78,7 +78,7 @@ impl Activity {
         self.known.store(true, Relaxed);
     }
 
-    /// A request has come that is malformed, or from nobody who is known.
+    /// Counts a request that is malformed or whose caller is unknown.
     pub(crate) fn unknown(&self) {
         if !self.known.load(Relaxed) {
             self.unauthenticated.notify_one();

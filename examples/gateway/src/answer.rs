@@ -218,7 +218,7 @@ pub(crate) fn of(response: Response<Incoming>) -> Result<Response<Incoming>, Fai
             }
             Err(failure)
         }
-        // Nobody has asked for another protocol: `Upgrade` is not passed on.
+        // The caller's `Upgrade` is not forwarded, so the upstream cannot switch protocols.
         status if status.is_informational() => {
             let cause = format!(
                 "the upstream responded with an unexpected {}",

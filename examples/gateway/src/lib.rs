@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The tenant is chosen by the key in the caller's `Authorization: Bearer`, never by a field that anybody can write. It
-//! has its own layers, so that its failing issuer or used-up quota is nobody else's.
+//! has its own layers, so that its failing issuer or exhausted quota affects no other tenant.
 //!
 //! Connections have limits and time limits of their own (`server`), because they cost something before it is known who
 //! the caller is.
@@ -132,8 +132,8 @@ impl Gateway {
     }
 }
 
-/// Has a valid token ready although nobody calls, so that `/readyz` says what a caller would find. Costs nothing while
-/// the token is valid, and asks no earlier than the back-off allows.
+/// Keeps a valid token without any requests, so that `/readyz` reports what a caller would find. Costs nothing while
+/// the token is valid, and requests no token before the back-off has ended.
 async fn keep_token(tenant: Arc<Tenant>) {
     let Some(credential) = &tenant.credential else {
         return;

@@ -109,7 +109,7 @@ impl<S> Filter<S> for Repeated {
     }
 }
 
-/// What lines are told apart by, besides where they come from.
+/// What distinguishes log lines, besides their location.
 #[derive(Debug, Default)]
 struct Labels {
     message: String,

@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         .map_err(BoxError::from)
         .and_then(|runtime| {
             let ended = runtime.block_on(run());
-            // A look-up of a name that hangs does not keep the process.
+            // A hanging name resolution does not block the exit.
             runtime.shutdown_background();
             ended
         });

@@ -88,7 +88,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Listens at `address`; `name` is what callers' and operators' listeners are told apart by, `key` the setting.
+    /// Listens at `address`; `name` distinguishes the callers' listener from the operators', and `key` is the setting.
     ///
     /// # Errors
     ///

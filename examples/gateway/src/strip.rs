@@ -28,8 +28,7 @@ pub(crate) struct Target {
     pub(crate) placement: HeaderName,
 }
 
-/// The request as it goes to the upstream; `None` if it is not one that can be passed on. `upload` learns what becomes of
-/// its body.
+/// The request for the upstream; `None` if it must not be forwarded. `upload` observes its body.
 pub(crate) fn request(
     request: Request<Body>,
     target: &Target,
@@ -82,7 +81,7 @@ pub(crate) fn request(
     Some(request)
 }
 
-/// The response as it goes to the caller. Challenges and cookies are about our credential, not about the caller's.
+/// The response for the caller, without challenges and cookies, which concern the gateway's credential.
 pub(crate) fn response<B>(response: Response<B>, target: &Target) -> Response<B> {
     let (mut head, body) = response.into_parts();
     remove_hop_by_hop(&mut head.headers);

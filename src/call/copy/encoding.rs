@@ -8,6 +8,18 @@
 //!
 //! Two lengths take 8 bytes, little endian: 31 bits for the first, and 31 bits for the second from bit 32 on. Bit 63
 //! marks a sensitive value. An empty authority, scheme or path stands for a missing one.
+//!
+//! `GET /a` to `https://b` with the header `x: 1` is encoded as follows (lengths as two numbers, in front of their
+//! strings):
+//!
+//! ```text
+//! 3 1 GETb | 5 2 https/a | 1 1 x1 | 0 0 …
+//! ```
+//!
+//! Both directions take one pass over the head and time proportional to its length. Encoding allocates nothing, which
+//! is why
+//! it is done for each request; decoding parses and allocates like receiving a request, and happens only before a
+//! retry.
 
 use http::{
     Extensions, HeaderName, HeaderValue, Method, Request, Uri, Version,
@@ -17,6 +29,9 @@ use http::{
 
 /// Encodes the head of `request`, except its version and extensions, into `bytes`, which must be zeros. `None` if it
 /// does not fit.
+///
+/// On `None`, `bytes` contains a part of the head and must not be decoded: the caller tries a larger array with fresh
+/// zeros.
 pub(super) fn write<B>(request: &Request<B>, bytes: &mut [u8]) -> Option<()> {
     let uri = request.uri();
     let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
@@ -32,6 +47,9 @@ pub(super) fn write<B>(request: &Request<B>, bytes: &mut [u8]) -> Option<()> {
 }
 
 /// Decodes the head in `bytes`. `None` if they were not written by `write`.
+///
+/// The decoded head equals the encoded one, including the order of the headers, repeated names, and the
+/// [sensitive](HeaderValue::is_sensitive) mark of a value.
 pub(super) fn read(bytes: &[u8], version: Version, extensions: Extensions) -> Option<Parts> {
     let mut decoder = Decoder(bytes);
     let (method, authority, _) = decoder.decode()?;
@@ -58,6 +76,8 @@ pub(super) fn read(bytes: &[u8], version: Version, extensions: Extensions) -> Op
 }
 
 /// Decodes only the method, and the path with its query.
+///
+/// Takes constant time apart from the validation of the two texts: the headers, which follow them, are not read.
 pub(super) fn method_and_path(bytes: &[u8]) -> Option<(&str, &str)> {
     let mut decoder = Decoder(bytes);
     let (method, ..) = decoder.decode()?;

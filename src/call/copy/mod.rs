@@ -3,6 +3,16 @@
 //! There are two forms. A [`StoredCopy`] is made on the fast path: it is cheap to create, and rarely used. A
 //! [`RequestCopy`] is made on the slow path, or from a [`StoredCopy`] when a call needs another attempt. Both are made
 //! before the layer adds a credential.
+//!
+//! | | [`StoredCopy`] | [`RequestCopy`] |
+//! |---|---|---|
+//! | made | for each request on the fast path whose body can be copied | on the slow path, or when leaving the fast path |
+//! | head | encoded into one array: one allocation, no clone of a header map | cloned |
+//! | contains the service | yes: the future of the fast path owns no other clone | no: the loop owns it |
+//! | can be sent | after it is decoded | at once |
+//!
+//! A copy is never made of a request that already has the credential: a retry must get the credential that is valid by
+//! then.
 
 mod encoding;
 
@@ -49,6 +59,10 @@ impl<B: ReplayableBody> RequestCopy<B> {
 }
 
 /// A copy of a request, in either form.
+///
+/// A policy decides about a retry with this view of a copy, so that it needs no type parameter for the form. It
+/// consults the
+/// copy only after it has decided that a retry would help: `supersede` cannot be undone.
 pub(crate) trait Resend {
     /// Ends the reading of the previous attempt's body. Returns whether the copy can be sent in full.
     fn supersede(&self) -> bool;
@@ -82,6 +96,8 @@ impl<S, B: ReplayableBody> Resend for StoredCopy<S, B> {
 }
 
 /// Clones the head of `request`.
+///
+/// Built field by field, because [`Parts`] has no public constructor.
 fn head_of<B>(request: &Request<B>) -> Parts {
     let mut head = Request::new(());
     *head.method_mut() = request.method().clone();
@@ -93,6 +109,13 @@ fn head_of<B>(request: &Request<B>) -> Parts {
 }
 
 /// Request of the next attempt.
+///
+/// | state | sent | remains for another attempt |
+/// |---|---|---|
+/// | `Original`, first attempt | the original | a copy, if one is needed and the body can be cloned |
+/// | `Copy`, further attempts | the copy | a copy of the copy, under the same conditions |
+///
+/// The copy made last is sent first, as [`ReplayableBody`] requires.
 #[derive(Debug)]
 pub(crate) enum NextSend<B> {
     /// The original request, for the first attempt.
@@ -126,6 +149,10 @@ impl<B: ReplayableBody> NextSend<B> {
 pub(crate) struct StoredCopy<S, B>(Box<EncodedParts<S, B, [u8]>>);
 
 /// Contents of a [`StoredCopy`]. `H` is the byte array with the encoded head.
+///
+/// `parts` is taken out when the copy is decoded, because an unsized value cannot be moved out of its box. It is `None`
+/// only
+/// after that.
 struct EncodedParts<S, B, H: ?Sized> {
     /// Taken when the request is sent again.
     parts: Option<RawParts<S, B>>,

@@ -55,7 +55,7 @@ pub(super) fn a_caller_gets_the_last_answer(setup: &Setup, log: &[Entry]) -> Res
                         if last != Some(*status) {
                             return broken(*at, what, "is not the last answer");
                         }
-                        // A replay that breaks is not told to the layer outside.
+                        // A replay whose body fails is not reported to the outer layer.
                         if sent != Some(attempts) && !setup.apart {
                             return broken(*at, what, "was sent more often or less");
                         }
@@ -119,7 +119,7 @@ pub(super) fn not_sent_errors_are_accurate(_: &Setup, log: &[Entry]) -> Result<(
     Ok(())
 }
 
-/// Nothing after a success; and of what is not idempotent, nothing after an end that tells nothing.
+/// Nothing is sent after a success, nor, unless idempotent, after a failure that leaves the effect unknown.
 pub(super) fn possibly_processed_requests_are_not_retried(
     _: &Setup,
     log: &[Entry],

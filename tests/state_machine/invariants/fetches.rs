@@ -10,8 +10,8 @@ use crate::{
     steps::Setup,
 };
 
-/// One fetch is one request, but for hiccups, which are repeated twice, and for a refused secret: it is read again once,
-/// and the one that worked last is tried for each of the two.
+/// One fetch is one request, except after transient errors, which are retried twice, and after a rejected secret: it is
+/// read again once, and the last accepted one is tried for each of the two.
 pub(super) fn one_token_request_at_a_time(_: &Setup, log: &[Entry]) -> Result<(), String> {
     let mut fetch: Option<Fetch> = None;
     for Entry { at, what } in log {
@@ -238,7 +238,7 @@ impl History {
         }
     }
 
-    /// How long at least nobody asks after a failure.
+    /// Minimum time without a token request after a failure.
     fn backoff(&self, failure: Failure) -> Duration {
         let doubled = |first: Duration, longest: Duration| {
             first

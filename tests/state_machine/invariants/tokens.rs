@@ -17,7 +17,7 @@ pub(super) fn without_a_token_nothing_is_sent(_: &Setup, log: &[Entry]) -> Resul
     Ok(())
 }
 
-/// Nobody sends a token that has been replaced or dropped.
+/// No request carries a token that was replaced or dropped.
 pub(super) fn only_the_current_token_is_sent(_: &Setup, log: &[Entry]) -> Result<(), String> {
     let (mut events, mut current) = (0, None);
     for Entry { at, what } in log {
@@ -61,7 +61,7 @@ pub(super) fn no_request_fails_for_a_missing_token_while_one_is_valid(
     Ok(())
 }
 
-/// A life begins when the token is asked for.
+/// A token's lifetime starts when it is requested.
 pub(super) fn no_expired_token_is_sent(_: &Setup, log: &[Entry]) -> Result<(), String> {
     let mut expires = HashMap::new();
     let mut asked = Duration::ZERO;

@@ -37,7 +37,7 @@ struct ResponseHints {
     about_token: bool,
 }
 
-/// How long nobody may come.
+/// How long no request may arrive.
 #[derive(Clone, Copy)]
 enum Wait {
     /// From the answer on.
@@ -133,7 +133,7 @@ impl World {
         Answer::Response(events)
     }
 
-    /// A quota of so many requests in a window.
+    /// Charges a quota of a number of requests per window.
     fn charge(&self, events: &mut ResponseHints) {
         let Some(quota) = self.setup().quota else {
             return;
@@ -192,12 +192,12 @@ impl World {
         }
     }
 
-    /// Until when nobody may come. At a hold of more than an hour is looked after an hour.
+    /// Until when no request may arrive. A hold of more than an hour is probed after an hour.
     fn hold(&self, wait: Wait) -> Option<Duration> {
         let wait = match wait {
             Wait::For(wait) => wait,
             Wait::Until(time) => {
-                // A civil clock that steps by a second cannot be told from dates that are rounded to one.
+                // A wall clock that steps by a second cannot be distinguished from dates that are rounded to one.
                 let time = if self.state().stepped {
                     time - SECOND
                 } else {

@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl World {
-    /// Answers a token request. A token's life begins when it is asked for.
+    /// Responds to a token request. A token's lifetime starts when it is requested.
     pub(crate) async fn grant(
         self,
         request: Request<Full<Bytes>>,

@@ -18,7 +18,7 @@ struct Gate {
 
 #[derive(Default)]
 struct State {
-    /// Unknown before the first answer, and then nobody waits.
+    /// `None` before the first response; until then no request waits.
     limit: Option<f64>,
     remaining: f64,
     in_flight: f64,

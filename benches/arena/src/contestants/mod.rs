@@ -1,7 +1,7 @@
-//! Those who take part: each makes one client for each process.
+//! The contestants. Each creates one client per process.
 //!
 //! A name with `(port)` is a rule written anew from its description, since the original is not Rust or not virtual in
-//! time; all others are the released crates. In the arena everybody may try often and wait long.
+//! time; all others are the released crates. In the arena every client has generous limits on retries and waits.
 
 mod aws;
 mod discord;

@@ -1,4 +1,4 @@
-//! `RateLimitRetryLayer` with its defaults, but for the limits on waiting: in the arena everybody may wait.
+//! `RateLimitRetryLayer` with its defaults, except that the arena does not limit how long requests wait.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! `reqwest-retry` with its defaults, but for 20 retries. A last middleware answers in place of the network.
+//! `reqwest-retry` with its defaults, except for 20 retries. A last middleware answers in place of the network.
 //!
 //! Its jitter cannot be seeded, so that its figures differ from run to run.
 
@@ -41,7 +41,7 @@ pub fn client(setup: Setup) -> Arc<dyn Client> {
 
 type Handled<'a> = std::pin::Pin<Box<dyn Future<Output = Result<Response>> + Send + 'a>>;
 
-/// Tells the compiler what the closure's lifetimes are.
+/// Fixes the closure's lifetimes for type inference.
 fn middleware<F>(handle: F) -> impl Middleware
 where
     F: for<'a> Fn(Request, &'a mut Extensions, Next<'a>) -> Handled<'a> + Send + Sync + 'static,

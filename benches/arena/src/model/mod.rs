@@ -6,7 +6,7 @@ mod window;
 pub use special::{BrownOut, Lowered, PenaltyBox, Stacked};
 pub use window::{Bucket, FixedWindow, SlidingCounter, SlidingLog};
 
-/// What a server decides on one request, and what it could tell about it.
+/// The server's decision on one request, and what it can announce about it.
 #[derive(Clone, Copy, Debug)]
 pub struct Verdict {
     pub status: u16,
@@ -19,7 +19,7 @@ pub struct Verdict {
 
 pub trait Model: Send {
     fn take(&mut self, at: f64) -> Verdict;
-    /// The earliest time from `at` on at which a request would be accepted if nobody came before.
+    /// The earliest time, `at` or later, at which a request would be accepted if no other arrived before.
     fn earliest(&self, at: f64) -> f64;
 }
 
@@ -29,7 +29,7 @@ pub fn optimum(model: &mut dyn Model, jobs: usize, begins: &[f64], rtt: f64) -> 
     let mut free = begins[..begins.len().min(jobs)].to_vec();
     let (mut end, mut last) = (0.0_f64, 0.0_f64);
     for job in 0..jobs {
-        // Served in turn: all are alike, so the first to be free goes first.
+        // Workers are alike, so jobs are assigned in turn.
         let worker = job % free.len();
         let arrival = model.earliest(last.max(free[worker] + rtt / 2.0));
         last = arrival;

@@ -2,7 +2,7 @@
 
 use super::{FixedWindow, Model, Verdict};
 
-/// Whoever exceeds the quota once is blocked for `block` seconds.
+/// Blocks a client for `block` seconds once it exceeds the quota.
 pub struct PenaltyBox {
     inner: FixedWindow,
     block: f64,
@@ -73,7 +73,7 @@ impl Model for Lowered {
     }
 }
 
-/// Several limits at once; a request is counted by all of them or by none. Tells about the tightest.
+/// Several limits at once. A request counts against all of them or none. Announces the tightest.
 pub struct Stacked(pub Vec<Box<dyn Model>>);
 
 impl Model for Stacked {

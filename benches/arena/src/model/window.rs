@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{Model, Verdict};
 
-/// So many in each window of the clock; the first edge comes after `phase`.
+/// A number of requests per fixed window; the first window ends after `phase`.
 #[derive(Clone)]
 pub struct FixedWindow {
     pub(super) limit: u64,
@@ -62,7 +62,7 @@ impl Model for FixedWindow {
     }
 }
 
-/// So many in any stretch of the window's length.
+/// A number of requests in any interval of the window's length.
 pub struct SlidingLog {
     limit: usize,
     window: f64,

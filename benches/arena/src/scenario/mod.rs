@@ -58,7 +58,7 @@ pub struct Scenario {
 
 #[derive(Clone, Copy)]
 pub enum Load {
-    /// So many in each process, who take the next job when they have done one.
+    /// Number of workers per process; each takes the next job when it has finished one.
     Workers(usize),
     /// Jobs that come by themselves, at random times, at this share of the quota.
     Poisson(f64),

@@ -108,14 +108,14 @@ pub fn all() -> Vec<Scenario> {
             .server(sliding, Full)
             .processes(8, 4)
             .goal(1.02, Share(0.03)),
-        // Nothing is asked of the time and the refusals here: what a process of one worker knows is little.
+        // Time and rejections have no goal here: a process with one worker learns little.
         scenario("fixed window, full headers, 100 processes of 1").processes(100, 1),
         scenario("rejected requests count, no headers, 16 workers")
             .server(counting_throttled, Silent)
             .goal(1.05, Share(0.03))
-            // Each look that is refused takes a place in all windows to come: one that was refused 50 s after the start ends
-            // the work 180 s later at the earliest. Whoever does not know the window must look, or wait where the same
-            // looks would help with servers that do not count them.
+            // Each rejected probe counts in all windows to come: with one that is rejected 50 s after the start, the
+            // work ends 180 s later at the earliest. A client that does not know the window must probe, or wait where
+            // the same probes would help with servers that do not count them.
             .accepted_miss(1.4, 44)
             .shown(),
         scenario("penalty box of 5 min, full headers, 16 workers")

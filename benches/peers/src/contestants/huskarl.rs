@@ -1,4 +1,4 @@
-//! `huskarl`: its authorizer makes headers for each request, and looks at each response; as in its guide.
+//! `huskarl`: its authorizer creates the headers of each request and inspects each response, as in its guide.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A token endpoint on loopback, for those who fetch their token over HTTP. It answers whatever it is asked.
+//! A token endpoint on loopback, for contestants that fetch their token over HTTP. It grants every request.
 
 use std::convert::Infallible;
 

@@ -1,4 +1,4 @@
-//! Those who take part, each as its documentation says to use it.
+//! The contestants, each used as its documentation says.
 //!
 //! Left out: kube (its layer reads a token file) and octocrab (its layer is GitHub's), oauth2 and openidconnect (they
 //! keep no token), azure_identity (behind azure_core's policy, which has a cache of its own), the AWS SDK's

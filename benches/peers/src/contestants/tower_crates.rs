@@ -11,7 +11,7 @@ use tower_http::auth::AddAuthorizationLayer;
 use super::{AUTHORIZATION, BARE, BOTH_OF_TOWER, Contestant, RETRY, Tower};
 use crate::inner::{Answer, Inner, Plain, Sent, token};
 
-/// Keeps a copy of each request and never uses it, as a policy does when all goes well.
+/// A policy that copies each request and never uses the copy, as policies do when nothing goes wrong.
 #[derive(Clone, Copy)]
 struct Copying;
 

@@ -1,4 +1,4 @@
-//! Whose credential goes where.
+//! Which credential reaches which side.
 
 use axum::body::Body;
 use http::{Request, header::AUTHORIZATION};

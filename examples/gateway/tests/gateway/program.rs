@@ -49,7 +49,7 @@ impl Program {
     /// `before` is what the shell does before it.
     async fn start(name: &str, before: &str, config: &str) -> Self {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.toml"));
-        // Addresses of nobody's, where the environment names others.
+        // Unused addresses, where the environment sets others.
         let listen = match before.contains("GATEWAY_LISTEN") {
             true => "listen = \"192.0.2.1:80\"\nadmin_listen = \"192.0.2.1:81\"\n",
             false => "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n",

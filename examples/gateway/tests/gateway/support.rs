@@ -1,4 +1,4 @@
-//! A gateway between a client and an upstream that keeps what it was asked.
+//! A gateway between a client and an upstream that records its requests.
 
 use std::{
     collections::BTreeMap,

@@ -14,7 +14,7 @@ mod tonic_channel;
 
 use tokio::net::TcpListener;
 
-/// An address at which nobody listens.
+/// An address without a listener.
 async fn deaf() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("http://{}", listener.local_addr().unwrap())

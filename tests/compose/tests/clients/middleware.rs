@@ -1,4 +1,4 @@
-//! The layers behind `reqwest-middleware`, for those who have that.
+//! The layers behind `reqwest-middleware`, for programs that already use it.
 
 use std::sync::{
     Arc,

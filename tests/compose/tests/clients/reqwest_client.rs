@@ -123,7 +123,7 @@ async fn redirects_are_never_followed() {
     assert_eq!(api.stats().requests, 1);
 }
 
-/// Below the layers nobody asks us: what reqwest does there by default is pinned here, for the guide `security`.
+/// Redirects below the layers bypass them. This pins reqwest's default, for the guide `security`.
 #[tokio::test]
 async fn reqwest_strips_authorization_on_cross_host_redirects_and_keeps_other_headers() {
     for (header, kept) in [
