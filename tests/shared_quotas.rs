@@ -24,7 +24,7 @@ use tower::{Layer, ServiceExt, util::BoxCloneSyncService};
 use tower_m2m::{
     BoxError, RateLimitRetryLayer,
     rate_limit_retry::{
-        FleetQuota, QuotaHandle, QuotaReport, QuotaSnapshot, QuotaStore, RateLimitEvent,
+        FleetQuota, ProcessId, QuotaHandle, QuotaReport, QuotaSnapshot, QuotaStore, RateLimitEvent,
         RateLimitRetry, RateLimitRetryLayerBuilder, Reservation, StoredQuotas,
     },
     store::{CacheKey, StoreError},
@@ -496,4 +496,23 @@ fn a_runtime_dropped_during_a_report_does_not_stop_sharing() {
     };
     assert!(failed.contains("the runtime shut down"), "{failed}");
     assert_eq!(recovered, "recovered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn clearing_the_memory_store_wakes_its_listeners() {
+    let (store, quota) = (MemoryQuotaStore::new(), CacheKey::new("quota"));
+    let mut held = QuotaReport::new(ProcessId::random());
+    held.hold = Some(SECOND);
+    store.report(&quota, &held).await.unwrap();
+    let listener = tokio::spawn({
+        let (store, quota) = (store.clone(), quota.clone());
+        async move { store.changed(&quota).await }
+    });
+    sleep(MILLI).await;
+    assert!(!listener.is_finished());
+
+    store.clear();
+
+    let heard = tokio::time::timeout(SECOND, listener).await;
+    heard.unwrap().unwrap().unwrap();
 }

@@ -30,7 +30,7 @@ use crate::clock::add_capped;
 ///
 /// quotas.pause(&"https://api.example.com".into(), Duration::from_secs(60));
 ///
-/// let held = quotas.status()[0].held_for.is_some_and(|time| time > Duration::from_secs(59));
+/// let held = quotas.status()[0].held_for().is_some_and(|time| time > Duration::from_secs(59));
 /// assert!(held);
 /// ```
 #[derive(Clone)]
@@ -57,8 +57,8 @@ impl QuotaHandle {
     ///
     /// let quotas = RateLimitRetryLayer::new().handle();
     ///
-    /// for quota in quotas.status().iter().filter(|quota| quota.waiting > 0) {
-    ///     println!("{}: {} requests wait", quota.partition, quota.waiting);
+    /// for quota in quotas.status().iter().filter(|quota| quota.waiting() > 0) {
+    ///     println!("{}: {} requests wait", quota.partition(), quota.waiting());
     /// }
     /// ```
     #[must_use]

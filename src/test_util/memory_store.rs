@@ -6,6 +6,7 @@
 use std::{
     collections::HashMap,
     future::pending,
+    mem::take,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -38,9 +39,9 @@ impl<E: Default> MemoryStore<E> {
         lock(&self.0)
     }
 
-    /// Removes all entries.
-    pub(super) fn clear(&self) {
-        lock(&self.0).entries.clear();
+    /// Removes and returns all entries.
+    pub(super) fn clear(&self) -> Vec<E> {
+        take(&mut lock(&self.0).entries).into_values().collect()
     }
 
     /// Returns the number of calls, failed ones included.

@@ -76,9 +76,12 @@ impl MemoryQuotaStore {
         self.0.settings().loss = share;
     }
 
-    /// Removes all entries, as a restart would.
+    /// Removes all entries, as a restart would. Listeners are woken, as by a lost connection.
     pub fn clear(&self) {
-        self.0.clear();
+        let entries = self.0.clear();
+        // Woken without the lock: wakers run foreign code.
+        let listening = entries.into_iter().flat_map(|entry| entry.listening);
+        listening.for_each(Waker::wake);
     }
 
     /// Returns the number of calls, failed ones included.

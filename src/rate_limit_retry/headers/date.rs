@@ -110,18 +110,19 @@ fn offset(zone: &str) -> Option<i64> {
     Some(sign * (hour_minute / 100 * 3600 + hour_minute % 100 * 60))
 }
 
-/// Combines a date, a time of day and an offset in seconds. Returns `None` before 1970.
-///
-/// Does not check the length of the month: February 30 is read as March 1 or 2.
+/// Combines a date, a time of day and an offset in seconds. Returns `None` before 1970, and for a day that the month does
+/// not have.
 fn instant([year, month, day]: [i64; 3], time: Duration, offset: i64) -> Option<SystemTime> {
-    let valid = (1..=12).contains(&month) && (1..=31).contains(&day);
-    let seconds = days_since_1970(year, month, day) * 86_400 - offset;
+    let first_of_next = days_since_1970(year, month + 1, 1);
+    let days = days_since_1970(year, month, day);
+    let valid = (1..=12).contains(&month) && day >= 1 && days < first_of_next;
+    let seconds = days * 86_400 - offset;
     let since = Duration::from_secs(u64::try_from(seconds).ok().filter(|_| valid)?);
     SystemTime::UNIX_EPOCH.checked_add(since.checked_add(time)?)
 }
 
 /// Returns the number of days since 1970-01-01. Counts in years that begin in March, so that the leap day is the last
-/// day of a year.
+/// day of a year. Month 13 is January of the next year.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 {
         (year, month - 3)
@@ -186,6 +187,7 @@ mod tests {
         // A leap second is the next one.
         assert_eq!(seconds("2026-09-21T14:13:60Z"), Some(1_790_000_040));
         assert_eq!(seconds("2024-02-29T00:00:00Z"), Some(1_709_164_800));
+        assert_eq!(seconds("2023-12-31T00:00:00Z"), Some(1_703_980_800));
     }
 
     #[test]
@@ -204,6 +206,10 @@ mod tests {
             "2026-09-221T14:14:20Z",
             "2026-09-32T14:14:20Z",
             "2026-09-00T14:14:20Z",
+            "2026-09-31T14:14:20Z",
+            "2026-02-29T14:14:20Z",
+            "2100-02-29T14:14:20Z",
+            "Mon Feb 30 14:14:20 UTC 2026",
             "2026-00-21T14:14:20Z",
             "2026-09-21T14:14:20ZZ",
             "2026-09-21 14:14:20 CET",
