@@ -474,6 +474,7 @@ impl ClientCredentialsLayerBuilder {
             scheme: self.scheme,
         };
         let mut sinks = self.sinks;
+        // After the program's sinks, which therefore see each event first.
         crate::telemetry::install_token_sinks(&mut sinks, &self.clock);
         let now = self.clock.now();
         let cell = TokenCache::new(settings, self.origins.len(), self.seed, now);

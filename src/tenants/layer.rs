@@ -74,6 +74,12 @@ impl TenantsLayer {
     /// Keep the closure fast: it runs within the call of a request, on a worker thread of the runtime. Read secrets
     /// with a [`SecretSource`](crate::client_credentials::SecretSource) instead, which the token fetch reads
     /// asynchronously.
+    ///
+    /// # Errors
+    ///
+    /// An error of `make` becomes [`TenantError::LayerFailed`](super::TenantError::LayerFailed) of the request that
+    /// caused the call, and the next request calls it again. `Ok(None)` becomes
+    /// [`TenantError::Unknown`](super::TenantError::Unknown).
     #[must_use]
     pub fn new(
         make: impl Fn(&CredentialId) -> Result<Option<M2mLayer>, BoxError> + Send + Sync + 'static,

@@ -248,6 +248,7 @@ impl Table {
             }
             // Without a lock: it is the user's code, and may read files.
             let call = MakeCall::begin(self, id);
+            // Caught, because a panic would otherwise unwind through the service and its caller.
             let made = catch_unwind(AssertUnwindSafe(|| (self.make_layer)(id)));
             if call.is_outdated() {
                 continue;

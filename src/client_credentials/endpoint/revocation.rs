@@ -87,6 +87,10 @@ impl TokenEndpoint {
     ///
     /// A configuration error, if the metadata names no revocation endpoint or has not been fetched; otherwise the error
     /// of the request.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the request. The server may have revoked the token.
     pub(super) async fn revoke_at(
         &self,
         endpoint: &RevocationEndpoint,

@@ -192,6 +192,10 @@ impl Connection {
     ///
     /// The mapped error of the server, or `Unavailable` if the attempts are used up because the cluster keeps
     /// redirecting.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe, as [`Node::execute`]. [`invoke`](Self::invoke) runs it on a task of its own.
     async fn run(&self, call: &Call) -> Result<Value, StoreError> {
         let slot = slot(call.first_key());
         // A node without a connection connects within the time limit of the first command.
@@ -256,6 +260,10 @@ impl Connection {
     ///
     /// [`StoreErrorKind::Unavailable`](super::StoreErrorKind::Unavailable), if the server is unreachable or rejects the
     /// subscription.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while it waits, it may leave a subscription. Its messages are then passed to the callback as usual.
     pub(crate) async fn subscribe(&self, channel: &str) -> Result<(), StoreError> {
         let node = self.node(slot(channel))?;
         let subscribed = node.subscribe(channel, self.timeout).await;

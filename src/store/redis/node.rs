@@ -90,12 +90,20 @@ impl Node {
     /// Subscribes to a channel until the connection breaks.
     ///
     /// Must be repeated after each lost connection; the callback reports that with `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`], as for [`execute`](Self::execute).
     pub(super) async fn subscribe(&self, channel: &str, limit: Duration) -> Result<(), Failed> {
         let mut manager = self.manager().map_err(Failed::Broken)?;
         self.with_timeout(limit, manager.subscribe(channel)).await
     }
 
     /// Unsubscribes from a channel. Does nothing if there is no connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`], as for [`execute`](Self::execute).
     pub(super) async fn unsubscribe(&self, channel: &str, limit: Duration) -> Result<(), Failed> {
         let manager = lock(&self.manager).clone();
         match manager {

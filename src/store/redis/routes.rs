@@ -43,6 +43,10 @@ impl Routes {
     }
 
     /// Returns the node at an address. Credentials and all other settings are those of `like`.
+    ///
+    /// # Errors
+    ///
+    /// The client's error, if the address cannot be used.
     pub(super) fn node_at(
         &mut self,
         address: ConnectionAddr,
