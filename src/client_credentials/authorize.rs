@@ -1,4 +1,15 @@
 //! Checks whether a request may carry the token, and adds the token to its headers.
+//!
+//! | request | default | setting |
+//! |---|---|---|
+//! | URI of an allowed origin | token | `allow_origin` |
+//! | URI of another origin | error | `on_foreign_origin` |
+//! | URI without a host | error | `assume_origin` |
+//! | http, not to loopback | error | `dangerously_allow_http` |
+//! | `Host` differs from the URI | error | `on_host_mismatch` |
+//! | carries a credential | replaced | `on_existing_credential` |
+//!
+//! The checks run for each call, before a token is requested, and depend only on the request and the settings.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
 
@@ -6,6 +17,9 @@ use super::{CredentialAlreadyPresent, OriginNotAllowed, error::NotAllowed};
 use crate::{BoxError, Origin};
 
 /// Rules for where the token may go, and the header that carries it.
+///
+/// Fixed when the layer is built. Origins are compared in the order of the list; with the usual one or two, that is
+/// faster than a map.
 #[derive(Debug)]
 pub(crate) struct Authorizer {
     /// Allowed origins. Other types identify an origin by its index in this list.
@@ -131,6 +145,8 @@ pub enum ExistingCredential {
 const MAX_LISTED_ORIGINS: usize = 5;
 
 /// Result of [`Authorizer::check`]: how to send a request.
+///
+/// The index identifies the origin in the cooldowns and in the record of successes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Destination {
     /// With the token, to the allowed origin at this index.
@@ -144,6 +160,8 @@ impl Authorizer {
     /// or anything is sent.
     ///
     /// As configured, it overwrites the `Host` header and removes existing credentials.
+    ///
+    /// Must run before the request is copied for a replay, so that the copy has no foreign credential.
     ///
     /// # Errors
     ///
@@ -193,6 +211,9 @@ impl Authorizer {
     }
 
     /// Returns the index of the allowed origin that `uri` belongs to; `None` if the request is sent without the token.
+    ///
+    /// An allowed origin with plain http is an error of the request, not of the configuration: `dangerously_allow_http`
+    /// may be called after it was allowed.
     ///
     /// # Errors
     ///

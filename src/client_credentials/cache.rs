@@ -252,6 +252,7 @@ impl TokenCache {
         } else if refresh.closed {
             Acquire::Failed(TokenError::shut_down())
         } else {
+            // An expired token counts: the issuer and the source have worked before, which events should show.
             let cold = read(&self.0.snapshot).current.is_none();
             let reason = if cold {
                 FetchReason::Cold
@@ -404,6 +405,7 @@ impl TokenCache {
     /// Must be called with the refresh state locked and no fetch in flight. The new fetch is visible to other callers
     /// as soon as the lock is released, before its task exists.
     fn start(&self, refresh: &mut RefreshState, purpose: FetchPurpose, now: Moment) -> Acquire {
+        // Numbers are never reused, so that a fetch that ends late cannot be taken for its successor.
         refresh.fetch_count += 1;
         let settings = &self.0.settings;
         let current = read(&self.0.snapshot).current.clone();

@@ -1,4 +1,8 @@
 //! Parses the challenges of a 401 (RFC 9110 §11.6.1), and decides whether they concern the token.
+//!
+//! A 401 without `WWW-Authenticate` violates RFC 9110 §11.6.1 but is common, and counts as a rejection of the token.
+//! Everything that an API sends here is untrusted: the number of lines, their lengths and the number of challenges are
+//! bounded, and texts are redacted.
 
 mod reader;
 
@@ -14,6 +18,9 @@ use super::redact;
 ///
 /// All texts are limited to the characters of RFC 6749 §5.2 and to 200 characters. The rejected token is replaced, and
 /// so are words that look like tokens, except in scopes. Apart from that they are the API's own words.
+///
+/// Read them in a source of your own to react to the reason of a rejection, for example to request another scope. The
+/// layer itself uses only the scheme and the error code.
 ///
 /// # Examples
 ///
@@ -44,6 +51,9 @@ pub struct Challenge {
 }
 
 /// What a 401 means for the token of its request.
+///
+/// Only the first two may lead to a refresh. The last is returned at once, so that an API that requires another
+/// permission causes no token requests.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Verdict {
     /// The token was rejected. Another token may be accepted.
@@ -191,6 +201,8 @@ impl Challenge {
 
     /// Returns whether the request or the grant is at fault (RFC 6750 §3.1; RFC 9470 §3 for
     /// `insufficient_user_authentication`). Unknown codes are treated like `invalid_token`.
+    ///
+    /// `insufficient_scope` usually comes with a 403; with a 401 it means the same.
     fn needs_more_than_a_token(&self) -> bool {
         matches!(
             self.error(),
@@ -199,6 +211,8 @@ impl Challenge {
     }
 
     /// Returns whether this is more than a word of a sentence: `Access denied` has the form of a challenge too.
+    ///
+    /// Without this check a sentence in the header would count as a challenge of an unknown scheme.
     fn is_recognized(&self) -> bool {
         let registered = |scheme: &&str| scheme.eq_ignore_ascii_case(&self.scheme);
         self.has_parameters || SCHEMES.iter().any(registered)

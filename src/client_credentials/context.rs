@@ -76,6 +76,8 @@ impl<'a> RevokeContext<'a> {
 
 /// Reason, clock and deadline of a fetch.
 ///
+/// Passed by value: it is `Copy`, and borrows from the fetch.
+///
 /// # Examples
 ///
 /// ```
@@ -150,6 +152,9 @@ impl<'a> FetchContext<'a> {
 }
 
 /// What a source uses for a fetch as well as for a revocation.
+///
+/// Not public, because events and jitter belong to the layer: a source of the program reports its failures by its
+/// errors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SourceContext<'a> {
     /// When the work is dropped.
@@ -238,6 +243,8 @@ impl RejectedToken {
 }
 
 /// State of the token cache at the start of a fetch. It decides whether a token of another process is used.
+///
+/// A copy, so that the fetch holds no lock and decides consistently.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CacheState {
     /// The cached token, usable or not.

@@ -113,6 +113,7 @@ impl Cooldown {
         self.last_refresh = Some(now);
         self.replacement = replacement.zip(rejected_at);
         for (index, at) in self.origins.iter_mut().enumerate() {
+            // Each origin has to judge the replacement anew, whichever rejected the former token.
             at.is_untested = self.replacement.is_some();
             // A refresh by hand starts the cooldown of every origin.
             if rejected_at.is_none_or(|origin| origin == index) {

@@ -1,4 +1,8 @@
 //! Events about tokens.
+//!
+//! A fetch emits `FetchStarted`, any number of `FetchRetrying`, and then exactly one of `Fetched`, `LoadedFromStore`,
+//! `RefreshSuppressed`, `FetchFailed` and `FetchSuperseded`. If its task is aborted or its runtime ends, the last one
+//! is missing. A check for a changed secret that finds none emits nothing.
 
 use std::time::Duration;
 
@@ -8,6 +12,9 @@ use crate::{Misuse, Origin, sinks::EventType};
 /// An event in the life of a token. Borrowed, and free of secrets.
 ///
 /// The closures set with [`on_event`](super::ClientCredentialsLayerBuilder::on_event) receive it, outside every lock.
+///
+/// Events are values for the program. The features `tracing` and `metrics` turn the same events into log lines and
+/// metrics, without a sink of your own.
 ///
 /// # Examples
 ///
@@ -208,6 +215,8 @@ pub enum TokenEvent<'a> {
 }
 
 /// Action that follows a 401.
+///
+/// A high rate of `Returned` means that new tokens do not help: check the permissions of the client and the clocks.
 ///
 /// # Examples
 ///

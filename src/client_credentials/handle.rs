@@ -13,6 +13,9 @@ use super::{
 
 /// Handle to the tokens of one [`ClientCredentialsLayer`](super::ClientCredentialsLayer). Cheap to clone.
 ///
+/// A handle works without requests: it fetches, refreshes and revokes on its own. It may be used from any runtime; a
+/// fetch runs on that of the caller that starts it.
+///
 /// # Examples
 ///
 /// ```
@@ -44,12 +47,29 @@ impl TokenHandle {
     /// # Cancel safety
     ///
     /// Dropping the future does not affect other callers. The fetch continues.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::{BoxError, client_credentials::TokenHandle};
+    ///
+    /// /// The first message of a WebSocket that authenticates once.
+    /// async fn hello(tokens: &TokenHandle) -> Result<String, BoxError> {
+    ///     let token = tokens.token().await?;
+    ///     let value = token.expose().ok_or("the token is not UTF-8")?;
+    ///     Ok(format!("auth {value}"))
+    /// }
+    /// # let _ = hello;
+    /// ```
     pub async fn token(&self) -> Result<AccessToken, TokenError> {
         self.0.get().await.map(|token| token.token.clone())
     }
 
     /// Fetches the first token now, so that the first request does not wait and a wrong configuration is detected at
     /// startup. Returns at once if there is a usable token.
+    ///
+    /// The token is not refreshed in the background without requests: call this again after a long pause, or accept
+    /// that the first request waits.
     ///
     /// # Errors
     ///
@@ -67,6 +87,9 @@ impl TokenHandle {
     /// A refresh in flight that makes no fetch, because the secret has not changed or a store has a token, is followed
     /// by one that does. The valid token is used until the new one arrives, and remains if the fetch fails.
     ///
+    /// For operators, for example after the permissions of a client have changed. Not for a 401: the layer handles it,
+    /// and limits its rate.
+    ///
     /// # Errors
     ///
     /// The [`TokenError`] of the fetch.
@@ -79,11 +102,17 @@ impl TokenHandle {
     }
 
     /// Drops the token. The next request waits for a new one. A fetch in flight continues, and publishes its token.
+    ///
+    /// For a token that is known to be compromised or revoked. To replace a token without making requests wait, use
+    /// [`refresh_now`](Self::refresh_now).
     pub fn invalidate(&self) {
         self.0.cache.invalidate();
     }
 
     /// Returns the current state, for health checks. Starts nothing.
+    ///
+    /// The result is a snapshot: a usable token may expire right after. Cheap enough for each health check, not meant
+    /// for each request.
     #[must_use]
     pub fn status(&self) -> TokenStatus {
         // Read once, so that all fields describe the same moment.
@@ -136,6 +165,9 @@ impl fmt::Debug for TokenHandle {
 
 /// State of a layer's tokens at one moment, from [`TokenHandle::status`].
 ///
+/// [`is_usable`](Self::is_usable) says whether requests succeed now, [`failure`](Self::failure) whether the issuer
+/// needs attention. Both may be set: an early refresh fails while the token is still valid.
+///
 /// # Examples
 ///
 /// ```
@@ -180,6 +212,8 @@ impl TokenStatus {
     }
 
     /// Returns whether the token is valid but due for a refresh.
+    ///
+    /// `true` for a short time before each refresh. If it stays `true`, refreshes fail, and `failure` says why.
     #[must_use]
     pub fn is_stale(&self) -> bool {
         self.stale
@@ -212,12 +246,16 @@ impl TokenStatus {
     }
 
     /// Returns whether a fetch is in flight.
+    ///
+    /// Also `true` for an early refresh, during which requests do not wait.
     #[must_use]
     pub fn is_refreshing(&self) -> bool {
         self.refreshing
     }
 
     /// Returns the failure of the last fetch, if it failed.
+    ///
+    /// Cleared by the next success. Present together with a usable token if an early refresh has failed.
     #[must_use]
     pub fn failure(&self) -> Option<&TokenError> {
         self.failure.as_ref()

@@ -187,6 +187,7 @@ impl InFlightFetch {
         if state.outcome.is_some() {
             return Vec::new();
         }
+        // From here on waiters return at their next poll; the wakers only make them poll.
         state.outcome = Some(outcome);
         state.wakers.take_all().collect()
     }

@@ -23,6 +23,12 @@ use crate::{Clock, Origin, clock::SharedClock, misuse::Usage, sharded::Sharded, 
 ///
 /// All services made by a layer and its clones share one token. See the [module](super) for the guarantees.
 ///
+/// Build one layer for each credential and keep it for the lifetime of the program. A layer that is built per request
+/// has no token to share, and each request causes a token request; [`TokenEvent::Misused`] reports that.
+///
+/// Place it around the client and inside of retries and time limits: each attempt then carries a valid token, and the
+/// time limit covers the wait for one. To combine it with rate limits, use [`M2mLayer`](crate::M2mLayer).
+///
 /// # Examples
 ///
 /// ```
@@ -74,6 +80,8 @@ impl ClientCredentialsLayer {
     }
 
     /// Returns a handle to the tokens of this layer, for everything other than requests through it.
+    ///
+    /// Handles may be created at any time. They keep the tokens alive after the layer was dropped.
     #[must_use]
     pub fn handle(&self) -> TokenHandle {
         TokenHandle::new(Arc::clone(&self.policies.local().auth.refresher))
@@ -170,6 +178,9 @@ pub struct ClientCredentialsLayerBuilder {
 impl ClientCredentialsLayerBuilder {
     /// Allows the token to be sent to `origin` as well. May be called several times. Default: only the origin passed to
     /// [`ClientCredentialsLayer::builder`].
+    ///
+    /// An origin is scheme, host and port. Subdomains and other ports have to be allowed one by one; there are no
+    /// patterns, because a pattern that is too wide discloses the token.
     pub fn allow_origin(mut self, origin: Origin) -> Self {
         if !self.origins.contains(&origin) {
             self.origins.push(origin);
@@ -180,6 +191,23 @@ impl ClientCredentialsLayerBuilder {
     /// Sets the destination of requests whose URI has no host, and allows the token to be sent there. For inner
     /// services with exactly one fixed destination: tonic channels, the hooks of kube and octocrab, an in-process
     /// router. Default: such requests are refused.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::{ClientCredentialsLayer, client_credentials::AccessToken};
+    ///
+    /// # fn main() -> Result<(), tower_m2m::InvalidOrigin> {
+    /// # let source = AccessToken::new("key");
+    /// // For a tonic channel to https://grpc.example.com.
+    /// let origin: tower_m2m::Origin = "https://grpc.example.com".parse()?;
+    /// let layer = ClientCredentialsLayer::builder(source, origin.clone())
+    ///     .assume_origin(origin)
+    ///     .build();
+    /// # drop(layer);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn assume_origin(mut self, origin: Origin) -> Self {
         self.assumed = Some(origin.clone());
         self.allow_origin(origin)
@@ -187,24 +215,33 @@ impl ClientCredentialsLayerBuilder {
 
     /// Allows the token to be sent over plain http to hosts other than loopback. Anyone on the network path can read
     /// and use it. Default: refused.
+    ///
+    /// For test servers in a private network. Loopback needs no permission. The token endpoint has a [setting of its
+    /// own](crate::TokenEndpoint::dangerously_allow_http).
     pub fn dangerously_allow_http(mut self) -> Self {
         self.allow_http = true;
         self
     }
 
     /// Sets the action for requests to other origins. Default: [`ForeignOrigin::Refuse`].
+    ///
+    /// Change it if one client serves several APIs, of which only some take this token.
     pub fn on_foreign_origin(mut self, foreign: ForeignOrigin) -> Self {
         self.foreign = foreign;
         self
     }
 
     /// Sets the action for requests whose `Host` header differs from their URI. Default: [`HostMismatch::Refuse`].
+    ///
+    /// Change it if a proxy or a framework sets the header before this layer.
     pub fn on_host_mismatch(mut self, mismatch: HostMismatch) -> Self {
         self.host = mismatch;
         self
     }
 
     /// Sets the action for requests that already carry a credential. Default: [`ExistingCredential::Replace`].
+    ///
+    /// Change it if some requests carry the credential of a user, which must not be replaced.
     pub fn on_existing_credential(mut self, existing: ExistingCredential) -> Self {
         self.existing = existing;
         self
@@ -213,6 +250,22 @@ impl ClientCredentialsLayerBuilder {
     /// Sends the token in `header`, such as `x-api-key`, without a scheme. Default: `Authorization`, with `Bearer`.
     ///
     /// To send a scheme too, set [`scheme`](Self::scheme) afterwards.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::HeaderName;
+    /// use tower_m2m::{ClientCredentialsLayer, client_credentials::AccessToken};
+    ///
+    /// # fn main() -> Result<(), tower_m2m::InvalidOrigin> {
+    /// let key = AccessToken::new("key");
+    /// let layer = ClientCredentialsLayer::builder(key, "https://api.example.com".parse()?)
+    ///     .header(HeaderName::from_static("x-api-key"))
+    ///     .build();
+    /// # drop(layer);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn header(mut self, header: HeaderName) -> Self {
         self.header = header;
         // Headers such as `x-api-key` carry the token alone.
@@ -221,6 +274,8 @@ impl ClientCredentialsLayerBuilder {
     }
 
     /// Sends `scheme` and a space before the token. Default: `Bearer` in `Authorization`, none in other headers.
+    ///
+    /// The scheme also decides which challenges of a 401 are about the token. Without one, every 401 is.
     pub fn scheme(mut self, scheme: impl Into<Box<str>>) -> Self {
         self.scheme = Some(scheme.into());
         self
@@ -228,6 +283,9 @@ impl ClientCredentialsLayerBuilder {
 
     /// Sets the credential's name, which appears in errors and events. Do not use a secret, and avoid the client id.
     /// Default: none.
+    ///
+    /// Set it if the program has several credentials: without it their errors, events and metrics cannot be
+    /// distinguished.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.credential = Some(name.into());
         self
@@ -237,12 +295,18 @@ impl ClientCredentialsLayerBuilder {
     ///
     /// At most a fifth of the token's lifetime (for a lifetime of 2 s to 5 s, the last second). Jitter of at most a
     /// twentieth of the lifetime is added, so that the processes of a fleet spread out.
+    ///
+    /// Raise it if token requests are slow or the clocks of the APIs are ahead. A value longer than a fifth of the
+    /// lifetime has no further effect.
     pub fn refresh_before(mut self, lead: Duration) -> Self {
         self.refresh_before = lead;
         self
     }
 
     /// Sets the time limit of one fetch, including all its attempts. Default: 30 s.
+    ///
+    /// The first attempt of a [`TokenEndpoint`](crate::TokenEndpoint) gets half of it, if retries are allowed. Requests
+    /// without a token wait for that long at most before they fail; their own time limit may be shorter.
     pub fn fetch_timeout(mut self, limit: Duration) -> Self {
         self.fetch_timeout = limit;
         self
@@ -250,6 +314,9 @@ impl ClientCredentialsLayerBuilder {
 
     /// Sets the upper bound on the `Retry-After` of a token endpoint. Longer values are shortened to it. Default: 5
     /// min.
+    ///
+    /// Lower it if a server asks for waits that are longer than an outage may last. It does not limit the back-off of
+    /// the layer itself, which is at most 10 min.
     pub fn max_token_backoff(mut self, longest: Duration) -> Self {
         self.max_token_backoff = longest;
         self
@@ -269,6 +336,8 @@ impl ClientCredentialsLayerBuilder {
     ///
     /// Each waiting caller keeps its request in memory. Further callers receive a [`TokenError`](super::TokenError) of
     /// the kind [`QueueFull`](super::TokenErrorKind::QueueFull) at once, or the 401 if they have one.
+    ///
+    /// Lower it if requests are large, so that an outage of the issuer does not exhaust the memory.
     pub fn max_waiting(mut self, limit: usize) -> Self {
         // The caller that runs a fetch waits for it too.
         self.max_waiting = limit.max(1);
@@ -279,6 +348,8 @@ impl ClientCredentialsLayerBuilder {
     /// Default: `true`.
     ///
     /// With `false`, requests are not copied, but the token is still refreshed.
+    ///
+    /// Set it to `false` to save the copy of each request, if the API practically never rejects a valid token.
     pub fn replay(mut self, replay: bool) -> Self {
         self.replay = replay;
         self
@@ -340,24 +411,33 @@ impl ClientCredentialsLayerBuilder {
     }
 
     /// Sets the time limit of each request to the [`store`](Self::store). Default: 500 ms.
+    ///
+    /// A fetch makes at most seven calls one after the other, plus two for each lookup while another process fetches.
     pub fn store_timeout(mut self, limit: Duration) -> Self {
         self.sharing.timeout = limit;
         self
     }
 
     /// Sets the maximum lifetime of tokens that are written to or read from the [`store`](Self::store). Default: 24 h.
+    ///
+    /// A token in the store that claims a longer lifetime is ignored. The bound limits the harm of an entry that
+    /// another program wrote, and of a token that was stolen from the store.
     pub fn store_max_lifetime(mut self, longest: Duration) -> Self {
         self.sharing.max_lifetime = longest;
         self
     }
 
     /// Sets the clock. Default: [`SystemClock`](crate::SystemClock).
+    ///
+    /// For tests, and for programs that simulate time. Time limits and waits use tokio's time, which a test pauses.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = SharedClock::new(clock);
         self
     }
 
     /// Sets the seed of the jitter, which makes it repeatable. Default: random.
+    ///
+    /// For tests: with the same seed and the same events, refreshes and back-offs happen at the same times.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -366,12 +446,18 @@ impl ClientCredentialsLayerBuilder {
     /// Calls `sink` for each [`TokenEvent`]. Each call adds another sink. Default: none.
     ///
     /// It runs on the task that caused the event, outside every lock, and should return soon. Its panics are caught.
+    ///
+    /// A sink must not block: it delays the task that runs the fetch, or the request. Hand the event to a channel for
+    /// slow work.
     pub fn on_event(mut self, sink: impl Fn(&TokenEvent<'_>) + Send + Sync + 'static) -> Self {
         self.sinks.add(sink);
         self
     }
 
     /// Builds the layer. Sends nothing: a request or [`TokenHandle::prefetch`] fetches the first token.
+    ///
+    /// Wrong settings of the source are errors of the first fetch; see
+    /// [`TokenEndpoint::validate`](crate::TokenEndpoint::validate).
     #[must_use]
     #[track_caller]
     pub fn build(self) -> ClientCredentialsLayer {
@@ -388,6 +474,7 @@ impl ClientCredentialsLayerBuilder {
             scheme: self.scheme,
         };
         let mut sinks = self.sinks;
+        // After the program's sinks, which therefore see each event first.
         crate::telemetry::install_token_sinks(&mut sinks, &self.clock);
         let now = self.clock.now();
         let cell = TokenCache::new(settings, self.origins.len(), self.seed, now);

@@ -1,4 +1,7 @@
 //! Deviations of token endpoints from RFC 6749 that are accepted.
+//!
+//! Being lenient here keeps a client working with servers that cannot be changed; reporting it keeps the deviation
+//! visible. None of the deviations affects where the token is sent or what it is worth.
 
 use std::fmt;
 

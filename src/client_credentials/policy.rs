@@ -213,6 +213,7 @@ impl Policy for AuthPolicy {
         refusal: Rejection,
         _: &mut Response<RB>,
     ) -> bool {
+        // Set before the wait: whatever follows, the request is not replayed a second time.
         call.is_replay = true;
         self.auth.refresh_and_wait(refusal).await.is_some()
     }

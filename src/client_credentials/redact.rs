@@ -7,6 +7,17 @@
 //! 4. [`sanitize`] replaces words that look like tokens, and shortens the result.
 //!
 //! The text is a server's: the work is linear in its length, whatever it contains.
+//!
+//! | occurrence of a secret | found by |
+//! |---|---|
+//! | as it is | search in the whole text |
+//! | percent-encoded, or with `+` for a space | decoding each word |
+//! | in base64 or base64url, also within Basic credentials | decoding each run of the alphabet, at four offsets |
+//! | cut off at the end of what is read | comparison with the beginning of the secret |
+//! | interrupted by characters outside the set | a second search, after these were removed |
+//!
+//! Secrets in other encodings are not recognized. As a last measure, [`sanitize`] replaces every long word that
+//! contains a digit.
 
 use base64::{
     Engine,
@@ -18,6 +29,8 @@ use zeroize::Zeroizing;
 
 /// Returns `text` in the character set of RFC 6749 §5.2, at most `most` characters. Replaces `secrets` and words that
 /// look like tokens.
+///
+/// `secrets` are those of one request. The result may be logged.
 pub(super) fn sanitize(text: &str, secrets: &[&str], most: usize) -> String {
     // Shortened last: half a token may not look like one.
     sanitize_charset(text, secrets, usize::MAX)
@@ -57,6 +70,8 @@ pub(super) fn redact_secrets(text: &str, secrets: &[&str]) -> String {
 }
 
 /// Returns whether `word` contains one of `secrets`, encoded once or twice.
+///
+/// Decoded text is zeroized: it may contain the secret.
 fn contains_secret(word: &str, secrets: &[Needle<'_>]) -> bool {
     if secrets.is_empty() || word.len() < MIN_SECRET_LEN {
         return false;
@@ -113,6 +128,8 @@ fn mapped(bytes: &[u8], map: impl Fn(u8) -> u8) -> Zeroizing<Vec<u8>> {
 
 /// A secret to search for with the algorithm of Knuth, Morris and Pratt: at most two comparisons per byte, whatever
 /// repeats.
+///
+/// A naive search would take time proportional to the product of both lengths for texts that a server can choose.
 struct Needle<'a> {
     /// The secret.
     bytes: &'a [u8],
@@ -183,6 +200,8 @@ impl<'a> Needle<'a> {
 
 /// Returns the beginning of a text that is too long to be read in full. Without its last word, which may be half a
 /// secret, and without the beginning of a secret that contains spaces.
+///
+/// [`REDACTED`] if there is no white space in the first part: a word of that length cannot be judged.
 fn prefix(text: &str, secrets: &[&str]) -> String {
     let mut end = MAX_TEXT_BYTES;
     while !text.is_char_boundary(end) {
@@ -195,6 +214,8 @@ fn prefix(text: &str, secrets: &[&str]) -> String {
 }
 
 /// Removes the beginning of a secret from the end of `text`.
+///
+/// A secret with spaces may begin before the cut and end after it.
 fn trim_partial_secrets<'a>(mut text: &'a str, secrets: &[&str]) -> &'a str {
     for secret in secrets {
         let mut end = secret.len().min(text.len());
@@ -247,6 +268,8 @@ pub(super) fn sanitize_charset(text: &str, secrets: &[&str], most: usize) -> Str
 }
 
 /// Returns the path of a URL for messages: short, and with secrets and words that look like tokens replaced.
+///
+/// Segments are judged one by one. The query is not passed in.
 pub(super) fn path(path: &str, secrets: &[&str]) -> String {
     let mut path = path;
     let is_long = path.len() > MAX_TEXT_BYTES;
@@ -311,6 +334,8 @@ pub(super) fn steps(work: impl FnOnce()) -> usize {
 /// around them.
 ///
 /// A URL is not, unless it has a query, a fragment or user information, which may contain one.
+///
+/// Twenty characters keep ordinary words and most codes. A UUID is replaced, which costs a hint and discloses nothing.
 fn is_token_like(word: &str) -> bool {
     let is_url = word.starts_with("https://") && !word.contains(['?', '#', '@']);
     word.len() >= 20

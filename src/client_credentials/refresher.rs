@@ -290,10 +290,15 @@ impl Refresher {
     ///
     /// The event is emitted after the callers were woken, so that a slow sink delays no request. It is not
     /// emitted if the task is aborted or dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the guard. The waiters wake and call the cache again, and no event is emitted.
     async fn run_fetch(self: Arc<Self>, guard: FetchGuard) {
         let flight = Arc::clone(guard.fetch());
         let reason = flight.reason();
         let credential = self.cache.settings().credential.as_deref();
+        // The guard stays on this task's stack meanwhile: whatever ends the task ends the fetch.
         let fetched = self.fetch_with_timeout(&flight).await;
         let now = self.clock.moment();
         let elapsed = now.instant().saturating_duration_since(flight.began());
@@ -375,6 +380,7 @@ impl Refresher {
                 None => self.source.fetch(cx).await.map(Acquired::from),
             })
         };
+        // Within the time limit, so that a panic is reported as such and not as a lost fetch.
         match timeout_at(flight.deadline(), catch_panic(work)).await {
             Ok(Some(fetched)) => fetched,
             Ok(None) => FetchOutcome::Result(Err(TokenError::panicked())),

@@ -18,6 +18,16 @@ use crate::{BoxError, call, replay::ReplayableBody, sharded::Sharded};
 /// Service that sends requests with an access token. Created by a
 /// [`ClientCredentialsLayer`](super::ClientCredentialsLayer).
 ///
+/// It is ready when the inner service is. A call that has to wait for a token gives that readiness back, and waits for
+/// it again when the token is there, so that a limited inner service is not blocked by waiting requests.
+///
+/// Clones share the tokens. `Clone` is as cheap as that of the inner service.
+///
+/// # Errors
+///
+/// [`TokenError`](super::TokenError), [`OriginNotAllowed`](super::OriginNotAllowed),
+/// [`CredentialAlreadyPresent`](super::CredentialAlreadyPresent), and the errors of the inner service.
+///
 /// # Examples
 ///
 /// ```

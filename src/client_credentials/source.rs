@@ -1,4 +1,12 @@
 //! Sources of tokens.
+//!
+//! A source is called by the layer only. The order of calls of one fetch, without a store:
+//!
+//! 1. [`changed`](TokenSource::changed), only during a back-off after a permanent failure
+//! 2. [`fetch`](TokenSource::fetch), within its deadline
+//!
+//! With a store, [`cache_key`](TokenSource::cache_key) is called before and after it. [`revoke`](TokenSource::revoke)
+//! is called at most once per shutdown.
 
 use std::{
     fmt,
@@ -51,6 +59,9 @@ pub trait TokenSource: Send + Sync + 'static {
     ///
     /// `true` ends the back-off after a permanent failure. Called at most every 5 s, and only for a caller during such
     /// a back-off.
+    ///
+    /// Implement it for a source that reads a secret: a replaced secret is then used by the next request after at most
+    /// 5 s, instead of at the end of the back-off.
     fn changed(&self) -> impl Future<Output = bool> + Send {
         ready(false)
     }
@@ -91,6 +102,9 @@ pub trait TokenSource: Send + Sync + 'static {
     ///
     /// The key must include everything that affects what is issued: the issuer, the client and its secret, the
     /// scope, the audience, and all other parameters.
+    ///
+    /// A key must not depend on the time or on the process. Return `None` if a part of it cannot be determined, rather
+    /// than leaving it out.
     fn cache_key(&self) -> impl Future<Output = Option<CacheKey>> + Send {
         ready(None)
     }

@@ -16,6 +16,10 @@ use crate::secret::Secret;
 /// The value can be sent but not printed: there is no `Display`, and `Debug` omits it. Its memory is zeroized when its
 /// last user drops it. Copies that an HTTP client makes cannot be zeroized.
 ///
+/// # As a source
+///
+/// An `AccessToken` is itself a [`TokenSource`](super::TokenSource), for an API key that does not expire.
+///
 /// # Examples
 ///
 /// ```
@@ -59,6 +63,12 @@ pub(crate) struct Acquired {
 }
 
 /// How this process obtained a token.
+///
+/// | provenance | event | ends a forced refresh that joined another fetch |
+/// |---|---|---|
+/// | `Issued` | `Fetched` | yes |
+/// | `Shared` | `LoadedFromStore` | no |
+/// | `Unchanged` | `RefreshSuppressed` | no |
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Provenance {
     /// The source issued it to this process.
@@ -95,6 +105,8 @@ impl AccessToken {
     }
 
     /// Sets the lifetime, counted from the token request. Default: none, the token does not expire.
+    ///
+    /// Set it in a source of your own. Without it, only a 401 leads to a new token.
     #[must_use]
     pub fn expires_in(self, lifetime: Duration) -> Self {
         self.change(|inner| inner.expires_in = Some(lifetime))
@@ -122,6 +134,8 @@ impl AccessToken {
     /// Returns the secret itself. Keep it out of logs and errors.
     ///
     /// `None` if it is not UTF-8, which is possible only with your own [`TokenSource`](super::TokenSource).
+    ///
+    /// Use it where a header of this layer cannot be sent, such as the first message of a WebSocket.
     #[must_use]
     pub fn expose(&self) -> Option<&str> {
         std::str::from_utf8(&self.0.value).ok()
@@ -145,6 +159,8 @@ impl AccessToken {
 
     /// Restricts the token to this process: it is bound to a key, or was issued for credentials that have been
     /// replaced.
+    ///
+    /// The token remains usable in this process. It is not written to a store.
     pub(crate) fn unshareable(self) -> Self {
         self.change(|inner| inner.unshareable = true)
     }
@@ -155,6 +171,8 @@ impl AccessToken {
     }
 
     /// Sets when the token was requested.
+    ///
+    /// The lifetime counts from this time. Without it, it counts from the start of the fetch.
     pub(crate) fn with_sent_at(self, sent_at: Instant) -> Self {
         self.change(|inner| inner.sent_at = Some(sent_at))
     }
@@ -179,6 +197,8 @@ impl AccessToken {
     }
 
     /// Returns the header value that carries this token, marked sensitive. A `scheme` precedes it with a space.
+    ///
+    /// Called once for each token, when it is published.
     ///
     /// # Errors
     ///
@@ -226,6 +246,9 @@ impl fmt::Debug for AccessToken {
 /// Equal for equal tokens, in every process and version of this crate. It is not printed: a hash of a short key would
 /// reveal the key.
 ///
+/// Not a cryptographic hash: two different tokens have the same one with negligible probability, unless they are
+/// constructed for it. Only the handling of 401s and of shared entries depends on it.
+///
 /// # Examples
 ///
 /// ```
@@ -265,6 +288,8 @@ impl fmt::Debug for TokenFingerprint {
 }
 
 /// Copies `value` into bytes that are zeroized when the last reference is dropped.
+///
+/// The memory is zeroized only if no HTTP client has copied it.
 pub(crate) fn secret_bytes(value: &[u8]) -> Bytes {
     Bytes::from_owner(Zeroizing::new(value.to_vec()))
 }

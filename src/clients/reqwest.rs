@@ -20,6 +20,9 @@ use crate::{BoxError, replay::ReplayableBody};
 /// Accepts requests with any body, and returns responses with a [`reqwest::Body`](Body). Does not follow redirects: the
 /// client would carry the token to a place that no layer checks. Clones share their connections.
 ///
+/// Set time limits on the builder, or with a layer outside; the client has none of its own by default. Proxies and TLS
+/// settings of the builder apply.
+///
 /// # Errors
 ///
 /// Returns reqwest's errors. One of them is a URI that is not a URL, for example one without a host.
@@ -54,6 +57,21 @@ impl ReqwestService {
     /// # Errors
     ///
     /// Returns an error if the client cannot be built: reqwest's [`ClientBuilder::build`].
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use tower_m2m::clients::ReqwestService;
+    ///
+    /// let builder = reqwest::Client::builder()
+    ///     .connect_timeout(Duration::from_secs(2))
+    ///     .pool_idle_timeout(Duration::from_secs(30));
+    /// let http = ReqwestService::new(builder)?;
+    /// # drop(http);
+    /// # Ok::<(), reqwest::Error>(())
+    /// ```
     pub fn new(builder: ClientBuilder) -> Result<Self, Error> {
         let client = builder.redirect(Policy::none()).build()?;
         Ok(Self { client })
@@ -173,6 +191,8 @@ impl fmt::Debug for ReqwestFuture {
 }
 
 /// Bytes are copied, because reqwest only lends them. A stream cannot be cloned and is sent once.
+///
+/// Copying is bounded by the limits for replays, as for every other body.
 impl ReplayableBody for Body {
     fn try_clone(&self) -> Option<Self> {
         self.as_bytes()

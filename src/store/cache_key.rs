@@ -12,6 +12,11 @@ use zeroize::Zeroizing;
 /// It contains secrets. A store must put it through a keyed hash and use only the hash as the name of the entry. The
 /// memory is zeroized on drop, and `Debug` does not print the fields.
 ///
+/// # What belongs into a key
+///
+/// Everything that affects what is stored, and nothing else. A part that is missing lets two configurations share a
+/// token; a part that differs between processes, such as a host name, keeps them from sharing one.
+///
 /// # Examples
 ///
 /// ```
@@ -29,6 +34,8 @@ pub struct CacheKey(Zeroizing<Vec<u8>>);
 
 impl CacheKey {
     /// Creates a key of the given kind, without further fields.
+    ///
+    /// The kind separates the keys of different types of sources: use a name that no other source has.
     #[must_use]
     pub fn new(kind: impl AsRef<str>) -> Self {
         Self(Zeroizing::default()).field("kind", kind.as_ref())
@@ -47,6 +54,8 @@ impl CacheKey {
     }
 
     /// Appends another key as a field.
+    ///
+    /// The boundaries of the inner key are kept, so that its fields cannot be confused with those of the outer one.
     #[must_use]
     pub fn nested(self, name: &str, other: &Self) -> Self {
         self.field(name, other.expose())

@@ -38,6 +38,15 @@ pub struct StoreError {
 
 /// Category of a [`StoreError`].
 ///
+/// | kind | retry helps | what to check |
+/// |---|---|---|
+/// | `Configuration` | no | URL, keys, certificate |
+/// | `Unavailable` | yes | the server, the network, the user's permissions |
+/// | `Unreadable` | no | another program under the same prefix, or different keys |
+///
+/// `Configuration` is returned when a store is created. The other two do not fail requests: the process continues
+/// without the store, and an event reports the failure once.
+///
 /// # Examples
 ///
 /// ```

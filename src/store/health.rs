@@ -8,6 +8,12 @@ use super::{StoreError, StoreErrorKind};
 /// Health of a store, as the most recent calls showed it.
 ///
 /// Reads and writes are tracked separately, so that a successful read does not hide failing writes.
+///
+/// | last calls | state |
+/// |---|---|
+/// | read failed | degraded until any call succeeds |
+/// | write failed | degraded until a write succeeds |
+/// | entry unreadable | degraded until a read succeeds |
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     /// Whether the last read failed. Cleared by any successful call.
@@ -41,6 +47,9 @@ impl Health {
     ///
     /// The transition depends on the combined state: a store that fails in two ways has recovered only when both have
     /// ended.
+    ///
+    /// Must be called under a lock, once for each call, in any order: concurrent calls that end differently may report
+    /// a recovery and another failure.
     pub(crate) fn record(
         &mut self,
         access: Access,

@@ -3,6 +3,12 @@
 //! A key is never used directly. HMAC derives one subkey for names, one for tags and one for encryption, so that a
 //! value computed for one purpose reveals nothing about another. The names of entries are keyed as well: a reader of
 //! the store cannot test guesses of a client secret against them.
+//!
+//! ```text
+//! key ─ HMAC("tower-m2m 1 index") ─▶ index ─ HMAC(cache key) ──────────▶ name of the entry
+//!     ─ HMAC("tower-m2m 1 tag") ───▶ tag ─── HMAC(entry, fingerprint) ▶ tag of the token
+//!     ─ HMAC("tower-m2m 1 seal") ──▶ seal ── XChaCha20-Poly1305 ──────▶ sealed token
+//! ```
 
 use std::fmt;
 
@@ -21,6 +27,10 @@ use crate::secret::SecretBytes;
 ///
 /// To rotate a key without downtime, deploy three times: add the new key as a further one; make it the first and keep
 /// the old one after it; remove the old one. A rotation costs at most two token requests.
+///
+/// Generate a key with `openssl rand -base64 32`, and keep it like a client secret: with it and access to the store,
+/// all shared tokens can be read. A key is not derived from a passphrase; a guessable one would be open to offline
+/// attacks.
 ///
 /// # Examples
 ///
@@ -46,6 +56,8 @@ pub struct StoreKeyring {
 }
 
 /// Subkeys derived from one key, one for each purpose.
+///
+/// The original key is not kept.
 #[derive(Clone)]
 pub(crate) struct Key {
     /// Name of the key, 1 to 64 characters. Empty only for the store without encryption.
@@ -59,6 +71,8 @@ pub(crate) struct Key {
 }
 
 /// Address of an entry: one key and one cache key.
+///
+/// Computed for each call, which costs one HMAC.
 pub(crate) struct Entry<'a> {
     /// The key that the entry belongs to.
     key: &'a Key,
@@ -70,6 +84,9 @@ impl StoreKeyring {
     /// Creates a key ring with one key, of at least 32 random bytes.
     ///
     /// `id` names the key: 1 to 64 ASCII letters, digits, `-`, `_` and `.`.
+    ///
+    /// The name identifies the key in errors and in `Debug`. It is bound to each sealed token, so that it must stay the
+    /// same as long as the key is used.
     ///
     /// # Errors
     ///
@@ -83,6 +100,8 @@ impl StoreKeyring {
     }
 
     /// Adds a key that only reads.
+    ///
+    /// Each further key costs one more read of the store for a token that is not found.
     ///
     /// # Errors
     ///
@@ -139,6 +158,8 @@ impl StoreKeyring {
 
     /// Stores tokens unencrypted. Anyone who can read the store can use the tokens, and can test guesses of client
     /// secrets offline.
+    ///
+    /// For tests, and for a store that encrypts by itself and that no other program can read.
     #[must_use]
     pub fn dangerously_unencrypted() -> Self {
         // The subkeys are derived from a public constant, so that entries still have names and tags.

@@ -8,6 +8,15 @@ use super::CredentialId;
 ///
 /// The message contains the id, which is not a secret.
 ///
+/// Services return it as a [`BoxError`](crate::BoxError): `error.downcast_ref::<TenantError>()`. Cheap to clone.
+///
+/// | error | remedy |
+/// |---|---|
+/// | `MissingId` | insert a [`CredentialId`] before this layer |
+/// | `Unknown` | none: the tenant does not exist |
+/// | `LayerFailed` | see the source of the error |
+/// | `AtCapacity` | raise `max_tenants`, or lower `idle_timeout` |
+///
 /// # Examples
 ///
 /// ```

@@ -21,6 +21,9 @@ use crate::{
 /// A tenant's layer is created for its first request, and kept while it is in use. The
 /// [`builder`](Self::builder) has the settings.
 ///
+/// Use it if the number of tenants is not known at compile time, or if they come and go. For a few fixed credentials,
+/// an [`M2mLayer`] each is simpler.
+///
 /// # Examples
 ///
 /// ```
@@ -58,15 +61,25 @@ pub struct TenantsLayer {
 }
 
 impl TenantsLayer {
-    /// Creates a layer with all defaults. `make_layer` returns a tenant's layer, or `None` for a tenant that does not
+    /// Creates a layer with all defaults. `make` returns a tenant's layer, or `None` for a tenant that does not
     /// exist, whose requests fail.
     ///
-    /// `make_layer` is called synchronously, for the first request of a tenant and for each one after an error. Two
+    /// `make` is called synchronously, for the first request of a tenant and for each one after an error. Two
     /// threads may call it at once, and one of the two layers is kept. A panic in it counts as an error. If the tenant
-    /// is [forgotten](TenantsHandle::forget) during the call, `make_layer` is called again.
+    /// is [forgotten](TenantsHandle::forget) during the call, `make` is called again.
     ///
     /// Give each [`ClientCredentialsLayer`](crate::ClientCredentialsLayer) a
     /// [name](crate::client_credentials::ClientCredentialsLayerBuilder::name), so that events distinguish tenants.
+    ///
+    /// Keep the closure fast: it runs within the call of a request, on a worker thread of the runtime. Read secrets
+    /// with a [`SecretSource`](crate::client_credentials::SecretSource) instead, which the token fetch reads
+    /// asynchronously.
+    ///
+    /// # Errors
+    ///
+    /// An error of `make` becomes [`TenantError::LayerFailed`](super::TenantError::LayerFailed) of the request that
+    /// caused the call, and the next request calls it again. `Ok(None)` becomes
+    /// [`TenantError::Unknown`](super::TenantError::Unknown).
     #[must_use]
     pub fn new(
         make: impl Fn(&CredentialId) -> Result<Option<M2mLayer>, BoxError> + Send + Sync + 'static,
@@ -74,7 +87,7 @@ impl TenantsLayer {
         Self::builder(make).build()
     }
 
-    /// Returns a builder with all defaults. `make_layer` is that of [`new`](Self::new).
+    /// Returns a builder with all defaults. `make` is that of [`new`](Self::new).
     pub fn builder(
         make: impl Fn(&CredentialId) -> Result<Option<M2mLayer>, BoxError> + Send + Sync + 'static,
     ) -> TenantsLayerBuilder {
@@ -89,6 +102,8 @@ impl TenantsLayer {
     }
 
     /// Returns a handle to the tenants.
+    ///
+    /// Handles keep the tenants alive after the layer was dropped.
     #[must_use]
     pub fn handle(&self) -> TenantsHandle {
         TenantsHandle(Arc::clone(&self.table))
@@ -135,6 +150,9 @@ impl TenantsLayerBuilder {
     /// Sets the maximum number of tenants that are kept. A request of a further tenant fails with
     /// [`TenantError::AtCapacity`](super::TenantError::AtCapacity), unless another tenant can be removed as idle. With
     /// 0, every request fails. Default: 10,000.
+    ///
+    /// The bound protects the memory of a gateway with many tenants. Set it above the number of tenants that are active
+    /// within `idle_timeout`.
     pub fn max_tenants(mut self, most: usize) -> Self {
         self.limits.max_tenants = most;
         self
@@ -142,12 +160,17 @@ impl TenantsLayerBuilder {
 
     /// Sets how long a tenant must be unused before it may be removed, with its token. A tenant is never removed while
     /// its issuer is failing, its API asked to wait, or its requests are in flight. Default: one hour.
+    ///
+    /// Raise it if tokens are expensive: a tenant that comes back needs a new one. Idle tenants are removed when a
+    /// tenant is added, so that some may stay for longer.
     pub fn idle_timeout(mut self, time: Duration) -> Self {
         self.limits.idle_timeout = time;
         self
     }
 
     /// Sets the clock. Default: [`SystemClock`](crate::SystemClock).
+    ///
+    /// For the idle time only. Each tenant's layers have a clock of their own.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = SharedClock::new(clock);
         self
@@ -172,6 +195,8 @@ impl fmt::Debug for TenantsLayerBuilder {
 /// A handle to the tenants of a [`TenantsLayer`]. Cheap to clone.
 ///
 /// For everything except requests: to list tenants, to reach their tokens and quotas, and to remove one.
+///
+/// None of its functions builds a tenant or counts as a use of it.
 ///
 /// # Examples
 ///
@@ -206,8 +231,10 @@ impl TenantsHandle {
     }
 
     /// Removes a tenant, whatever its state: its next request builds its layer anew, or fails. Requests in flight
-    /// continue. A layer that is being built now is discarded, and `make_layer` is called again, so that it reads
+    /// continue. A layer that is being built now is discarded, and the closure is called again, so that it reads
     /// current data. Returns `false` if the tenant is not kept now.
+    ///
+    /// Does not revoke the tenant's token. To do that, take [`tokens`](Self::tokens) first and shut them down.
     #[expect(clippy::must_use_candidate, reason = "most callers need not know")]
     pub fn forget(&self, id: &CredentialId) -> bool {
         self.0.forget(id)

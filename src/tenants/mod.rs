@@ -38,6 +38,17 @@
 //! request.extensions_mut().insert(CredentialId::new("orders"));
 //! # drop((layer, request));
 //! ```
+//!
+//! # What is shared, and what is not
+//!
+//! | shared by all tenants | separate for each tenant |
+//! |---|---|
+//! | the inner service and its connections | token, and the fetch in flight |
+//! | the closure that builds layers | allowed origins, quotas, queues, back-offs |
+//! | the limits of the table | sinks for events, unless the closure adds the same one |
+//!
+//! A tenant costs the memory of its layer. It is removed when it was idle for an hour, and built again by its next
+//! request; see [`TenantsLayerBuilder`] for the limits.
 
 mod error;
 mod layer;
@@ -55,6 +66,9 @@ pub use self::{
 /// The id of the credential that a request is sent with: an extension of the request, read by [`Tenants`].
 ///
 /// Not a secret: it appears in errors.
+///
+/// Any text may be an id, for example the name of an organization or the id of an OAuth client. It should be short: it
+/// is cloned for each new tenant, and compared for each request.
 ///
 /// # Examples
 ///
@@ -82,6 +96,8 @@ pub struct CredentialId(Arc<str>);
 
 impl CredentialId {
     /// Creates the id of the credential with this name.
+    ///
+    /// Two ids are equal if their texts are. Case and white space matter.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self(name.into())

@@ -19,6 +19,9 @@ use crate::{BoxError, replay::ReplayableBody, stack::ResponseFuture};
 /// It is ready when the inner service is. The tenant's layer wraps that service for one call, so all tenants share the
 /// connections of the inner service.
 ///
+/// Per request it costs a lookup in the copies of the thread's shard, a reference count, and the building of the
+/// tenant's service, which clones the inner service once.
+///
 /// # Errors
 ///
 /// Returns a [`TenantError`] if the request has no credential, the errors of the tenant's

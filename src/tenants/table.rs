@@ -14,6 +14,13 @@
 //!
 //! Idle tenants are found by a sweep when a tenant is added: it clears every `used` flag, and a tenant whose flag has
 //! stayed clear for `idle_timeout` is removed unless it is busy.
+//!
+//! | operation | locks | foreign code |
+//! |---|---|---|
+//! | request of a known tenant | its shard, tried only | none |
+//! | request of a new tenant | the table, several times; its shard | `make_layer`, without a lock |
+//! | `forget` | the table, then each shard in turn | drop of the layer, without a lock |
+//! | sweep | the table twice, then each shard in turn | clocks of the layers, without a lock |
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -45,6 +52,8 @@ pub(super) type MakeLayer =
 /// The tenants of one layer.
 ///
 /// No two of its locks are held at once, and no foreign code runs under any of them.
+///
+/// The map of the table decides whether a tenant exists; the copies only repeat it.
 pub(super) struct Table {
     /// Builds a tenant's layer.
     make_layer: Box<MakeLayer>,
@@ -70,6 +79,8 @@ pub(super) struct Limits {
 }
 
 /// What the main lock guards.
+///
+/// `pending` has an entry for a tenant only while calls for it run, so that it stays small.
 #[derive(Default)]
 struct TenantMap {
     /// The tenants by their id.
@@ -90,6 +101,8 @@ struct PendingCalls {
 }
 
 /// A tenant, and when it was last seen in use.
+///
+/// The time has the resolution of the sweeps, a quarter of `idle_timeout`.
 struct TenantEntry {
     /// The tenant.
     tenant: Arc<Tenant>,
@@ -101,6 +114,8 @@ struct TenantEntry {
 type LocalTenants = HashMap<CredentialId, Arc<Tenant>>;
 
 /// One tenant.
+///
+/// Dropped when it was removed and the last request with it has ended.
 pub(super) struct Tenant {
     /// The tenant's layer, and with it its token and its quotas.
     pub(super) layer: M2mLayer,
@@ -118,6 +133,8 @@ impl Tenant {
     }
 
     /// Marks the tenant as used.
+    ///
+    /// Relaxed: a sweep that misses the flag removes the tenant only after a whole `idle_timeout` of such misses.
     fn mark_used(&self) {
         // Loaded first: the cache line stays shared between threads as long as the flag is set.
         if !self.used.load(Relaxed) {
@@ -126,6 +143,8 @@ impl Tenant {
     }
 
     /// Returns whether removing the tenant now would lose a back-off, a hold or a place in a queue.
+    ///
+    /// Reads the state of the tenant's layers, and thereby their clocks. Never called with a lock held.
     fn is_busy(&self) -> bool {
         let handle = self.layer.handle();
         let quotas = handle.quotas().status();
@@ -150,6 +169,10 @@ impl Table {
     }
 
     /// Returns the tenant `id`, which is built if it is not in the table.
+    ///
+    /// # Errors
+    ///
+    /// The tenant is unknown, its layer could not be built, or the table is full.
     pub(super) fn tenant(&self, id: &CredentialId) -> Result<Arc<Tenant>, TenantError> {
         let near = self.local.local();
         // Contended only if there are more threads than shards: the request then uses the table instead of waiting.
@@ -215,6 +238,9 @@ impl Table {
     }
 
     /// Returns the tenant from the table, or builds it and adds it.
+    ///
+    /// Loops only if the tenant was forgotten during the call of `make_layer`. Errors are not remembered: each request
+    /// of an unknown tenant calls it.
     fn get_or_create(&self, id: &CredentialId) -> Result<Arc<Tenant>, TenantError> {
         loop {
             if let Some(tenant) = self.get(id) {
@@ -223,6 +249,7 @@ impl Table {
             }
             // Without a lock: it is the user's code, and may read files.
             let call = MakeCall::begin(self, id);
+            // Caught, because a panic would otherwise unwind through the service and its caller.
             let made = catch_unwind(AssertUnwindSafe(|| (self.make_layer)(id)));
             if call.is_outdated() {
                 continue;
@@ -238,6 +265,8 @@ impl Table {
     }
 
     /// Adds the layer that `call` has built; returns `None` if the tenant was removed in the meantime.
+    ///
+    /// A sweep comes first, so that a full table makes room if it can.
     fn insert(
         &self,
         call: &MakeCall<'_>,
@@ -271,6 +300,9 @@ impl Table {
     }
 
     /// Removes idle tenants, if a sweep is due.
+    ///
+    /// Three steps, because the check for busy tenants must not run under the lock: find candidates, check them, remove
+    /// those that have not changed since.
     fn evict_idle(&self, now: Instant) {
         let idle = lock(&self.tenants).find_idle(self.limits, now);
         // `is_busy` reads the layers' clocks, which may be the user's code: without a lock.
@@ -302,6 +334,9 @@ impl TenantMap {
     }
 
     /// Returns the idle tenants, if a sweep is due: every quarter of `idle_timeout`, and at once if the table is full.
+    ///
+    /// O(number of tenants) under the lock of the table, at most four times per `idle_timeout` unless the table is
+    /// full.
     fn find_idle(&mut self, limits: Limits, now: Instant) -> Vec<(CredentialId, Arc<Tenant>)> {
         let since = |at: Instant| now.saturating_duration_since(at);
         let due = self
@@ -326,6 +361,8 @@ impl TenantMap {
 }
 
 /// A running call of `make_layer`. Ends on drop, also after a panic.
+///
+/// Several calls for one tenant may run at once. Each compares the count of removals with that at its own start.
 struct MakeCall<'a> {
     /// The table.
     table: &'a Table,

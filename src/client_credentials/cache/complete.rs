@@ -111,6 +111,7 @@ impl TokenCache {
             let known = refresh.backoff.take();
             match prepared {
                 Ok((token, provenance, header, lifetime)) => {
+                    // Under the write lock, so that generations are published in their order.
                     snapshot.generation += 1;
                     let published = Arc::new(CachedToken {
                         fingerprint: token.fingerprint(),

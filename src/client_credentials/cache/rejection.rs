@@ -109,6 +109,7 @@ impl TokenCache {
         if let Some(flight) = self.in_flight(refresh, now, woken) {
             return RejectionOutcome::Wait(flight, None);
         }
+        // A 401 does not shorten a back-off: every rejected request would cause a token request.
         let failing = refresh.backoff.as_ref().is_some_and(|f| f.is_active(now));
         let too_soon = current.as_ref().is_some_and(|current| {
             refresh

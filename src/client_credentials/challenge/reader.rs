@@ -17,6 +17,8 @@ use crate::steps::count_steps;
 
 /// Iterator over the parts of one field line, as tolerant as possible without guessing: commas may be missing or
 /// repeated, and malformed parts are skipped up to the next comma. Holds the bytes that are left.
+///
+/// `Copy`, so that a part can be tried and given up without a cost. Every step consumes at least one byte or ends.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a>(&'a [u8]);
 
@@ -63,6 +65,8 @@ impl<'a> Iterator for Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Consumes `=` and the value of a parameter. Without one, consumes white space only and returns `None`.
+    ///
+    /// White space around `=` is "bad" (BWS, RFC 9110 §5.6.3) but has to be accepted.
     fn value(&mut self) -> Option<Vec<u8>> {
         self.skip_bytes(is_space);
         // A copy, so that nothing is consumed without a value.

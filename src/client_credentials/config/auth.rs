@@ -150,6 +150,10 @@ mod signed {
 
     impl Config {
         /// Builds `client_secret_jwt`. Default algorithm: `HS256`.
+        ///
+        /// # Errors
+        ///
+        /// Names the secret or the audience that is missing, or `signing_algorithm`, if it is not one for a secret.
         pub(super) fn secret_jwt(&self, id: &str) -> Result<ClientAuth, ConfigError> {
             self.check_audience()?;
             let algorithm = match self.keys.signing_algorithm.as_deref() {
@@ -166,6 +170,10 @@ mod signed {
         }
 
         /// Builds `private_key_jwt`. Reads and checks the key now, so that an invalid key is reported at startup.
+        ///
+        /// # Errors
+        ///
+        /// Names the key that is missing, and describes what was found in place of a private key for the algorithm.
         pub(super) fn key_jwt(&self, id: &str) -> Result<ClientAuth, ConfigError> {
             self.check_audience()?;
             let what = "the private key, PEM or JWK";

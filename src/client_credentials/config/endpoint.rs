@@ -69,6 +69,10 @@ impl Config {
     ///
     /// A private key without a certificate is always an error. With `required`, so is the absence of both:
     /// [`layer`](Self::layer) offers no other way to pass a certificate.
+    ///
+    /// # Errors
+    ///
+    /// Names `certificate_file`, if it is not set.
     pub(super) fn check_certificate(&self, required: bool) -> Result<(), ConfigError> {
         let method = self.keys.client_auth.unwrap_or_default();
         let presents = matches!(

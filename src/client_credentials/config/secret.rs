@@ -36,6 +36,10 @@ pub(super) enum ConfiguredSecret {
 
 impl Config {
     /// Returns a secret that may be rotated in its file. If it is missing, `what` describes it in the error.
+    ///
+    /// # Errors
+    ///
+    /// Names the key, if none of the three forms is set.
     pub(super) fn secret(&self, key: &str, what: &str) -> Result<ConfiguredSecret, ConfigError> {
         let (key, value) = self.located_secret(key, what)?;
         Ok(match key.ends_with("_file") {
@@ -74,6 +78,10 @@ impl Config {
     }
 
     /// Returns a required file, which is read for every attempt.
+    ///
+    /// # Errors
+    ///
+    /// Names the key, if it is not set. A file that does not exist is an error of the first attempt.
     pub(super) fn token_file(
         &self,
         key: &str,

@@ -117,6 +117,7 @@ impl<'de> Deserializer<'de> for Value<'_> {
     ) -> Result<V::Value, Invalid> {
         let problem = "is not a whole number of seconds, such as 30";
         let seconds = self.number().ok_or_else(|| invalid(problem))?;
+        // The two fields of a `Duration` in serde's format: seconds and nanoseconds.
         visitor.visit_seq(SeqDeserializer::new([seconds, 0].into_iter()))
     }
 

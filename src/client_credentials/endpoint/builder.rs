@@ -90,6 +90,9 @@ impl TokenEndpoint {
     /// `https`).
     ///
     /// The service must not follow redirects, because they would disclose the credentials.
+    ///
+    /// Use it for a proxy, a TLS setup of your own, or a client with its own metrics. Time limits are not needed: the
+    /// fetch has one.
     #[must_use]
     pub fn service<S, RB>(mut self, service: S) -> Self
     where
@@ -154,6 +157,23 @@ impl TokenEndpoint {
     /// [`TokenEvent::FallbackSecretUsed`](super::super::TokenEvent::FallbackSecretUsed) reports.
     ///
     /// May be combined with [`root_certificate`](Self::root_certificate) in any order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::SecretFile};
+    ///
+    /// # fn main() -> Result<(), http::uri::InvalidUri> {
+    /// let auth = ClientAuth::tls("orders");
+    /// let endpoint = TokenEndpoint::new("https://mtls.issuer.example/token".parse()?, auth)
+    ///     .client_certificate(
+    ///         SecretFile::new("/run/secrets/tls.crt"),
+    ///         SecretFile::new("/run/secrets/tls.key"),
+    ///     );
+    /// # drop(endpoint);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "https")]
     #[must_use]
     pub fn client_certificate(mut self, chain: impl SecretSource, key: impl SecretSource) -> Self {
@@ -162,6 +182,9 @@ impl TokenEndpoint {
     }
 
     /// Sets the grant. Default: [`Grant::client_credentials`].
+    ///
+    /// The client authentication is independent of it: any grant may be combined with any
+    /// [`ClientAuth`].
     #[must_use]
     pub fn grant(mut self, grant: impl Into<Grant>) -> Self {
         self.grant = grant.into();
@@ -170,6 +193,9 @@ impl TokenEndpoint {
 
     /// Sets the issuer identifier, which is the audience of signed assertions. Needed only if the endpoint is not
     /// discovered. Default: unknown.
+    ///
+    /// It is neither verified nor requested. With [`discover`](Self::discover) the metadata's own spelling is used
+    /// instead, unless this setting names another issuer.
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<Arc<str>>) -> Self {
         self.issuer = Some(self.warnings.trim("issuer", issuer.into()).into());
@@ -177,6 +203,9 @@ impl TokenEndpoint {
     }
 
     /// Sets the audience of signed assertions. Default: [`AssertionAudience::Issuer`].
+    ///
+    /// The default follows draft-ietf-oauth-rfc7523bis, which allows only the issuer. Older servers often require the
+    /// URL of the token endpoint: an `invalid_client` for a correct key is the usual sign.
     #[must_use]
     pub fn assertion_audience(mut self, audience: impl Into<AssertionAudience>) -> Self {
         self.assertion_audience = match audience.into() {
@@ -200,6 +229,21 @@ impl TokenEndpoint {
     ///
     /// A character that RFC 6749 §3.3 forbids is sent all the same, and
     /// [`TokenEvent::NonstandardSetting`](super::super::TokenEvent::NonstandardSetting) reports it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::{ClientAuth, TokenEndpoint};
+    ///
+    /// # fn main() -> Result<(), http::uri::InvalidUri> {
+    /// let auth = ClientAuth::basic("orders", "secret");
+    /// let endpoint = TokenEndpoint::new("https://issuer.example/token".parse()?, auth)
+    ///     .scope("orders.read orders.write")
+    ///     .scope("invoices.read");
+    /// # drop(endpoint);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
         let scope = self.warnings.trim("scope", scope);
@@ -229,6 +273,18 @@ impl TokenEndpoint {
     }
 
     /// Requests authorization details (RFC 9396 §2): a JSON array of objects, each with a `type`. Default: none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use serde_json::json;
+    /// use tower_m2m::{ClientAuth, TokenEndpoint};
+    ///
+    /// let auth = ClientAuth::basic("orders", "secret");
+    /// let endpoint = TokenEndpoint::discover("https://issuer.example", auth)
+    ///     .authorization_details(json!([{ "type": "payment", "actions": ["initiate"] }]));
+    /// assert!(endpoint.validate().is_ok());
+    /// ```
     #[must_use]
     pub fn authorization_details(self, details: impl Into<serde_json::Value>) -> Self {
         self.parameter("authorization_details", details.into().to_string())
@@ -254,6 +310,9 @@ impl TokenEndpoint {
     }
 
     /// Sets the lifetime of a token whose response does not contain one. Default: one hour.
+    ///
+    /// Set it to the lifetime that the server documents. Too long a value costs one rejected request per token, which
+    /// is replayed; too short a value costs token requests.
     #[must_use]
     pub fn default_lifetime(mut self, lifetime: Duration) -> Self {
         self.default_lifetime = lifetime;
@@ -284,6 +343,9 @@ impl TokenEndpoint {
 
     /// Treats a response as an error if it contains anything that RFC 6749
     /// [forbids](super::super::NonConformance::is_forbidden), instead of reading it leniently. Default: off.
+    ///
+    /// For conformance tests, and for servers under your control. A server that starts to deviate then causes an
+    /// outage, so that it is off by default.
     #[must_use]
     pub fn strict(mut self, strict: bool) -> Self {
         self.strict = strict;
@@ -299,6 +361,9 @@ impl TokenEndpoint {
     ///
     /// Token requests may be repeated: at worst an issued token is not used. A 429, a response with `Retry-After` and a
     /// permanent error are never retried.
+    ///
+    /// Set it to 0 if the server counts every request against a tight quota, or if it locks a client after a few
+    /// failures.
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;

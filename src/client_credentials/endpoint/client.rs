@@ -56,6 +56,11 @@ impl Client {
     /// # Errors
     ///
     /// A configuration error without a client; otherwise the error of a certificate that cannot be read or used.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the reads of the certificate. A client that was created already stays for the next
+    /// fetch.
     pub(super) async fn ready(&self) -> Result<ReadyClient, TokenError> {
         match self {
             Self::Service(transport) => Ok(transport.clone().into()),

@@ -144,6 +144,11 @@ impl DefaultClient {
     /// # Errors
     ///
     /// A configuration error, if TLS cannot be configured, or the error of an unusable certificate.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while the roots are read, it has recorded the certificate as seen, and the next fetch creates the
+    /// client.
     async fn client_for(&self, pair: Option<ClientCertificate>) -> Result<Transport, TokenError> {
         {
             let mut memory = lock(&self.state);

@@ -141,6 +141,7 @@ pub(in crate::client_credentials) fn found(text: &[u8]) -> String {
     let blocks = blocks(text);
     if !blocks.is_empty() {
         let mut names: Vec<_> = blocks.iter().map(Block::describe).collect();
+        // A file of a hundred certificates is described once.
         names.dedup();
         return names.join(" and ");
     }

@@ -115,6 +115,7 @@ impl TokenEndpoint {
                 Ok(token) => return Ok(token),
                 Err(failed) => failed,
             };
+            // An attempt that failed before its request, for example at a secret, cost the server nothing.
             requests += u32::from(failed.request_sent);
             let failed = FailedAttempt {
                 error: failed.error.with_requests(requests),
@@ -237,7 +238,7 @@ fn time_left(now: Instant, cx: &SourceContext<'_>) -> Duration {
 ///
 /// A 500 is not retried within a fetch.
 ///
-/// Stricter than [`TokenError::is_transient`](crate::client_credentials::TokenError::is_transient): a 500, a throttled
+/// Stricter than [`TokenError::is_transient`]: a 500, a throttled
 /// request or a malformed response is left to the back-off of the layer, which is longer.
 fn is_retryable(error: &TokenError) -> bool {
     let passes = match error.kind() {

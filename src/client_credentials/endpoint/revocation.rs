@@ -2,6 +2,9 @@
 //!
 //! A token is revoked only on shutdown, and only if the endpoint is configured for it. Failure to revoke a token is not
 //! fatal: it expires by itself.
+//!
+//! The request is that of RFC 7009 §2.1: the token, the hint `access_token`, and the client authentication of a token
+//! request. It is sent once and not retried, because a shutdown should not take long.
 
 use http::Uri;
 
@@ -12,6 +15,9 @@ use super::{
 use crate::client_credentials::{AccessToken, TokenError, context::SourceContext};
 
 /// The endpoint that revokes tokens (RFC 7009).
+///
+/// The endpoint receives the token and the client's credentials. Renewed metadata cannot move a discovered one to
+/// another origin.
 ///
 /// # Examples
 ///
@@ -81,6 +87,10 @@ impl TokenEndpoint {
     ///
     /// A configuration error, if the metadata names no revocation endpoint or has not been fetched; otherwise the error
     /// of the request.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the request. The server may have revoked the token.
     pub(super) async fn revoke_at(
         &self,
         endpoint: &RevocationEndpoint,
@@ -109,6 +119,10 @@ impl TokenEndpoint {
     /// # Errors
     ///
     /// The error of the request or of the response.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the request. The token may have been revoked.
     async fn send_revocation(
         &self,
         uri: Uri,

@@ -63,6 +63,10 @@ impl Roots {
     }
 
     /// Creates a TLS configuration that trusts these roots, with the process's crypto provider.
+    ///
+    /// # Errors
+    ///
+    /// As for [`builder`].
     pub(super) fn config(&self) -> Result<ClientConfig, TokenError> {
         let builder = builder()?.with_root_certificates(Arc::clone(&self.0));
         Ok(builder.with_no_client_auth())

@@ -112,6 +112,10 @@ impl Transport {
 /// Sends a request through `service` and reads the whole response.
 ///
 /// Has no time limit: the caller's deadline drops the future.
+///
+/// # Errors
+///
+/// As for [`Transport::send`].
 async fn round_trip<S, RB>(
     service: S,
     request: Request<Full<Bytes>>,

@@ -113,6 +113,7 @@ impl TokenEndpoint {
     /// Checks that the audience of signed assertions is known. An assertion without an audience could be replayed at
     /// another server.
     fn validate_audience(&self) -> Result<(), TokenError> {
+        // An explicit audience needs no issuer, and discovery always knows one.
         let unknown = self.assertion_audience == AssertionAudience::Issuer && self.issuer.is_none();
         if unknown && self.auth.needs_audience() {
             return Err(TokenError::configuration(NO_AUDIENCE));

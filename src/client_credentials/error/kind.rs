@@ -2,6 +2,9 @@
 
 /// Kind of a [`TokenError`](super::super::TokenError).
 ///
+/// The kind says what failed, and not whether it is transient: an `invalid_client` may be either. See
+/// [`TokenError::is_transient`](super::super::TokenError::is_transient).
+///
 /// # Examples
 ///
 /// ```

@@ -1,4 +1,12 @@
 //! Errors about tokens.
+//!
+//! | type | when | sent? |
+//! |---|---|---|
+//! | [`TokenError`] | a token could not be obtained | no |
+//! | [`OriginNotAllowed`] | the token may not go to the destination | no |
+//! | [`CredentialAlreadyPresent`] | the request already has a credential, and the layer refuses such requests | no |
+//!
+//! None of them is returned for a request that was sent: its 401 is a response.
 
 mod kind;
 mod not_sent;
@@ -20,6 +28,12 @@ use crate::BoxError;
 /// Its message says what failed, where, since when, and when the next attempt is due. It never contains a secret or a
 /// response body. A service returns it as a [`BoxError`]: `error.downcast_ref::<TokenError>()`.
 ///
+/// # Whether to try again
+///
+/// The layer has its own back-off, so that a caller need not wait: a request during the back-off fails at once with the
+/// same error. [`retry_after`](Self::retry_after) says when the next attempt is due, for example for the `Retry-After`
+/// of a gateway. An error that is not [transient](Self::is_transient) needs an operator.
+///
 /// # Examples
 ///
 /// ```
@@ -34,6 +48,8 @@ use crate::BoxError;
 pub struct TokenError(Arc<Inner>);
 
 /// Contents of a [`TokenError`].
+///
+/// Copied when a part is changed and it is shared. Errors are rare, so that the size does not matter.
 #[derive(Clone)]
 struct Inner {
     /// What kind of failure it is.
@@ -61,6 +77,8 @@ struct Inner {
 }
 
 /// State of a series of failures.
+///
+/// Relative to the moment at which a caller received the error, and therefore different for each caller.
 #[derive(Clone, Debug)]
 pub(crate) struct FailureHistory {
     /// Name of the credential.
@@ -79,6 +97,10 @@ impl TokenError {
     /// Creates an error that may disappear by itself, for your own [`TokenSource`](super::TokenSource).
     ///
     /// `what` is part of the message: it must not contain a secret.
+    ///
+    /// It continues the sentence "token request …": begin with a verb, such as "was not answered by the vault".
+    ///
+    /// The next fetch is after a back-off that doubles from 1 s to 60 s, less jitter.
     #[must_use]
     pub fn transient(what: impl Into<Cow<'static, str>>) -> Self {
         Self::new(TokenErrorKind::Other, true, what)
@@ -87,6 +109,9 @@ impl TokenError {
     /// Creates an error that lasts until something is changed, for your own [`TokenSource`](super::TokenSource).
     ///
     /// `what` is part of the message: it must not contain a secret.
+    ///
+    /// The next fetch is after a back-off of 30 s to 10 min, or when
+    /// [`TokenSource::changed`](super::TokenSource::changed) returns `true`.
     #[must_use]
     pub fn permanent(what: impl Into<Cow<'static, str>>) -> Self {
         Self::new(TokenErrorKind::Other, false, what)
@@ -100,12 +125,17 @@ impl TokenError {
     }
 
     /// Adds the wait before the next attempt that the endpoint requested.
+    ///
+    /// The layer waits at least that long, up to its
+    /// [`max_token_backoff`](super::ClientCredentialsLayerBuilder::max_token_backoff).
     #[must_use]
     pub fn with_retry_after(self, wait: Duration) -> Self {
         self.change(|inner| inner.retry_after = Some(wait))
     }
 
     /// Returns the kind of the error.
+    ///
+    /// For decisions and metrics. The text of the message is for people and may change.
     #[must_use]
     pub fn kind(&self) -> TokenErrorKind {
         self.0.kind
@@ -149,6 +179,8 @@ impl TokenError {
 
     /// Returns the number of failed fetches in a row, if the layer counts them. Each may have made several token
     /// requests.
+    ///
+    /// 1 for the first failure after a success.
     #[must_use]
     pub fn consecutive_failures(&self) -> Option<u32> {
         self.0.history.as_ref().map(|m| m.consecutive_failures)
@@ -186,6 +218,8 @@ impl TokenError {
     }
 
     /// Sets the number of token requests in the fetch.
+    ///
+    /// Counts all attempts within the fetch, for the message and for the history.
     pub(crate) fn with_requests(self, requests: u32) -> Self {
         self.change(|inner| inner.requests = Some(requests))
     }
@@ -215,6 +249,8 @@ impl TokenError {
     }
 
     /// Returns the error with the state of a series of failures.
+    ///
+    /// Replaces an earlier history: a source may itself use the tokens of another layer.
     pub(crate) fn with_history(&self, memory: FailureHistory) -> Self {
         self.clone().change(|inner| inner.history = Some(memory))
     }

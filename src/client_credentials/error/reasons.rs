@@ -1,6 +1,17 @@
 //! Errors that do not come from the endpoint's response.
 //!
 //! Each message continues the sentence "token request …", and says what helps if something does.
+//!
+//! | constructor | transient | remedy |
+//! |---|---|---|
+//! | `configuration` | no | the text names the setting |
+//! | `abandoned` | yes | a runtime that outlives its requests |
+//! | `expired` | yes | longer lifetimes at the server |
+//! | `no_runtime` | yes | call the service within a runtime |
+//! | `panicked` | yes | the panic's message is on stderr |
+//! | `shut_down` | no | shut down after the last request |
+//! | `timeout` | yes | the network, the server, or a longer limit |
+//! | `queue_full` | yes | fewer requests at once, or a larger queue |
 
 use std::{borrow::Cow, time::Duration};
 

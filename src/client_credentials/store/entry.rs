@@ -16,7 +16,7 @@ use crate::{client_credentials::AccessToken, secret::SecretBytes};
 
 /// A token in a [`TokenStore`](super::TokenStore), with its remaining lifetime.
 ///
-/// Only tokens with a lifetime are stored. A token that never expires would remain in the store for ever.
+/// Only tokens with a lifetime are stored. A token that never expires would remain in the store indefinitely.
 ///
 /// # Examples
 ///

@@ -93,6 +93,10 @@ impl TokenSharing {
     ///
     /// A configuration error, if the source revokes its token on shutdown; otherwise any error of `source`. Failures of
     /// the store are not errors.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`LeasedFetch::fetch`].
     pub(crate) async fn fetch(
         &self,
         source: &BoxTokenSource,
@@ -252,6 +256,11 @@ impl<'a> LeasedFetch<'a> {
     /// # Errors
     ///
     /// Any failure of the store. The caller then fetches without the store, and the lease expires by itself.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped between its two calls, it leaves a cooldown without a removed token. The token is then replaced by the
+    /// next rejection after the cooldown, or when it expires.
     async fn suppress(&self) -> Result<Option<Acquired>, StoreError> {
         let current = self.cell.current.as_ref();
         let Some(current) = current.filter(|_| self.cx.reason() == FetchReason::Rejected) else {
@@ -386,6 +395,10 @@ impl<'a> LeasedFetch<'a> {
     /// # Errors
     ///
     /// The store's error, or `Unavailable` after a timeout or a panic.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the call of the store, which may have been executed. The health is not updated then.
     async fn call_store<'s, T, F>(
         &'s self,
         ask: impl FnOnce(&'s dyn Erased) -> F,

@@ -46,6 +46,18 @@ use super::StoreError;
 use crate::sync::{Mutex, lock};
 
 /// A connection to one server or one cluster. Cheap to clone: clones share the routes and the connections.
+///
+/// A call goes through these states:
+///
+/// | response | next |
+/// |---|---|
+/// | a result | done |
+/// | `NOSCRIPT` | the same node, with the text of the script; once |
+/// | `MOVED` | the named node; the slot is remembered |
+/// | `ASK` | the named node, this call only |
+/// | `TRYAGAIN` | after 15 ms, the node of the slot |
+/// | connection broke | the node of the slot, over a new connection; once per configured node |
+/// | timeout, any other error | an error |
 #[derive(Clone)]
 pub(crate) struct Connection {
     /// Configured nodes: one server, or some nodes of a cluster. Never empty.
@@ -72,6 +84,9 @@ impl Connection {
 
     /// Creates a connection that can receive messages; see [`subscribe`](Self::subscribe). It speaks RESP3, which
     /// delivers messages on the connection that commands use.
+    ///
+    /// `heard` is called with the name of a channel for each message, and with `None` when messages may have been lost.
+    /// It must return at once: it runs on the task of the connection, or on that of a caller.
     ///
     /// # Errors
     ///
@@ -177,6 +192,10 @@ impl Connection {
     ///
     /// The mapped error of the server, or `Unavailable` if the attempts are used up because the cluster keeps
     /// redirecting.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe, as [`Node::execute`]. [`invoke`](Self::invoke) runs it on a task of its own.
     async fn run(&self, call: &Call) -> Result<Value, StoreError> {
         let slot = slot(call.first_key());
         // A node without a connection connects within the time limit of the first command.
@@ -241,6 +260,10 @@ impl Connection {
     ///
     /// [`StoreErrorKind::Unavailable`](super::StoreErrorKind::Unavailable), if the server is unreachable or rejects the
     /// subscription.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while it waits, it may leave a subscription. Its messages are then passed to the callback as usual.
     pub(crate) async fn subscribe(&self, channel: &str) -> Result<(), StoreError> {
         let node = self.node(slot(channel))?;
         let subscribed = node.subscribe(channel, self.timeout).await;
@@ -271,6 +294,8 @@ impl Connection {
     }
 
     /// Returns whether any configured URL uses TLS.
+    ///
+    /// A node that a redirection names uses TLS if the node that sent the redirection does.
     #[cfg(feature = "redis-tls")]
     fn needs_tls(&self) -> bool {
         let tls = |info: &ConnectionInfo| matches!(info.addr(), ConnectionAddr::TcpTls { .. });
@@ -278,6 +303,8 @@ impl Connection {
     }
 
     /// Converts a failure to an error. After a broken connection or a timeout it also drops the node from the routes.
+    ///
+    /// Errors that the server returned leave the routes alone.
     fn failed(&self, node: &Node, failed: Failed) -> StoreError {
         match failed {
             Failed::Answer(error) => map_error(error),

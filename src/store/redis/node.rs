@@ -16,6 +16,9 @@ use super::heard::OnPush;
 use crate::sync::{Mutex, lock};
 
 /// One server, with at most one connection to it.
+///
+/// The connection is created on first use and dropped after a failure; `Node` itself stays in the routes until it is
+/// evicted.
 pub(super) struct Node {
     /// Address and credentials.
     client: Client,
@@ -27,6 +30,8 @@ pub(super) struct Node {
 }
 
 /// Why a command failed.
+///
+/// Only a command that failed as [`Broken`](Self::Broken) is sent again: a timeout has used up the time of the call.
 pub(super) enum Failed {
     /// The server returned an error. The connection still works.
     Answer(RedisError),
@@ -83,12 +88,22 @@ impl Node {
     }
 
     /// Subscribes to a channel until the connection breaks.
+    ///
+    /// Must be repeated after each lost connection; the callback reports that with `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`], as for [`execute`](Self::execute).
     pub(super) async fn subscribe(&self, channel: &str, limit: Duration) -> Result<(), Failed> {
         let mut manager = self.manager().map_err(Failed::Broken)?;
         self.with_timeout(limit, manager.subscribe(channel)).await
     }
 
     /// Unsubscribes from a channel. Does nothing if there is no connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`], as for [`execute`](Self::execute).
     pub(super) async fn unsubscribe(&self, channel: &str, limit: Duration) -> Result<(), Failed> {
         let manager = lock(&self.manager).clone();
         match manager {
@@ -143,6 +158,8 @@ impl Node {
     }
 
     /// Discards the connection, and reports that messages may have been lost.
+    ///
+    /// Callers that hold a clone of the connection fail on their own.
     fn discard(&self) {
         let former = lock(&self.manager).take();
         // The callback runs, and the connection closes, after the lock is released.

@@ -9,6 +9,8 @@ use redis::{Client, ConnectionAddr, ConnectionInfo, RedisError};
 use super::{heard::OnPush, node::Node};
 
 /// Nodes and slots learned from redirections.
+///
+/// At most one entry per slot, 16 384, and one node per address that was named. Neither is refreshed by a timer.
 #[derive(Default)]
 pub(super) struct Routes {
     /// Known nodes by address.
@@ -41,6 +43,10 @@ impl Routes {
     }
 
     /// Returns the node at an address. Credentials and all other settings are those of `like`.
+    ///
+    /// # Errors
+    ///
+    /// The client's error, if the address cannot be used.
     pub(super) fn node_at(
         &mut self,
         address: ConnectionAddr,
@@ -59,11 +65,15 @@ impl Routes {
     }
 
     /// Records the new owner of a slot.
+    ///
+    /// The old owner is not informed: other slots may still be there.
     pub(super) fn moved(&mut self, slot: u16, address: ConnectionAddr) {
         self.slots.insert(slot, address);
     }
 
     /// Forgets a failed node and its slots. If it was the current configured node, the next one takes its place.
+    ///
+    /// Commands in flight on that node end on their own. Its slots are learned again from the next node that redirects.
     pub(super) fn evict(&mut self, failed: &Node, seeds: &[ConnectionInfo]) {
         let address = failed.address();
         self.slots.retain(|_, known| known != address);

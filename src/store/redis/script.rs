@@ -1,6 +1,9 @@
 //! Lua scripts, which run atomically on the server.
 //!
 //! A script makes several commands atomic without a transaction.
+//!
+//! A script is sent by its hash. A server that was restarted, or a node that is new in the cluster, does not know it
+//! and returns `NOSCRIPT`; the call is then repeated with the text, which the server caches.
 
 use redis::{Cmd, ToRedisArgs, cmd};
 
@@ -13,6 +16,8 @@ pub(crate) struct Script {
 }
 
 /// An invocation of a script: with keys and arguments.
+///
+/// Built once and sent up to 16 times, so that arguments are encoded only once.
 pub(crate) struct Call {
     /// Text of the script.
     source: &'static str,

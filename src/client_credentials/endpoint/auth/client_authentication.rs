@@ -97,6 +97,10 @@ pub trait ClientAuthentication: Send + Sync + 'static {
 }
 
 /// Rejects an empty client id before a request is sent.
+///
+/// # Errors
+///
+/// A configuration error, if the id is empty or consists of white space.
 pub(super) fn validate_id(id: &str) -> Result<(), TokenError> {
     if is_empty(id) {
         return Err(TokenError::configuration(

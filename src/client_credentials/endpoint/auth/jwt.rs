@@ -75,6 +75,7 @@ impl ClientAuthentication for SecretJwt {
         let message = signing_input(request, &self.id, self.algorithm.as_str(), None)?;
         let key = secret.expose().as_bytes();
         let signed = crypto::sign_with_secret(self.algorithm, key, message.as_bytes());
+        // Before the result is checked, so that no path leaves the secret unredacted.
         request.redact(secret);
         let signature = signed.map_err(|error| cannot_sign(error, self.algorithm.as_str()))?;
         add_assertion(request, &self.id, &message, &signature);
@@ -223,6 +224,10 @@ fn cannot_sign(error: CannotSign, algorithm: &str) -> TokenError {
 ///
 /// The signer's error, a transient error after a panic or a timeout, or a permanent one, if the result is not a
 /// signature.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops that of the signer. No assertion is sent then, and its `jti` is not used again.
 async fn signature_by<S: Signer>(
     signer: &S,
     message: &str,

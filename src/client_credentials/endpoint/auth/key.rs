@@ -160,6 +160,10 @@ impl SigningKey {
     }
 
     /// Reads a private key in PEM or JWK. A JWK begins with a brace.
+    ///
+    /// # Errors
+    ///
+    /// As for [`pem`](Self::pem) and [`jwk`](Self::jwk).
     pub(in crate::client_credentials) fn pem_or_jwk(
         algorithm: KeyAlgorithm,
         text: &[u8],
@@ -222,6 +226,10 @@ impl SigningKey {
     /// # Panics
     ///
     /// Panics if the key has a source. Call [`current_for`](Self::current_for) or [`fixed`](Self::fixed) first.
+    ///
+    /// # Errors
+    ///
+    /// [`CannotSign`], if this build has no provider or the provider rejects the key.
     pub(super) fn sign_now(&self, message: &[u8]) -> Result<Vec<u8>, CannotSign> {
         match &self.0.key {
             Key::Fixed(key) => crypto::sign(self.0.algorithm, key, message),

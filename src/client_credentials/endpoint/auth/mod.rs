@@ -183,26 +183,6 @@ impl ClientAuth {
     ///
     /// Pass the certificate to [`TokenEndpoint::client_certificate`](super::TokenEndpoint::client_certificate), or use
     /// a client of your own that presents it.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # #[cfg(feature = "https")]
-    /// # fn main() -> Result<(), http::uri::InvalidUri> {
-    /// use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::SecretFile};
-    ///
-    /// let issuer = "https://mtls.issuer.example/token".parse()?;
-    /// let endpoint = TokenEndpoint::new(issuer, ClientAuth::tls("orders"))
-    ///     .client_certificate(
-    ///         SecretFile::new("/run/secrets/tls.crt"),
-    ///         SecretFile::new("/run/secrets/tls.key"),
-    ///     );
-    /// # drop(endpoint);
-    /// # Ok(())
-    /// # }
-    /// # #[cfg(not(feature = "https"))]
-    /// # fn main() {}
-    /// ```
     #[must_use]
     pub fn tls(id: impl Into<String>) -> Self {
         Self::of(id, |id| NoSecret::new(id, &["tls_client_auth"]))

@@ -117,6 +117,10 @@ impl TokenRequest {
     /// # Errors
     ///
     /// The error of the source, if there is no fallback.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the read. The secret is then not recorded as used.
     pub(in super::super) async fn read(
         &mut self,
         secret: &BoxSecretSource,

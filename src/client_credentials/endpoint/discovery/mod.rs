@@ -181,6 +181,10 @@ impl Discovery {
     ///
     /// The error of the first URL that fails, or [`Discovery`](TokenErrorKind::Discovery) with the response of each
     /// URL.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the request in flight. Nothing is cached before the caller stores the result.
     async fn fetch(
         &self,
         transport: &Transport,

@@ -142,6 +142,10 @@ impl BoxSecretSource {
 
     /// Returns the current secret for comparison and for the cache key, without changing the state. Returns `None` if
     /// the source fails or takes more than 5 s.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the read, and has no other effect.
     pub(in super::super) async fn peek(&self) -> Option<Secret> {
         timeout(READ_TIMEOUT, self.current()).await.ok()?.ok()
     }
@@ -194,6 +198,15 @@ impl BoxSecretSource {
     ///
     /// Without a fallback, a slow source is limited by the deadline of the attempt only: there is nothing better to
     /// use.
+    ///
+    /// # Errors
+    ///
+    /// The error of the source, or a transient one if a bounded read takes too long.
+    ///
+    /// # Cancel safety
+    ///
+    /// A read that is dropped is not recorded: it neither counts as a failure nor starts the expiration of the
+    /// fallback.
     pub(super) async fn read(
         &self,
         bounded: bool,

@@ -42,6 +42,11 @@ use crate::{
 /// [`store_timeout`](crate::client_credentials::ClientCredentialsLayerBuilder::store_timeout) of the layer. Keep it at
 /// most half of that, because storing a token takes two round trips.
 ///
+/// # Cancel safety
+///
+/// A call that has begun runs to its end on a task of its own, even if its future is dropped. Two calls of one
+/// operation, such as those that store a token, may be separated by that.
+///
 /// # Examples
 ///
 /// ```
