@@ -14,6 +14,9 @@
 //! | 0 | waits in milliseconds or finer, such as `retry-after-ms` |
 //! | 1 | `Retry-After`, and `Retry-After-<name>` |
 //! | 2 | any other wait, such as `X-Retry-After` |
+//!
+//! Vendors that send `retry-after-ms` usually send `Retry-After` as well, in whole seconds: the more precise field is
+//! meant for clients that understand it.
 
 use std::time::{Duration, SystemTime};
 
@@ -42,7 +45,8 @@ pub(super) struct Collected<'a> {
     pub(super) global: bool,
     /// The wait, and the rank of its field; 0 is the most precise.
     retry_after: Option<(u8, ResetTime)>,
-    /// The response headers, which are read again for values that are lists.
+    /// The response headers, which are read again for values that are lists. Lists are rare, so that the usual case
+    /// does not keep the values.
     headers: &'a HeaderMap,
     /// The server's time, which dates are relative to.
     reference: SystemTime,

@@ -28,6 +28,14 @@ use crate::{
 ///
 /// Of repeated fields, the least generous value applies. Exception: if several fields have the same number of values,
 /// each position is a quota of its own.
+///
+/// | value | of several |
+/// |---|---|
+/// | limit, remaining count | the smallest |
+/// | used count | the largest |
+/// | reset | the latest; a duration takes precedence over a date |
+/// | window, rate, refill, name | the last that is valid |
+/// | policies, pairs | all, up to [`MAX_ITEMS`] |
 #[derive(Debug, Default)]
 pub(super) struct QuotaFields<'a> {
     /// Prefix that the field names share. Empty if the names do not mention a rate limit.

@@ -8,6 +8,10 @@
 //!
 //! `RateLimit` of draft 07 is a dictionary, which [`collect`](super::collect) reads as pairs. Policies may also
 //! follow a limit (drafts 01 to 03).
+//!
+//! The parser visits the items instead of building a list of all of them, so that a hostile value costs no memory
+//! beyond [`MAX_ITEMS`] items. The drafts require that a malformed field is ignored; only forms that real servers send
+//! are parsed leniently.
 
 use std::convert::Infallible;
 

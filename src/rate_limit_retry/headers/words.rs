@@ -2,6 +2,10 @@
 //!
 //! All lookups are case-insensitive and do not allocate: a word with upper-case letters is converted in a buffer on
 //! the stack. Words longer than [`MAX_WORD_LEN`] are not known.
+//!
+//! The lists contain what servers send, as far as it is known. To add a word, add it to its list, make sure that
+//! `is_limit_field` or `is_companion_field` in the parent module lets such names through, and add a row to the tests of
+//! `name`.
 
 use super::field::Field;
 use crate::retry_after::{DAY, HOUR, MILLI, MINUTE, SECOND};

@@ -8,6 +8,13 @@
 //! - one for each remaining item of a structured field.
 //!
 //! An unnamed policy with the same limit as an unstructured quota is not a quota of its own: it adds its window.
+//!
+//! | fields | result |
+//! |---|---|
+//! | `RateLimit-Limit: 100`, `-Remaining: 5`, `-Reset: 9` | 100, 5 remain, reset in 9 s |
+//! | `RateLimit-Limit: 100, 100;w=60` | 100 per minute |
+//! | `RateLimit-Limit: 100, 100;w=60, 5000;w=3600` | 100 per minute, and 5000 per hour |
+//! | `"burst";r=5;t=9` with the policy `"burst";q=100;w=60` | `burst`: 100 per minute, 5 remain, reset in 9 s |
 
 use std::time::{Duration, SystemTime};
 
