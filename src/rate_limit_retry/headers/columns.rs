@@ -63,6 +63,7 @@ pub(super) fn rows(lines: &[Line<'_>], reference: SystemTime) -> Option<Vec<Row>
     let agreed = |count: &usize| {
         (2..=MAX_ITEMS).contains(count) && counts.iter().filter(|other| *other == count).count() > 1
     };
+    // Of several numbers that two fields agree on, the largest describes the most quotas.
     let count = counts.iter().copied().filter(agreed).max()?;
     let mut rows = vec![Row::default(); count];
     for (field, found) in COLUMNS.into_iter().zip(counts) {

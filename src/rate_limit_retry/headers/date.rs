@@ -11,7 +11,7 @@
 //! The forms are tried in this order. Of time zones in words, only `UTC` and `GMT` are known.
 //!
 //! Written by hand, because no date library accepts all of these forms, and because a reset needs neither a calendar
-//! nor a time-zone database. The day of the week is not checked against the date.
+//! nor a time-zone database.
 
 use std::time::{Duration, SystemTime};
 

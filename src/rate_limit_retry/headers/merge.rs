@@ -69,6 +69,7 @@ impl Collected<'_> {
                 at += 1;
                 continue;
             };
+            // `at` stays: the next quota has moved to this position.
             let short = self.quotas.remove(at);
             self.quotas[of - usize::from(of > at)].merge_counts_from(&short);
         }

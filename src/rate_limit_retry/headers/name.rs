@@ -110,6 +110,14 @@ impl<'a> Name<'a> {
 impl<'a> Meaning<'a> {
     /// Separates the role of a name from its dimension: `limit-requests`, `requests-limit`, `concurrentlimit`.
     /// Returns `None` if it has more than [`MAX_WORDS`] words.
+    ///
+    /// | name | dimension | field | scale |
+    /// |---|---|---|---|
+    /// | `limit-requests`, `requests-limit` | `requests` | limit | |
+    /// | `limit-per-minute` | `minute` | limit | |
+    /// | `limit-remaining` | | remaining | |
+    /// | `reset-ms` | | reset | milliseconds |
+    /// | `seconds-remaining` | | reset | seconds |
     pub(super) fn parse(name: &'a str) -> Option<(Self, Option<Role>)> {
         count_steps(name.len());
         let mut words = Words::default();

@@ -207,6 +207,7 @@ pub(super) fn window_of<'a>(words: impl Iterator<Item = &'a str>) -> Option<u64>
             "week" | "weekly" => Some(7 * DAY),
             _ => None,
         };
+        // `24-hour`: after a number, abbreviations count as well.
         let unit = match number {
             Some(_) => unit_of(word),
             None => known,
@@ -217,6 +218,7 @@ pub(super) fn window_of<'a>(words: impl Iterator<Item = &'a str>) -> Option<u64>
                 .checked_mul(unit / SECOND)
                 .filter(|window| *window > 0);
         }
+        // `24hour`, or a number whose unit may be the next word.
         let digits = word.bytes().take_while(u8::is_ascii_digit).count();
         let (count, unit) = word.split_at(digits);
         number = count.parse().ok();

@@ -31,6 +31,10 @@ use crate::{retry_after::MAX_WAIT, steps::count_steps};
 impl QuotaFields<'_> {
     /// Returns the quotas that the fields describe: one, one for each named policy, one for each pair, or one for
     /// each position of `lines`. Omits quotas reported as unlimited.
+    ///
+    /// The order of the result is fixed: pairs, then positions or the unstructured quota, then items with a remaining
+    /// count, then the other policies. An item with a remaining count is joined with the policy of the same name, so
+    /// that `RateLimit` and `RateLimit-Policy` give one quota.
     pub(in super::super) fn into_limits(
         mut self,
         lines: &[Line<'_>],
