@@ -140,6 +140,7 @@ impl AccountState {
     /// Returns the number of successes within the last [`BUDGET_TTL`] that have not been deposited, and marks them as
     /// deposited.
     fn recent(&mut self, succeeded: u32, now: Instant) -> u64 {
+        // Correct across a wrap-around, as long as fewer than 2³² successes lie between two failures.
         let new = u64::from(succeeded.wrapping_sub(self.deposited));
         let passed = now.saturating_duration_since(self.updated);
         (self.deposited, self.updated) = (succeeded, now);

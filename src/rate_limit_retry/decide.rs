@@ -1,7 +1,7 @@
 //! Decides what follows an attempt: return, retry, or give up. A pure function, without clock or state.
 //!
-//! Two questions are separate. [`RetryContext::classify`] asks whether the outcome is temporary, and whether the server
-//! has certainly not processed the request. [`decide`] then checks whether a retry is allowed and possible:
+//! Two questions are separate. [`RetryContext::classify`] determines whether the outcome is temporary, and whether the
+//! server has certainly not processed the request. [`decide`] then checks whether a retry is allowed and possible:
 //!
 //! | check | otherwise |
 //! |---|---|

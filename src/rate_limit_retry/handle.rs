@@ -71,6 +71,7 @@ impl QuotaHandle {
             let (limit, remaining, reset_at) = quota.announced_quota();
             let estimate = quota.estimate();
             let left = |at: tokio::time::Instant| at.saturating_duration_since(now);
+            // All times are relative to the same `now`, so that they can be compared.
             QuotaStatus {
                 partition: key.clone(),
                 limit,

@@ -115,6 +115,7 @@ impl LocalLimit {
 
 /// Raises the number of requests to at least 1 and the period to at least 1 ms.
 pub(super) const fn clamp_rate(requests: u32, period: Duration) -> (u32, Duration) {
+    // `Ord::max` is not usable in a `const fn`.
     let period = if period.as_millis() == 0 {
         Duration::from_millis(1)
     } else {

@@ -73,6 +73,7 @@ impl PartitionKey {
         // A URI without a valid origin maps to the empty string.
         let origin = Origin::of(uri).map_or_else(String::new, |origin| origin.to_string());
         Self(match credential {
+            // The separator cannot occur in an origin, so that no two pairs have the same key.
             Some(name) => format!("{origin} as {name}").into(),
             None => origin.into(),
         })

@@ -212,6 +212,7 @@ where
             // Copies the data: the frames themselves stay in the body.
             let more = |frame: &Frame<Bytes>| {
                 if let Some(data) = frame.data_ref() {
+                    // Cannot underflow: the reading ends when the prefix is complete.
                     let left = self.max_bytes - start.len();
                     start.extend_from_slice(&data[..data.len().min(left)]);
                 }
@@ -223,6 +224,7 @@ where
         Response::from_parts(parts, body)
     }
 }
+
 /// The beginning of a rejection's body, stored in the extensions of its response by a [`PeekBodyLayer`].
 ///
 /// Present in each 403 and 429 that has passed such a layer in a tokio runtime; empty if nothing arrived in time. At

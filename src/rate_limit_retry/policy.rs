@@ -35,6 +35,8 @@ use crate::{
 };
 
 /// The shared limiter, with the fast-path cache of one shard.
+///
+/// There is one value per shard, because a cache that all threads write would be as contended as the gate.
 #[derive(Debug)]
 pub(crate) struct LimitPolicy {
     /// The limiter, shared by all clones of the layer.
@@ -63,9 +65,20 @@ impl LimitPolicy {
     /// Starts a call. With the name of a credential, the default partition is the origin together with that name.
     ///
     /// Tries the fast path first, then the gate. Does not wait.
+    ///
+    /// | condition | result |
+    /// |---|---|
+    /// | the cached partition matches and is open | ready, uncounted |
+    /// | the layer has a deadline or a fleet quota | wait, nothing requested yet |
+    /// | the gate admits the request | ready |
+    /// | the gate queues or rejects it | wait, with the gate's result |
+    ///
+    /// A rejection by the gate is also passed on as a wait: the error is created on the slow path, so that this
+    /// function, which is inlined into every call, stays small.
     #[inline]
     pub(crate) fn begin_call(&self, head: &RequestHead<'_>, credential: Option<&str>) -> Begun {
         let limiter = &self.limiter;
+        // With a credential, the default keys differ: the cache must not mix the two.
         let named = credential.is_some();
         // The fast path reads no clock and does not touch the gate.
         if let Some((keys, account)) = self.fast_path.cached_keys(head.uri, named) {

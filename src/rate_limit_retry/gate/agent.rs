@@ -63,6 +63,7 @@ impl Gate {
         {
             return Action::Report(report);
         }
+        // A partition without any request was created by its owner, and counts as used now.
         let used = partition.quota.last_used().unwrap_or(now);
         let unused = add_capped(used, AGENT_IDLE_TIMEOUT);
         if unused <= now && partition.queue.is_empty() {

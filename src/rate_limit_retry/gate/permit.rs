@@ -101,6 +101,7 @@ impl Permit {
     ///
     /// Wakes the waiters that can be admitted because of the outcome, and the agents that have to report it.
     pub(crate) fn settle(mut self, outcome: Outcome<'_>, now: Instant) -> Settled {
+        // Taken, so that the drop that follows reports nothing.
         let counted = self.0.take();
         counted.map_or_else(Settled::default, |counted| {
             counted.record(outcome, Some(now))

@@ -60,6 +60,7 @@ impl Queue {
     /// after all is [inserted](Self::insert) again. Cost: O(log n) for each waiter returned.
     pub(super) fn take_expiring(&mut self, until: Instant) -> Vec<u64> {
         let mut late = Vec::new();
+        // Ordered by deadline: the first one that is not before `until` ends the search.
         while let Some((deadline, _)) = self.deadlines.first()
             && *deadline < until
             && let Some((_, sequence)) = self.deadlines.pop_first()

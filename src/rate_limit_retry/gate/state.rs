@@ -173,6 +173,7 @@ impl GateState {
             .find(|(held, _)| *held == *origin)
         {
             Some((_, longest)) => *longest = until.max(*longest),
+            // Bounded by the number of origins of the layer: expired entries are removed in `ensure`.
             None => self.origin_holds.push((*origin, until)),
         }
         self.take_wakers(&late)

@@ -16,6 +16,8 @@ use crate::retry_after;
 /// side has no effect. For responses without a `Date`, keep one `ClockSkew` per server and pass the server's time to
 /// `read` instead of the local time.
 ///
+/// The layer does this by itself. The default assumes that both clocks agree. Cheap to copy.
+///
 /// # Examples
 ///
 /// ```

@@ -14,6 +14,9 @@
 //! | 0 | waits in milliseconds or finer, such as `retry-after-ms` |
 //! | 1 | `Retry-After`, and `Retry-After-<name>` |
 //! | 2 | any other wait, such as `X-Retry-After` |
+//!
+//! Vendors that send `retry-after-ms` usually send `Retry-After` as well, in whole seconds: the more precise field is
+//! meant for clients that understand it.
 
 use std::time::{Duration, SystemTime};
 
@@ -42,7 +45,8 @@ pub(super) struct Collected<'a> {
     pub(super) global: bool,
     /// The wait, and the rank of its field; 0 is the most precise.
     retry_after: Option<(u8, ResetTime)>,
-    /// The response headers, which are read again for values that are lists.
+    /// The response headers, which are read again for values that are lists. Lists are rare, so that the usual case
+    /// does not keep the values.
     headers: &'a HeaderMap,
     /// The server's time, which dates are relative to.
     reference: SystemTime,
@@ -52,6 +56,9 @@ pub(super) struct Collected<'a> {
 
 impl<'a> Collected<'a> {
     /// Reads all fields, merges related quotas, and removes quotas that are not credible.
+    ///
+    /// The order of these steps matters: a time without a count is credible only after it was merged into its quota,
+    /// and a limit that found its remaining count must not be examined without it.
     pub(super) fn read(
         headers: &'a HeaderMap,
         reference: SystemTime,
@@ -85,7 +92,7 @@ impl<'a> Collected<'a> {
     }
 
     /// Returns a date and a duration in the response that describe the same point in time, both relative to the
-    /// reference.
+    /// reference. Their difference is the skew between the reference and the server's clock.
     pub(super) fn cross_check(&self) -> Option<(Duration, Duration)> {
         let delay = self.retry_after.and_then(|(_, when)| match when {
             ResetTime::Relative(wait) => Some(wait),
@@ -132,6 +139,9 @@ impl<'a> Collected<'a> {
     }
 
     /// Returns all lines of the fields whose values are lists, with the index of the quota that each one describes.
+    ///
+    /// Allocates nothing if no quota has a list. Otherwise it resolves all fields a second time, because while the
+    /// first field of a quota is read it is not known yet whether another one has as many items.
     fn lines(&self) -> Vec<(usize, Line<'a>)> {
         if !self.quotas.iter().any(|quota| quota.has_list) {
             return Vec::new();
@@ -262,7 +272,7 @@ impl<'a> Collected<'a> {
     }
 
     /// Returns the quota that a field describes, and adds it if necessary. Returns `None` if there are
-    /// [`MAX_QUOTAS`] others.
+    /// [`MAX_QUOTAS`] others. Searches linearly: nearly all responses have less than ten quotas.
     fn quota_mut(
         &mut self,
         family: &'a str,
@@ -290,6 +300,15 @@ impl<'a> Collected<'a> {
     /// - `used/limit`;
     /// - pairs of keys and values;
     /// - a bare limit, if the field's dimension is empty or a window.
+    ///
+    /// | value | read as |
+    /// |---|---|
+    /// | `{"limit":50,"remaining":0}` | JSON |
+    /// | `"burst";r=0;t=12` | named items |
+    /// | `32/40` | used and limit |
+    /// | `limit=100, remaining=0, reset=5` | pairs |
+    /// | `100` in `x-ratelimit`, or in `x-ratelimit-minute` | a limit |
+    /// | `100` in `x-ratelimit-orders` | nothing |
     fn read_combined(&mut self, known: &ResolvedField<'a>, value: &'a [u8]) {
         let as_field = |field| ResolvedField { field, ..*known };
         match value.first() {
@@ -315,6 +334,9 @@ impl<'a> Collected<'a> {
     }
 
     /// Reads `{"name":"API","period":10,"limit":50,"remaining":0,"until":"2026-09-21T14:14:20Z"}`.
+    ///
+    /// Only strings and numbers directly in the object are read. Keys that name anything besides a role, such as
+    /// `burst-limit`, are ignored. A value that is not valid JSON is ignored as a whole.
     fn read_json(&mut self, known: &ResolvedField<'a>, value: &[u8]) {
         let members = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(value);
         for (key, value) in members.unwrap_or_default() {
@@ -392,5 +414,5 @@ fn max_wait(value: &[u8], read: impl Fn(&[u8]) -> Option<ResetTime>) -> Option<R
 
 /// Maximum number of quotas in a result. No server announces this many.
 const MAX_LIMITS: usize = 64;
-/// Maximum number of quotas while the fields are collected.
+/// Maximum number of quotas while the fields are collected. Each of them may become several in the result.
 const MAX_QUOTAS: usize = 64;

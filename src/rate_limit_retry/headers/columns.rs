@@ -20,6 +20,8 @@ use super::{
 use crate::retry_after::{MAX_WAIT, Number};
 
 /// A line of a field. If values contain several quotas, the items with the same position belong together.
+///
+/// A response may repeat a field (RFC 9110 §5.3): the items of all its lines count, in order.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Line<'a> {
     /// What the value describes.
@@ -50,6 +52,9 @@ pub(super) struct Row {
 /// Returns the rows, if at least two fields have the same number of items and that number is at least 2.
 ///
 /// A field with one item applies to all rows. A field with any other number of items is ignored.
+///
+/// Two fields must agree on the number, because a comma alone proves nothing: it also separates policies, joins
+/// repeated fields and occurs in dates.
 pub(super) fn rows(lines: &[Line<'_>], reference: SystemTime) -> Option<Vec<Row>> {
     if lines.is_empty() {
         return None;
@@ -58,6 +63,7 @@ pub(super) fn rows(lines: &[Line<'_>], reference: SystemTime) -> Option<Vec<Row>
     let agreed = |count: &usize| {
         (2..=MAX_ITEMS).contains(count) && counts.iter().filter(|other| *other == count).count() > 1
     };
+    // Of several numbers that two fields agree on, the largest describes the most quotas.
     let count = counts.iter().copied().filter(agreed).max()?;
     let mut rows = vec![Row::default(); count];
     for (field, found) in COLUMNS.into_iter().zip(counts) {

@@ -9,6 +9,9 @@
 //! | RFC 5322 | `Mon, 21 Sep 2026 16:14:20 +0200` |
 //!
 //! The forms are tried in this order. Of time zones in words, only `UTC` and `GMT` are known.
+//!
+//! Written by hand, because no date library accepts all of these forms, and because a reset needs neither a calendar
+//! nor a time-zone database.
 
 use std::time::{Duration, SystemTime};
 

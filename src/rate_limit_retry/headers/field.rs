@@ -1,6 +1,12 @@
 //! The meaning of a response field.
+//!
+//! The general rules map most names to one of these meanings. A [`HeaderProfile`](super::HeaderProfile) returns one for
+//! a name that they do not understand, or misunderstand.
 
 /// The meaning of a response field.
+///
+/// A meaning also determines how the value is parsed. A malformed value is ignored, except for
+/// [`Pushback`](Self::Pushback).
 ///
 /// # Examples
 ///
@@ -25,23 +31,25 @@
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Field {
-    /// Number allowed per window, `limit:seconds` pairs, or the policies of IETF drafts 01 to 03.
+    /// Number allowed per window, `limit:seconds` pairs, or the policies of IETF drafts 01 to 03. Of several values in
+    /// one response, the smallest applies.
     Limit,
-    /// Number that remains.
+    /// Number that remains: a number, rounded down. `-1` means that it is unknown; a smaller number means zero.
     Remaining,
-    /// Number that is used up.
+    /// Number that is used up. Together with a limit, it determines what remains.
     Used,
     /// `used/limit`.
     UsedOfLimit,
-    /// Number allowed per second. May be less than one.
+    /// Number allowed per second, for a token bucket. May be less than one.
     Rate,
-    /// Number that is refilled per window.
+    /// Number that is refilled per window; per second without a window.
     Refill,
-    /// Reset of the quota, as a duration or a date; the form of the value decides.
+    /// Reset of the quota, as a duration or a date; the form of the value decides. See the
+    /// [module](super#resets) for the forms.
     Reset,
-    /// Reset of the quota, in milliseconds from now.
+    /// Reset of the quota, in milliseconds from now. A number that is too large for a duration is a date.
     ResetMillis,
-    /// Time of the next attempt, as a duration or a date.
+    /// Time of the next attempt, as a duration or a date, like `Retry-After` (RFC 9110 §10.2.3).
     RetryAfter,
     /// Time of the next attempt, in milliseconds from now.
     RetryAfterMillis,
@@ -51,7 +59,7 @@ pub enum Field {
     Window,
     /// Length of the window, in milliseconds.
     WindowMillis,
-    /// Name of the quota.
+    /// Name of the quota, as in `X-RateLimit-Resource: core`.
     Name,
     /// Quotas and windows: `RateLimit-Policy`.
     Policy,
@@ -59,6 +67,6 @@ pub enum Field {
     Cooldowns,
     /// A complete description: structured, JSON, `name=value` pairs, `used/limit`, or only the limit.
     Whole,
-    /// No rate-limit information.
+    /// No rate-limit information. For a field that the general rules misunderstand.
     Ignored,
 }

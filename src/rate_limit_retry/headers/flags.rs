@@ -5,8 +5,13 @@
 //! | `x-should-retry`, `stripe-should-retry`, any `*should-retry` | [`RetryAdvice`]: `true` or `false` |
 //! | `x-ratelimit-global: true` (Discord) | the rejection applies to every quota of the client |
 //! | `x-ratelimit-scope: global` (Discord) | likewise |
+//!
+//! Other values are ignored. None of these fields describes a quota.
 
 /// The server's explicit advice about a retry.
+///
+/// Sent by servers that know whether a request was processed, such as Stripe and OpenAI. `Retry` allows a retry for
+/// every method; the number of retries and their waits stay limited as usual.
 ///
 /// # Examples
 ///

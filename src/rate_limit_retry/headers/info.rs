@@ -8,7 +8,33 @@ use super::{Limit, RetryAdvice};
 
 /// The rate-limit information of a response. Empty if the response contains none.
 ///
+/// Two questions are separate: [`is_throttle`](Self::is_throttle) is whether the request was rejected because of a
+/// limit, and `retry_after` is how long to wait. A successful response may describe an exhausted quota, and a 503 may
+/// have a wait without being about a quota.
+///
 /// # Examples
+///
+/// A client that pauses before it is rejected:
+///
+/// ```
+/// use std::time::SystemTime;
+///
+/// use http::{HeaderMap, HeaderValue, StatusCode};
+/// use tower_m2m::rate_limit_retry::headers::read;
+///
+/// let headers = HeaderMap::from_iter([
+///     ("ratelimit-remaining".parse()?, HeaderValue::from_static("0")),
+///     ("ratelimit-reset".parse()?, HeaderValue::from_static("7")),
+/// ]);
+///
+/// let info = read(StatusCode::OK, &headers, SystemTime::now());
+///
+/// assert!(!info.is_throttle(StatusCode::OK));
+/// assert_eq!(info.exhausted_reset().map(|reset| reset.as_secs()), Some(7));
+/// # Ok::<(), http::header::InvalidHeaderName>(())
+/// ```
+///
+/// A 403 without fields about limits:
 ///
 /// ```
 /// use std::time::SystemTime;
@@ -34,11 +60,13 @@ pub struct RateLimitInfo {
     /// does not report what remains is assumed to be about the quotas that have a reset. For a response from a cache,
     /// it is the rest of the wait.
     pub retry_after: Option<Duration>,
-    /// The quotas that the response describes. The same quota may appear twice under different names.
+    /// The quotas that the response describes. The same quota may appear twice under different names. In the order of
+    /// the response's fields; at most 64.
     pub limits: Vec<Limit>,
-    /// Explicit advice of the server about a retry.
+    /// Explicit advice of the server about a retry, which takes precedence over the status; `None` for most servers.
     pub advice: Option<RetryAdvice>,
-    /// Whether a rejection is about everything the client sends to this server, not only about the partition.
+    /// Whether a rejection is about everything the client sends to this server, not only about the partition: as
+    /// reported by Discord's fields, or for a 418, with which Binance bans an address.
     pub global: bool,
 }
 
@@ -49,7 +77,7 @@ impl RateLimitInfo {
         *self == Self::default()
     }
 
-    /// Returns whether a quota is exhausted.
+    /// Returns whether a quota is exhausted, in any unit.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         self.limits.iter().any(Limit::is_exhausted)
@@ -70,6 +98,13 @@ impl RateLimitInfo {
 
     /// Returns whether a response with this status means "not now" rather than "no": the request was not processed,
     /// and a retry before the end of the wait would be rejected, too.
+    ///
+    /// | status | condition |
+    /// |---|---|
+    /// | 429 | always |
+    /// | 403 | a wait is known, or a quota of requests is exhausted |
+    /// | 408, 418, 420, 425, 430, 503, 529 | a wait is known |
+    /// | any other | never |
     #[must_use]
     pub fn is_throttle(&self, status: StatusCode) -> bool {
         match status {
@@ -98,6 +133,9 @@ impl RateLimitInfo {
 
     /// Returns the wait for a response with this status. `delay` is the wait that the server requests in a
     /// field of its own.
+    ///
+    /// A wait that the server requests takes precedence over a reset: it is about this request, while a reset is about
+    /// a quota that need not have caused the rejection.
     ///
     /// | status | without `delay` |
     /// |---|---|

@@ -1,4 +1,7 @@
 //! A quota, as described by a response.
+//!
+//! What a response contains neither in its fields nor in their names is `None`. Two values are derived: a missing limit
+//! is the sum of what remains and what is used, and a missing remaining count is the limit minus what is used.
 
 use std::time::Duration;
 
@@ -7,6 +10,9 @@ use http::StatusCode;
 use super::{name::Dimension, words::parts};
 
 /// A quota, as described by a response.
+///
+/// `Default` describes nothing. A [`HeaderProfile`](super::HeaderProfile) completes what the vendor's documentation
+/// adds, such as the window.
 ///
 /// # Examples
 ///
@@ -39,19 +45,21 @@ pub struct Limit {
     pub unit: Unit,
     /// Number allowed per window; for a token bucket, its capacity.
     pub limit: Option<u64>,
-    /// Number that remains, rounded down.
+    /// Number that remains, rounded down. Requests that were in flight when the response was sent may have reduced it.
     pub remaining: Option<u64>,
     /// Time from the response until the quota is reset: at most ten years, zero if it is over.
     pub reset: Option<Duration>,
-    /// Length of the window.
+    /// Length of the window. Not necessarily aligned to the clock, and not longer than ten years.
     pub window: Option<Duration>,
-    /// Number that is refilled per second, for a quota that refills continuously.
+    /// Number that is refilled per second, for a quota that refills continuously. Requests become available one by one,
+    /// before the reset.
     pub refill: Option<f64>,
     /// The server's partition that the request was counted in (`pk`, IETF draft 08 and later).
     pub partition_key: Option<Vec<u8>>,
 }
 
-/// What a quota counts.
+/// What a quota counts: the unit `qu` of the IETF drafts, or what the words of the field name mean (`-tokens`,
+/// `-bytes`).
 ///
 /// # Examples
 ///
@@ -85,7 +93,7 @@ pub enum Unit {
 }
 
 impl Limit {
-    /// Returns whether nothing remains.
+    /// Returns whether nothing remains. `false` if that is unknown.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         self.remaining == Some(0)

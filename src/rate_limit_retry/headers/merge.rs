@@ -6,6 +6,11 @@
 //! | two quotas and one reset | the exhausted quotas have this reset |
 //! | `Limit`, `Requests-Remaining` | one quota with limit and remaining count |
 //! | `DailyLimit`, `Remaining` | one quota with limit and remaining count |
+//!
+//! Merging is conservative: if several quotas come into question, nothing is merged, except that a reset goes to the
+//! exhausted ones. A missing value is better than a wrong one, because a wrong reset holds requests for too long.
+//!
+//! Both passes cost O(n²) for n quotas, of which there are at most 64.
 
 use super::{collect::Collected, quota_fields::QuotaFields};
 use crate::steps::count_steps;
@@ -64,6 +69,7 @@ impl Collected<'_> {
                 at += 1;
                 continue;
             };
+            // `at` stays: the next quota has moved to this position.
             let short = self.quotas.remove(at);
             self.quotas[of - usize::from(of > at)].merge_counts_from(&short);
         }

@@ -3,6 +3,13 @@
 //! [`read`] is a pure function that can be used alone: it has no clock and no state, and does not panic for any input.
 //! It allocates nothing if no field is about limits.
 //!
+//! | to | use |
+//! |---|---|
+//! | read a response | [`read`] |
+//! | give ambiguous fields a meaning | [`HeaderProfile`], with [`read_with`] |
+//! | read dates in responses without a `Date` | [`ClockSkew`] |
+//! | decide whether a response means "not now" | [`RateLimitInfo::is_throttle`] |
+//!
 //! # Supported fields
 //!
 //! | fields | values |
@@ -53,7 +60,18 @@
 //! is its `Retry-After` minus the age (RFC 9111 §4.2.3).
 //!
 //! Input is bounded: a value longer than 4 KiB is ignored, and so are all fields after 256 fields about limits and all
-//! quotas after 64.
+//! quotas after 64. The time is proportional to the length of the fields, times the
+//! number of quotas.
+//!
+//! # How it works
+//!
+//! 1. The names of the fields are scanned for a few letters (`is_limit_field`). Most responses end here.
+//! 2. `resolve` determines the meaning of each field: from the profile, from a table of vendors, or from its words
+//!    (`name`, `words`).
+//! 3. `value`, `date` and `structured` parse the value, in the forms that the meaning allows.
+//! 4. `collect` puts the values that describe the same quota together (`quota_fields`, `merge`, `columns`).
+//! 5. Quotas that do not look like rate limits are removed, and the rest become [`Limit`]s.
+//! 6. `info` derives the wait from the status, the explicit waits and the quotas.
 //!
 //! # Examples
 //!
@@ -108,6 +126,9 @@ use crate::{
 
 /// Reads the rate-limit fields of a response. `now` is the wall clock, which replaces a missing or malformed `Date`.
 ///
+/// The status matters: `Retry-After` has a meaning for some statuses only, and an exhausted quota in a successful
+/// response is no reason to retry it. Durations in the result count from the arrival of the response.
+///
 /// # Examples
 ///
 /// ```
@@ -133,6 +154,8 @@ pub fn read(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> RateLim
 
 /// Reads the rate-limit fields of a response with a [`HeaderProfile`], which resolves ambiguous values. Otherwise like
 /// [`read`].
+///
+/// Calls the profile for every field of the response, also for those whose names do not look like rate limits.
 ///
 /// # Examples
 ///
@@ -185,6 +208,8 @@ pub(super) fn has_limit_fields(headers: &HeaderMap) -> bool {
 /// Reads all fields. Dates are relative to `reference`, waits are reduced by `age`.
 ///
 /// Returns nothing for a successful response from a cache.
+///
+/// `age` and `reference` are arguments, because callers that know the clock skew of the server do not use its `Date`.
 fn parse(
     status: StatusCode,
     headers: &HeaderMap,
@@ -221,7 +246,8 @@ fn parse(
 
 /// Returns whether the name of a field suggests that it is about limits.
 ///
-/// One pass over the names is cheaper than a lookup of every possible name.
+/// One pass over the names is cheaper than a lookup of every possible name. A false positive costs time only; a field
+/// that is missed here is never read, so that each new word in `words` needs one of these parts.
 fn is_limit_field(name: &str) -> bool {
     let name = name.as_bytes();
     count_steps(name.len());

@@ -10,6 +10,18 @@
 //!
 //! A name is split into words. One of them has the role that determines the field. A word may give the unit. Articles
 //! and fillers are skipped, and the other words are the dimension.
+//!
+//! # Strong and weak names
+//!
+//! A name with `ratelimit` in it is about a rate limit. A name with only `limit`, `remaining` or `reset` may be about a
+//! page of results or a disk. Such a weak name has an empty family; words such as `page` or `storage` exclude it, and
+//! it counts only if several fields together describe a quota
+//! ([`is_credible`](super::quota_fields::QuotaFields::is_credible)).
+//!
+//! # Bounds
+//!
+//! Names are borrowed, and words are kept in arrays on the stack: parsing allocates nothing. A name with more than
+//! [`MAX_WORDS`] words or [`MAX_NAME_LEN`] bytes is not about limits.
 
 use std::fmt;
 
@@ -46,7 +58,7 @@ pub(super) struct Meaning<'a> {
     pub(super) is_compound: bool,
 }
 
-/// The words that identify a quota.
+/// The words that identify a quota. Two fields of one family with equal dimensions describe the same quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Dimension<'a> {
     /// The words; only the first `count` are used.
@@ -98,6 +110,14 @@ impl<'a> Name<'a> {
 impl<'a> Meaning<'a> {
     /// Separates the role of a name from its dimension: `limit-requests`, `requests-limit`, `concurrentlimit`.
     /// Returns `None` if it has more than [`MAX_WORDS`] words.
+    ///
+    /// | name | dimension | field | scale |
+    /// |---|---|---|---|
+    /// | `limit-requests`, `requests-limit` | `requests` | limit | |
+    /// | `limit-per-minute` | `minute` | limit | |
+    /// | `limit-remaining` | | remaining | |
+    /// | `reset-ms` | | reset | milliseconds |
+    /// | `seconds-remaining` | | reset | seconds |
     pub(super) fn parse(name: &'a str) -> Option<(Self, Option<Role>)> {
         count_steps(name.len());
         let mut words = Words::default();
@@ -160,6 +180,9 @@ struct Words<'a> {
 
 impl<'a> Words<'a> {
     /// Adds a word, or the two parts of a compound word. Returns `None` if there is no room.
+    ///
+    /// Some roles depend on the word before: `after` is a wait only after `retry`, and `status` is a remaining count
+    /// only after `limit`.
     fn push(&mut self, word: &'a str) -> Option<()> {
         let mut role = Role::of(word);
         if role.is_none()

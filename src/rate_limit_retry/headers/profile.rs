@@ -6,6 +6,10 @@
 //! - A field name contains none of the usual words.
 //! - The length of the window is documented, but not part of the response.
 //! - The quota refills continuously, at a documented rate.
+//!
+//! Without a profile, a misunderstanding is limited: the layer holds requests too long or too short, and corrects
+//! itself with the next response. [`max_hold`](crate::rate_limit_retry::RateLimitRetryLayerBuilder::max_hold) bounds
+//! the first.
 
 use std::{fmt, time::Duration};
 
@@ -16,9 +20,29 @@ use super::{field::Field, limit::Limit};
 /// Most vendors need no profile, because the values of their fields are unambiguous. [`Vendor`] has profiles for some
 /// vendors that need one; implement the trait for others.
 ///
-/// The methods are called for each response, and should return quickly.
+/// The methods are called for each response, and should return quickly. They must not depend on anything but their
+/// arguments: a field may be read twice.
 ///
 /// # Examples
+///
+/// A documented window:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_m2m::rate_limit_retry::headers::{HeaderProfile, Limit};
+///
+/// #[derive(Debug)]
+/// struct PerMinute;
+///
+/// impl HeaderProfile for PerMinute {
+///     fn complete(&self, limit: &mut Limit) {
+///         limit.window.get_or_insert(Duration::from_secs(60));
+///     }
+/// }
+/// ```
+///
+/// A field with a name of its own:
 ///
 /// ```
 /// use tower_m2m::rate_limit_retry::headers::{Field, HeaderProfile};
@@ -45,6 +69,9 @@ pub trait HeaderProfile: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Adds documented properties to a quota, such as its window. The default adds nothing.
+    ///
+    /// Called once for each quota, after all fields have been read. It may also change what the response contains, for
+    /// example the unit.
     fn complete(&self, limit: &mut Limit) {
         let _ = limit;
     }
@@ -58,6 +85,9 @@ pub trait HeaderProfile: fmt::Debug + Send + Sync + 'static {
 }
 
 /// The profiles of vendors whose values are ambiguous.
+///
+/// They are data only, taken from the vendors' documentation. A vendor that is missing here most likely needs no
+/// profile. Use a profile in a layer that sends requests to this vendor only.
 ///
 /// # Examples
 ///

@@ -28,6 +28,14 @@ use crate::{
 ///
 /// Of repeated fields, the least generous value applies. Exception: if several fields have the same number of values,
 /// each position is a quota of its own.
+///
+/// | value | of several |
+/// |---|---|
+/// | limit, remaining count | the smallest |
+/// | used count | the largest |
+/// | reset | the latest; a duration takes precedence over a date |
+/// | window, rate, refill, name | the last that is valid |
+/// | policies, pairs | all, up to [`MAX_ITEMS`] |
 #[derive(Debug, Default)]
 pub(super) struct QuotaFields<'a> {
     /// Prefix that the field names share. Empty if the names do not mention a rate limit.
@@ -103,6 +111,15 @@ impl<'a> QuotaFields<'a> {
     /// - Otherwise, a count and a reset, a window, or a word for what is counted is required. A used count is
     ///   sufficient only with a limit.
     /// - A limit with a reset is sufficient as well.
+    ///
+    /// | fields of a response | rate limit |
+    /// |---|---|
+    /// | `x-ratelimit-limit` | yes |
+    /// | `x-acme-remaining` and `x-acme-reset` | yes |
+    /// | `x-acme-requests-remaining` | yes |
+    /// | `x-acme-limit` and `x-acme-reset` | yes |
+    /// | `x-acme-remaining` | no: it may be the rest of anything |
+    /// | `x-acme-limit` | no: it may be the size of a page |
     pub(super) fn is_credible(&self) -> bool {
         // A count without a limit, or a time alone, occurs in fields that have nothing to do with limits.
         let limited = self.limit.is_some() || self.unlimited;
@@ -132,7 +149,9 @@ impl<'a> QuotaFields<'a> {
     }
 
     /// Returns whether this may complete `other`: both have the same family, and this one has a shorter name. Not if
-    /// both have a reset.
+    /// both have a reset: then they are two quotas, each with its own.
+    ///
+    /// Fields without a family and without a dimension, such as a plain `reset`, complete nothing.
     pub(super) fn is_part_of(&self, other: &Self) -> bool {
         let of_one = self.family == other.family
             && (!self.family.is_empty() || !self.dimension.is_empty())
@@ -144,6 +163,8 @@ impl<'a> QuotaFields<'a> {
     }
 
     /// Returns whether this and `longer`, which has a longer name, are the limit of a quota and its remaining count.
+    ///
+    /// They are if each has exactly the value that the other one lacks, and no more remains than the limit allows.
     pub(super) fn complements(&self, longer: &Self) -> bool {
         // Neither has the value that the other one contributes, and they do not contradict each other.
         let halves = |limited: &Self, counted: &Self| {
@@ -179,7 +200,9 @@ impl<'a> QuotaFields<'a> {
     /// Adds the value of one field. Ignores a malformed value.
     ///
     /// `scale` is the unit of a reset or a window in nanoseconds, if known. `reference` is the server's time. Fields
-    /// that are not about a single quota are ignored.
+    /// that are not about a single quota are ignored: the caller has handled them.
+    ///
+    /// May be called for a repeated field. The table at [`QuotaFields`] shows which of several values applies.
     pub(super) fn set(
         &mut self,
         field: Field,
@@ -313,7 +336,7 @@ fn starts_with_digit(value: &[u8]) -> bool {
     value.first().is_some_and(u8::is_ascii_digit)
 }
 
-/// Parses a rate; `None` if it is not positive.
+/// Parses a rate; `None` if it is not positive. A rate of zero would mean that no request is ever allowed.
 fn rate(value: &[u8]) -> Option<f64> {
     Some(Number::parse(value)?.as_f64()).filter(|rate| *rate > 0.0)
 }

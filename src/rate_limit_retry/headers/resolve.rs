@@ -1,4 +1,7 @@
 //! The meaning of a response's fields, from their names and the profile.
+//!
+//! The same name always resolves to the same meaning: fields are resolved again when lists are read, and both passes
+//! have to agree on the quota.
 
 use http::HeaderMap;
 

@@ -8,6 +8,10 @@
 //!
 //! `RateLimit` of draft 07 is a dictionary, which [`collect`](super::collect) reads as pairs. Policies may also
 //! follow a limit (drafts 01 to 03).
+//!
+//! The parser visits the items instead of building a list of all of them, so that a hostile value costs no memory
+//! beyond [`MAX_ITEMS`] items. The drafts require that a malformed field is ignored; only forms that real servers send
+//! are parsed leniently.
 
 use std::convert::Infallible;
 
@@ -46,6 +50,9 @@ pub(super) struct Item {
 ///
 /// An item with an invalid parameter is skipped. Inner lists are skipped, too. A line that is not a structured field
 /// is parsed by [`parse_lenient`]. Returns at most [`MAX_ITEMS`] items.
+///
+/// Unknown parameters are ignored, so that servers can add their own. Decimals are rounded down: the drafts
+/// specify integers.
 pub(super) fn items(value: &[u8]) -> Vec<Item> {
     count_steps(value.len());
     let parsed = Parser::new(value).parse_list_with_visitor(Items::default());
@@ -59,6 +66,7 @@ fn parse_lenient(value: &[u8]) -> Vec<Item> {
         let mut item = Item::default();
         for part in split_quoted(text, b';') {
             match split_pair(part, b'=') {
+                // An invalid number skips the item: a policy must not count without one of its values.
                 Some((b"q", number)) => item.quota = Some(Number::parse(number)?.whole),
                 Some((b"w" | b"window", number)) => {
                     item.window = Some(Number::parse(number)?.whole)
@@ -124,6 +132,7 @@ impl<'de> ItemVisitor<'de> for Entry<'_> {
         match value {
             BareItemFromInput::String(name) => item.name = Some(name.as_str().to_owned()),
             BareItemFromInput::Token(name) => item.name = Some(name.as_str().to_owned()),
+            // Any other type is no number, so that the item is malformed.
             number => {
                 item.quota = integer_part(&number);
                 item.malformed = item.quota.is_none();
@@ -184,6 +193,7 @@ impl<'de> ParameterVisitor<'de> for Parameters<'_> {
 
     /// Adds the item, unless it is malformed or the list is full.
     fn finish(self) -> Result<(), Infallible> {
+        // Checked for each item, so that a long list cannot use more memory.
         if !self.item.malformed && self.items.len() < MAX_ITEMS {
             self.items.push(self.item);
         }

@@ -2,6 +2,10 @@
 //!
 //! All parsers take bytes, because field values need not be UTF-8. A malformed value yields `None` or is omitted. No
 //! parser panics, and each one runs in time proportional to the length of the value.
+//!
+//! Parsers are lenient where the intention of the server is clear, and strict where it is not: `5 Minutes` is a
+//! duration, `1s2` is nothing. Numbers saturate instead of failing, because a server that sends too large a wait wants
+//! a long one.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +23,8 @@ use crate::{
 pub(super) enum ResetTime {
     /// Sent as a duration.
     Relative(Duration),
-    /// Sent as a date. As accurate as the reference that it was compared with.
+    /// Sent as a date, and converted to the time from the reference; zero for a date in the past. As accurate as the
+    /// reference that it was compared with.
     Absolute(Duration),
 }
 
@@ -53,7 +58,9 @@ impl ResetTime {
     /// Parses a number of units of `scale` nanoseconds, if the field name or a profile gives the unit. Otherwise like
     /// [`parse`](Self::parse).
     ///
-    /// A number in the range of a date in milliseconds is a date in any case, because no duration is that long.
+    /// A number in the range of a date in milliseconds is a date in any case, because no duration is that long. A
+    /// number in the range of a date in seconds is a date only if the unit is a second or longer: 10⁹ ms are twelve
+    /// days, which a reset may well be.
     pub(super) fn parse_scaled(
         scale: Option<u64>,
         value: &[u8],
@@ -195,7 +202,8 @@ pub(super) fn used_of_limit(value: &[u8]) -> Option<(u64, u64)> {
     Some((Number::parse(used)?.whole, Number::parse(limit)?.whole))
 }
 
-/// Parses `limit:seconds` pairs: `20:1,100:120`. Returns `None` if any pair is malformed.
+/// Parses `limit:seconds` pairs: `20:1,100:120`. Returns `None` if any pair is malformed: a value that contains
+/// something else, such as a time of day, must not be taken for a limit.
 pub(super) fn by_seconds(value: &[u8]) -> Option<Vec<(u64, u64)>> {
     let pair = |item| {
         let (count, seconds) = split_pair(item, b':')?;
@@ -211,7 +219,8 @@ pub(super) fn split_pair(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     Some((text[..at].trim_ascii(), text[at + 1..].trim_ascii()))
 }
 
-/// Returns the trimmed parts of `text` between `separator`s that are not in quoted strings.
+/// Returns the trimmed parts of `text` between `separator`s that are not in quoted strings. An empty text has one empty
+/// part. Quotes are kept.
 pub(super) fn split_quoted(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |byte| {

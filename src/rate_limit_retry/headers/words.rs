@@ -2,6 +2,10 @@
 //!
 //! All lookups are case-insensitive and do not allocate: a word with upper-case letters is converted in a buffer on
 //! the stack. Words longer than [`MAX_WORD_LEN`] are not known.
+//!
+//! The lists contain what servers send, as far as it is known. To add a word, add it to its list, make sure that
+//! `is_limit_field` or `is_companion_field` in the parent module lets such names through, and add a row to the tests of
+//! `name`.
 
 use super::field::Field;
 use crate::retry_after::{DAY, HOUR, MILLI, MINUTE, SECOND};
@@ -203,6 +207,7 @@ pub(super) fn window_of<'a>(words: impl Iterator<Item = &'a str>) -> Option<u64>
             "week" | "weekly" => Some(7 * DAY),
             _ => None,
         };
+        // `24-hour`: after a number, abbreviations count as well.
         let unit = match number {
             Some(_) => unit_of(word),
             None => known,
@@ -213,6 +218,7 @@ pub(super) fn window_of<'a>(words: impl Iterator<Item = &'a str>) -> Option<u64>
                 .checked_mul(unit / SECOND)
                 .filter(|window| *window > 0);
         }
+        // `24hour`, or a number whose unit may be the next word.
         let digits = word.bytes().take_while(u8::is_ascii_digit).count();
         let (count, unit) = word.split_at(digits);
         number = count.parse().ok();

@@ -89,6 +89,7 @@ impl RequestHead<'_> {
     /// Returns an owned copy, for the user's closure. HTTP version: the default, HTTP/1.1. Clones the header map and
     /// the extensions, which is why custom partitions cost more than the default.
     pub(crate) fn to_parts(self) -> Parts {
+        // `Parts` has no public constructor.
         let mut request = http::Request::new(());
         request.method_mut().clone_from(self.method);
         request.uri_mut().clone_from(self.uri);

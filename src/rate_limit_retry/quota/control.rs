@@ -87,6 +87,7 @@ impl Quota {
         *self = Self {
             in_flight: self.in_flight,
             next_number: self.next_number,
+            // Responses to requests that were sent before must not confirm anything about the new state.
             epoch: self.next_number,
             last_used: self.last_used,
             pause: self.pause,

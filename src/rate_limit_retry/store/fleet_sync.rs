@@ -36,6 +36,12 @@ pub(crate) struct FleetSync {
 }
 
 /// A partition's agent.
+///
+/// | state | `task` | `aborted` | next request |
+/// |---|---|---|---|
+/// | running | not finished | `false` | uses it |
+/// | retired, because the partition was idle | finished | `false` | starts another |
+/// | ended early | finished | `true` | starts another, and reports the failure |
 struct Agent {
     /// Handle to the agent's task.
     task: AbortHandle,

@@ -89,6 +89,7 @@ impl FleetQuota {
     /// The quota without the burst, and without one request in reserve for network delays, is spread over the period.
     #[must_use]
     pub fn emission_interval(self) -> Duration {
+        // Does not overflow: a burst is at most half of the requests.
         let spread = self.requests.saturating_sub(self.burst + 1).max(1);
         self.period / spread
     }

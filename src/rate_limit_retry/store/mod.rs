@@ -11,8 +11,9 @@
 //!
 //! Each process reports how many requests it has in flight or may send (`reserved`), and how many more it wants. The
 //! store grants a part of what is free: remaining − reserved by all. A process sends within its grants without
-//! contacting the store again. So the sum over all processes never exceeds what the server has announced, and the cost
-//! is a report every few milliseconds while requests are sent, not one per request.
+//! contacting the store again. So all processes together stay within what the server has announced, except for a
+//! bounded overdraft while a report is on its way, and the cost is a report every few milliseconds while requests are
+//! sent, not one per request.
 //!
 //! # Files
 //!
@@ -237,7 +238,8 @@ impl QuotaReport {
 pub struct AnnouncedQuota {
     /// Number of requests per window; `None` if the API does not announce it.
     pub limit: Option<u64>,
-    /// Number of requests that remained, without those that this process has sent since.
+    /// Number of requests that remained, less those that this process has sent since and whose responses announced
+    /// nothing.
     pub remaining: u64,
     /// Time until the quota is reset, from the moment of the call.
     pub reset: Duration,

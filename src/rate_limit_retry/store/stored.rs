@@ -104,6 +104,7 @@ impl StoredQuotas {
 
     /// Returns the store key of a partition.
     pub(super) fn cache_key(&self, partition: &PartitionKey) -> CacheKey {
+        // The fields are length-prefixed, so that no two pairs of names have the same key.
         CacheKey::new("quota")
             .field("name", &*self.name)
             .field("partition", partition.as_str())

@@ -8,6 +8,13 @@
 //! - one for each remaining item of a structured field.
 //!
 //! An unnamed policy with the same limit as an unstructured quota is not a quota of its own: it adds its window.
+//!
+//! | fields | result |
+//! |---|---|
+//! | `RateLimit-Limit: 100`, `-Remaining: 5`, `-Reset: 9` | 100, 5 remain, reset in 9 s |
+//! | `RateLimit-Limit: 100, 100;w=60` | 100 per minute |
+//! | `RateLimit-Limit: 100, 100;w=60, 5000;w=3600` | 100 per minute, and 5000 per hour |
+//! | `"burst";r=5;t=9` with the policy `"burst";q=100;w=60` | `burst`: 100 per minute, 5 remain, reset in 9 s |
 
 use std::time::{Duration, SystemTime};
 
@@ -24,6 +31,10 @@ use crate::{retry_after::MAX_WAIT, steps::count_steps};
 impl QuotaFields<'_> {
     /// Returns the quotas that the fields describe: one, one for each named policy, one for each pair, or one for
     /// each position of `lines`. Omits quotas reported as unlimited.
+    ///
+    /// The order of the result is fixed: pairs, then positions or the unstructured quota, then items with a remaining
+    /// count, then the other policies. An item with a remaining count is joined with the policy of the same name, so
+    /// that `RateLimit` and `RateLimit-Policy` give one quota.
     pub(in super::super) fn into_limits(
         mut self,
         lines: &[Line<'_>],

@@ -240,7 +240,7 @@ fn the_share_of_others_is_left_unused() {
         (23, 0.5, 7),
         (100, 1.0, 100),
         (40, 0.25, 5),
-        // The last ones are for whoever comes first.
+        // The last ones are available to any client.
         (1, 0.5, 1),
         (2, 0.01, 1),
     ] {
@@ -277,7 +277,7 @@ fn an_exhausted_window_waits_for_its_reset_or_a_probe() {
     );
     assert_eq!(announced.admit(0, 1.0, None), None);
 
-    // What was counted here is no announcement: one goes.
+    // A debit is no announcement: one is sent.
     let mut announced = AnnouncedWindow::new(&limit_with_reset(secs(60)), 1, 5, 10, now);
     announced.debit();
     announced.debit();

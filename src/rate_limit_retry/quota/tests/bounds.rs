@@ -104,7 +104,7 @@ fn the_longest_common_length_within_the_bounds() {
     assert_eq!(snap_down(secs(9000)), Some(secs(7200)));
 }
 
-/// When the looks come after a window opened, if each is refused at once.
+/// The times of the probes after the start of a window, if each is throttled at once.
 fn probes(period: Bounds, blur: Duration, count: usize) -> Vec<u128> {
     let began = origin();
     let mut now = began + secs(1);

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// So many requests that went together are accepted, and the answers announce that nothing remains.
+/// A number of concurrent requests are accepted, and their responses announce that nothing remains.
 fn contradict(world: &mut TestQuota, count: usize, info: &RateLimitInfo) {
     let numbers: Vec<_> = (0..count).map(|_| world.enter()).collect();
     for number in numbers {

@@ -25,7 +25,7 @@ fn enter(world: &mut TestQuota) {
     world.enter();
 }
 
-/// So many requests are accepted, with answers that say nothing.
+/// Settles a number of accepted requests whose responses announce nothing.
 fn succeed_silently(world: &mut TestQuota, count: usize) {
     for _ in 0..count {
         let number = world.enter();
@@ -76,7 +76,7 @@ fn a_pause_ends_at_its_deadline_or_on_resume() {
             world.now = end;
         }
 
-        // One goes, to see.
+        // One is sent as a probe.
         let first = world.send().unwrap();
         assert_eq!(world.send(), None);
         world.succeed(first, &RateLimitInfo::default());
@@ -134,7 +134,7 @@ fn forgetting_clears_estimates_but_not_in_flight_requests() {
     assert_eq!(world.quota.in_flight(), 1);
     assert_eq!(world.admit(), SendTime::NotBefore(went + secs(5)));
     world.quota.resume();
-    // The fleet is told of what is under way, and of nothing else.
+    // The report contains the requests in flight, and nothing else.
     assert_eq!(world.quota.report_due(world.now), Some(went + ms(300)));
     // An answer to a request from before teaches nothing.
     world.succeed(late, &announcing(100, 50, secs(60)));

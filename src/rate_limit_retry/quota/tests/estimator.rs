@@ -54,7 +54,7 @@ fn a_rate_is_measured_between_short_throttlings() {
         lessons.admit(0, 12_000),
         EstimatorDecision::Wait(_)
     ));
-    // It had been sent before the last refusal.
+    // It was sent before the last throttle.
     lessons.estimator.on_late_success();
     assert_eq!(lessons.estimator.estimate().rate, Some(1.1));
 
@@ -71,7 +71,7 @@ fn the_limit_in_the_first_429_is_used_unless_more_were_sent() {
         (Some(100), None, 100),
         (Some(39), None, 40),
         (None, None, 40),
-        // A look is refused that names one.
+        // A probe is throttled by a response that names one.
         (None, Some(100), 100),
         (Some(100), Some(50), 50),
     ] {
@@ -138,7 +138,7 @@ fn a_known_window_admits_its_limit_and_is_probed_at_its_end() {
     assert!(lessons.is_allowed(0, 180_000));
     assert!(matches!(lessons.admit(0, 179_999), EstimatorDecision::Hold(until) if until == over));
 
-    // Nobody who asks is told twice, and the look is free.
+    // The limit is reported once, and the probe is admitted.
     let now = lessons.at(121_000);
     lessons.estimator.admit(0, now);
     assert!(lessons.is_allowed(0, 121_000));
@@ -181,7 +181,7 @@ fn a_request_after_the_window_opens_the_next() {
         lessons.admit(0, 181_000),
         EstimatorDecision::Probe
     ));
-    // While requests are refused, no window is open.
+    // While requests are throttled, no window has started.
     let mut lessons = TestEstimator::minute_windows();
     lessons.throttle(121_000, SAMPLE);
     lessons.throttle(190_000, SAMPLE);

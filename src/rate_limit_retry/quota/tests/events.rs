@@ -7,9 +7,9 @@ use crate::rate_limit_retry::headers::Unit;
 
 #[derive(Clone, Debug)]
 enum Event {
-    /// Somebody wants to go, and goes if allowed.
+    /// A request is sent if it is admitted.
     Admit,
-    /// Somebody goes who has been allowed to by the other quotas only.
+    /// A request is sent that only the other quotas have admitted.
     Enter,
     /// Somebody is answered who went past the gate.
     EnterLate,
@@ -80,7 +80,7 @@ proptest! {
                     };
                     let (outcome, now) = match &end {
                         Completion::Response(throttled, info, scope) => {
-                            // Of several, it may be another that refused.
+                            // With several partitions, another one may have caused the throttle.
                             let ours = *throttled && *scope != Scope::Ambiguous;
                             if let Some(hint) = info.retry_after.filter(|_| ours) && hint <= secs(86_400) {
                                 floor = floor.max(Some(world.now + hint.min(world.config.max_hold)));
@@ -194,5 +194,5 @@ fn time() -> impl Strategy<Value = Duration> {
     .prop_map(ms)
 }
 
-/// A wait that nobody has asked for is not longer.
+/// A wait that no response has requested is not longer.
 const MAX_OWN_WAIT: Duration = Duration::from_secs(3601);

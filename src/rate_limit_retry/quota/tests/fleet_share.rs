@@ -230,7 +230,7 @@ fn a_new_window_is_published_within_a_millisecond() {
         next_report(false, true, 1, |fleet| fleet.overdraft = true),
         Some(1)
     );
-    // They know it, or there is nothing to tell.
+    // The other processes know it, or there is nothing to report.
     assert_eq!(
         next_report(true, true, 1, |fleet| fleet.has_update = true),
         Some(300)
@@ -259,7 +259,7 @@ fn more_is_requested_at_half_of_the_demand() {
         next_report(true, true, 0, |fleet| set_granted(fleet, 6)),
         Some(300)
     );
-    // Nobody used any of it.
+    // No request used any of it.
     let unused = |fleet: &mut FleetShare| (fleet.wanted, fleet.granted) = (10, 5);
     assert_eq!(next_report(true, true, 0, unused), Some(300));
     // There is no more.

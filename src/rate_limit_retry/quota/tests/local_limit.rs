@@ -141,7 +141,7 @@ fn announced_limits_replace_documented_ones() {
     cap.on_announced(&announced(0));
     assert_eq!(max_concurrency(&mut cap, now), 1);
 
-    // The period stays until it is told.
+    // The period stays until one is announced.
     complete(&mut cap, 1, now);
     let wait = cap.admit(0, false, now);
     assert_eq!(wait, Some(SendTime::NotBefore(now + secs(60))));

@@ -11,7 +11,7 @@ fn evenly_paced(shared: bool) -> TestQuota {
     })
 }
 
-/// A request goes and is accepted at once.
+/// Sends a request that is accepted at once.
 fn succeed(world: &mut TestQuota, info: &RateLimitInfo) {
     let number = world.enter();
     world.succeed(number, info);
@@ -22,7 +22,7 @@ fn requests_are_paced_over_the_rest_of_an_announced_window() {
     let mut world = evenly_paced(false);
     let began = world.now;
     succeed(&mut world, &announcing(100, 9, secs(10)));
-    // A second apart, so that the last one goes a second before the end.
+    // A second apart, so that the last one is sent a second before the end.
     for second in 1..10 {
         let at = began + secs(second);
         assert_eq!(world.admit(), SendTime::NotBefore(at));
@@ -126,7 +126,7 @@ fn only_a_single_test_request_is_a_probe() {
     assert!(world.send().is_some());
     assert_eq!(world.quota.probe.sent, Some(looked));
 
-    // Nobody had asked whether that may go.
+    // No `admit` preceded this send.
     world.advance(ms(10));
     world.enter();
 

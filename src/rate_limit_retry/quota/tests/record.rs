@@ -7,7 +7,7 @@ fn response(throttled: bool, info: &RateLimitInfo) -> Outcome<'_> {
     Outcome::Response { throttled, info }
 }
 
-/// So many requests are answered with this.
+/// Settles a number of requests with this response.
 fn succeed(world: &mut TestQuota, count: usize, info: &RateLimitInfo) {
     for _ in 0..count {
         let number = world.enter();
@@ -25,7 +25,7 @@ fn reset(world: &TestQuota) -> Option<Duration> {
     world.quota.announced_quota().2.map(|at| at - world.now)
 }
 
-/// A refusal because nothing remains until the reset, with a hint.
+/// A throttle because nothing remains until the reset, with a wait.
 fn exhausted(hint: Duration, reset: Option<Duration>) -> RateLimitInfo {
     let mut info = announcing(100, 0, Duration::ZERO);
     info.limits[0].reset = reset;
@@ -260,7 +260,7 @@ fn after_a_hold_requests_follow_headroom_or_slow_start() {
     for (before, look, together) in [
         (&silence, &announcing(100, 20, secs(60)), 20),
         (&silence, &silence, 2),
-        // What was told before the hold is not told now.
+        // What was announced before the hold does not apply now.
         (&announcing(100, 50, secs(3600)), &silence, 2),
     ] {
         let mut world = TestQuota::new();

@@ -19,7 +19,7 @@ fn unannounced_fleet() -> TestQuota {
     })
 }
 
-/// What is told to the store, where so many wait.
+/// The report to the store, with this number of waiters.
 pub(super) fn report(world: &mut TestQuota, waiting: usize) -> QuotaReport {
     let report = world.quota.report(ProcessId::random(), waiting, world.now);
     report.unwrap()
@@ -234,7 +234,7 @@ fn no_grant_remains_after_the_window_ends() {
     report(&mut world, 10);
     apply(&mut world, &snapshot(10, 90, 10, 1));
     world.advance(secs(60));
-    // One goes to see what the next window has.
+    // One is sent as a probe of the next window.
     assert_eq!(burst(&mut world), 1);
     assert_eq!(report(&mut world, 0).reserved, 1);
 }

@@ -9,9 +9,9 @@ struct Server {
     limit: u64,
     window: Duration,
     sliding: bool,
-    /// Says nothing, and counts refused requests, too.
+    /// Announces nothing, and counts throttled requests, too.
     counts_throttled: bool,
-    /// Tells resets in whole seconds, rounded up.
+    /// Announces resets in whole seconds, rounded up.
     whole_seconds: bool,
     /// When the window began.
     began: Instant,
@@ -34,7 +34,7 @@ impl Server {
         }
     }
 
-    /// Takes a request that arrives `now`. Returns whether it is refused, and what the answer says.
+    /// Handles a request that arrives `now`. Returns whether it is throttled, and what the response announces.
     fn take(&mut self, now: Instant) -> (bool, RateLimitInfo) {
         let start = if self.sliding {
             self.accepted.retain(|at| *at + self.window > now);
@@ -146,7 +146,7 @@ proptest! {
         let paused: u64 = pauses.iter().map(|(_, pause)| *pause).sum();
         let windows = u32::try_from(JOBS as u64 / limit).unwrap() + 2;
         let mut server = Server::new(limit, ms(window), ms(passed % window));
-        // Windows of two seconds cannot be told apart by resets in whole seconds, nor by those that move.
+        // Resets in whole seconds do not distinguish windows of two seconds, and neither do resets that move.
         server.sliding = sliding && window >= 5000;
         server.whole_seconds = coarse && window >= 5000;
 
@@ -201,7 +201,7 @@ fn a_server_that_counts_throttled_requests_is_not_probed_early() {
             assert!(server.throttled <= 25, "{} of {limit}", server.throttled);
         }
 
-        // Seven windows at least, and more for what looks have cost while nothing was known.
+        // At least seven windows, and more for the probes while nothing was known.
         let took = world.now - began;
         assert!(took <= 11 * ms(window), "{took:?} for {limit}");
     }

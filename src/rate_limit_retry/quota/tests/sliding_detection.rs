@@ -6,13 +6,13 @@ use super::{
 };
 use crate::rate_limit_retry::quota::{estimate::Model, throttle::ThrottleSample};
 
-/// The answer says nothing.
+/// The response announces nothing.
 const SILENT: ThrottleSample = ThrottleSample {
     silent: true,
     ..SAMPLE
 };
 
-/// When looks were refused after the first window.
+/// The times of throttled probes after the first window.
 const PROBES: [u64; 6] = [2000, 5000, 10_000, 20_000, 40_000, 60_000];
 
 /// Ten accepted at first and one refused after a second; then those looks, and at 61.5 s one that was accepted.
@@ -39,7 +39,7 @@ fn throttled(probes: &[u64], accepted: u64, in_flight: u32) -> TestEstimator {
     lessons
 }
 
-/// A look is accepted.
+/// A probe is accepted.
 fn succeed_probe(lessons: &mut TestEstimator, at: u64) {
     let now = lessons.at(at);
     let probe = Probe {
@@ -54,7 +54,7 @@ fn is_active(lessons: &TestEstimator) -> bool {
     lessons.estimator.active_sliding_window().is_some()
 }
 
-/// How long a stretch is thought to be.
+/// The estimated length of the window.
 fn length(lessons: &TestEstimator) -> Duration {
     lessons.estimator.sliding_window.as_ref().unwrap().length()
 }
@@ -83,7 +83,7 @@ fn a_log_starts_only_if_throttled_requests_count() {
             .sliding_window
             .as_ref()
             .map(|sliding_window| sliding_window.sent_since_start(1));
-        // What was accepted, is under way, and was refused.
+        // Number accepted, in flight, and throttled.
         assert_eq!(sent, log.then_some(14));
     }
 }
@@ -122,7 +122,7 @@ fn a_window_reduced_by_throttled_requests_is_sliding() {
         (&PROBES[..], 4, 11, false),
         (&PROBES[..], 4, 12, false),
         (&PROBES[..], 10, 0, false),
-        // Less was refused than is missing.
+        // Fewer were throttled than are missing.
         (&PROBES[5..], 4, 0, false),
     ] {
         let lessons = throttled(probes, accepted, in_flight);
@@ -189,7 +189,7 @@ fn an_explained_smaller_window_slides_from_the_next_probe() {
 
 #[test]
 fn throttled_probes_bound_the_window_from_below() {
-    // A round time is guessed that is no shorter than the time to the last look that was refused.
+    // The estimate is a common length, at least the time until the last throttled probe.
     let mut lessons = TestEstimator::new();
     lessons.succeed(10, 0);
     lessons.throttle(1000, SILENT);

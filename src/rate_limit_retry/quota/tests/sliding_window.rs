@@ -40,7 +40,7 @@ fn send(slide: &mut SlidingWindow, opened: Instant, count: u64) {
 fn a_window_spans_limit_plus_one_accepted_requests() {
     let start = origin();
     let length = |refused_at: Option<Duration>, refused: u32| {
-        // Ten were accepted, the eleventh was refused, and a look was accepted.
+        // Ten were accepted, the eleventh was throttled, and a probe was accepted.
         let mut slide = SlidingWindow::new(start, start, 1);
         for second in 1..10 {
             slide.on_sent(10, start + secs(second));
@@ -56,7 +56,7 @@ fn a_window_spans_limit_plus_one_accepted_requests() {
     };
     // From the second request on; but people choose round numbers.
     assert_eq!(length(None, 0), secs(7));
-    // Nine and a half seconds after the first, one was refused.
+    // Nine and a half seconds after the first, one was throttled.
     assert_eq!(length(Some(ms(9500)), 0), ms(9300));
     // It may be that the eleventh was not counted: then it began with the first, and ten seconds are possible.
     assert_eq!(length(None, 1), secs(10));
@@ -179,7 +179,7 @@ fn a_429_is_explained_if_throttled_requests_fill_the_window() {
         (3, 12, 0, 8, false),
         (3, 13, 2, 8, true),
         (3, 12, 1, 8, false),
-        // The looks are no longer in the stretch.
+        // The window no longer contains the probes.
         (3, 13, 0, 10, false),
         // Half and more is missing, and not exactly known.
         (8, 8, 0, 8, true),
@@ -189,7 +189,7 @@ fn a_429_is_explained_if_throttled_requests_fill_the_window() {
         (9, 6, 0, 8, true),
     ] {
         let (mut slide, now) = recovered_after(probes);
-        // The look was accepted, and the last of the others is the refused one.
+        // The probe was accepted, and the last of the others is the throttled one.
         send(&mut slide, now, accepted + later);
         let explained = slide.explains(16, later + 1, now + secs(at));
         assert_eq!(explained, expected, "{probes} {accepted} {later} {at}");
@@ -198,7 +198,7 @@ fn a_429_is_explained_if_throttled_requests_fill_the_window() {
 
 #[test]
 fn a_request_is_admitted_when_the_nth_last_is_a_window_and_margin_old() {
-    // The margin is a 200th of the stretch, and at least 20 ms.
+    // The margin is a 200th of the window, and at least 20 ms.
     for (stretch, margin) in [(10, 50), (20, 100), (5, 25), (3, 20)] {
         let (mut slide, now) = between(Duration::ZERO, secs(stretch));
         assert!(!slide.is_active());
@@ -218,7 +218,7 @@ fn a_request_is_admitted_when_the_nth_last_is_a_window_and_margin_old() {
         assert_eq!(slide.admit(2, 1, at), None);
         assert_eq!(slide.admit(5, 1, now), None);
 
-        // Of the two, so many were sent in the last stretch.
+        // Number of the two that were sent in the last window.
         assert_eq!(slide.sent_in_window(soon), 2);
         assert_eq!(slide.sent_in_window(at), 1);
         assert_eq!(slide.sent_in_window(at + ms(500)), 0);
@@ -258,7 +258,7 @@ fn the_log_is_trusted_if_the_window_was_nearly_full() {
     ] {
         let (mut slide, now) = recovered_after(0);
         slide.activate(now);
-        // The look is the first of them.
+        // The probe is the first of them.
         send(&mut slide, now, sent - 1);
         let (mut allowance, later) = (20, now + secs(9));
         let believed = slide.on_unexpected_throttle(&mut allowance, behind, in_flight, later);
@@ -280,7 +280,7 @@ fn every_eight_windows_a_probe_tries_2_percent_more() {
         assert_eq!(allowance, more);
         assert!(!slide.try_probe(&mut allowance, now + ms(159_999)));
 
-        // A refusal takes it back, and says nothing else.
+        // A throttle reverts it, and has no other effect.
         let room = slide.available_at(1);
         assert!(slide.on_unexpected_throttle(&mut allowance, 0, 0, now + secs(81)));
         assert_eq!(allowance, before);

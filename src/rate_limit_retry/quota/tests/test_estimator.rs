@@ -6,13 +6,13 @@ use crate::rate_limit_retry::quota::{
     throttle::ThrottleSample,
 };
 
-/// The first request of all goes at 0; times are in milliseconds.
+/// The first request is sent at 0; times are in milliseconds.
 pub(super) struct TestEstimator {
     pub(super) estimator: LimitEstimator,
     pub(super) began: Instant,
 }
 
-/// A refused request, with nothing else under way.
+/// A throttled request, with no other in flight.
 pub(super) const SAMPLE: ThrottleSample = ThrottleSample {
     sent: None,
     limit: None,
@@ -45,7 +45,7 @@ impl TestEstimator {
         self.began + ms(millis)
     }
 
-    /// So many go at that time, and are accepted.
+    /// Sends a number of requests at that time, which are accepted.
     pub(super) fn succeed(&mut self, count: u64, at: u64) {
         let at = self.at(at);
         for _ in 0..count {
@@ -76,7 +76,7 @@ impl TestEstimator {
     }
 
     pub(super) fn admit(&self, in_flight: u32, at: u64) -> EstimatorDecision {
-        // Whoever asks is told once that the allowance is used up.
+        // `admit` reports once that the limit is reached.
         self.estimator.clone().admit(in_flight, self.at(at))
     }
 

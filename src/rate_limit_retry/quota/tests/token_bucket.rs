@@ -2,7 +2,7 @@
 
 use super::{super::token_bucket::TokenBucket, *};
 
-/// Accepts so many, spread evenly over `time`.
+/// Accepts a number of requests, spread evenly over `time`.
 fn succeed(rate: &mut TokenBucket, from: Instant, time: Duration, count: u32) {
     for n in 1..=count {
         rate.on_success(from + time * n / (count + 1));
@@ -158,7 +158,7 @@ fn before_measurement_an_idle_period_exceeds_twice_the_retry_after() {
         rate.on_throttle(now);
         assert_eq!(rate.is_known(), known, "{pause}");
 
-        // The refusal told how much goes at once after such a pause.
+        // The throttle has shown how many are accepted at once after such a pause.
         let now = if known {
             now
         } else {
@@ -248,7 +248,7 @@ fn simultaneous_429s_count_once() {
 fn requests_sent_before_a_429_count_towards_the_rate() {
     let start = origin();
     let mut rate = TokenBucket::new(start, 8);
-    // Before the first refusal nothing was counted.
+    // Nothing was counted before the first throttle.
     rate.on_late_success();
     succeed(&mut rate, start, secs(10), 19);
     rate.on_throttle(start + secs(10));

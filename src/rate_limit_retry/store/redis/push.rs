@@ -34,6 +34,14 @@ struct PushState {
 }
 
 /// One channel.
+///
+/// | state | subscriptions | at the next sweep |
+/// |---|---|---|
+/// | in use | at least 1 | stays |
+/// | unused | 0, `idle` is `false` | `idle` is set |
+/// | idle | 0, `idle` is `true` | removed, then unsubscribed |
+///
+/// A subscription brings each state back to "in use".
 struct Channel {
     /// Value of `total` at the last notification, or when the channel was created.
     last_event: u64,
@@ -47,7 +55,9 @@ struct Channel {
 
 impl PushHub {
     /// Records a notification and wakes the waiters of the channel. `None` stands for all channels, such as after a
-    /// lost connection.
+    /// lost connection. Notifications may have been missed then, and a spurious one costs only a report.
+    ///
+    /// Notifications of a channel without an entry are ignored: nothing waits for them.
     pub(super) fn notify(&self, channel: Option<&str>) {
         // Wakers are collected under the lock and woken after it is released.
         let mut woken = Vec::new();
@@ -86,6 +96,7 @@ impl PushHub {
         });
         entry.subscribers += 1;
         entry.idle = false;
+        // Read under the lock that `notify` takes: a later notification has a greater number.
         let known = entry.last_event;
         drop(state);
         Subscription {
