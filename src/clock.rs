@@ -58,7 +58,7 @@ use tokio::time::Instant;
 pub trait Clock: Send + Sync + 'static {
     /// Returns the monotonic time, on the scale of tokio's timers.
     ///
-    /// Read once for each request on the fast path, and before and after each wait on the slow path.
+    /// Read once for each request that is sent at once, and again after each wait.
     fn now(&self) -> Instant;
 
     /// Returns the wall-clock time, which may jump.

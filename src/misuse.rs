@@ -69,7 +69,7 @@ pub enum Misuse {
 impl Misuse {
     /// Returns a sentence that says what is wrong and what to do.
     ///
-    /// The text is one line without a full stop, for logs. It may be worded differently in later versions.
+    /// One line without a full stop, for logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -3,12 +3,8 @@
 //! A layer shares its sinks with its services and background tasks. They are called on the task that caused the event, so
 //! a slow sink delays that task.
 //!
-//! | order | called |
-//! |---|---|
-//! | 1 | the sinks of this build's features: `tracing`, then `metrics` |
-//! | 2 | the closures set with `on_event`, in the order in which they were set |
-//!
-//! A sink that panics does not keep the next one from being called.
+//! The closures set with `on_event` are called in the order in which they were set, those of the features `tracing` and
+//! `metrics` before or after them. A sink that panics does not keep the next one from being called.
 
 use std::{
     fmt,

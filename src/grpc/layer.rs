@@ -13,6 +13,13 @@ use super::{GrpcStatus, service::Settings};
 ///
 /// Waiting for trailers needs a tokio runtime with timers. Without a runtime, only the head is inspected.
 ///
+/// | setting | default | raise or set it if |
+/// |---|---|---|
+/// | [`max_time`](Self::max_time) | 50 ms | rejections arrive in trailers that are slower than that |
+/// | [`any_exhaustion`](Self::any_exhaustion) | `false` | the server throttles without announcing a wait |
+///
+/// At most the first frame of a response body is read ahead.
+///
 /// # Examples
 ///
 /// ```
@@ -51,6 +58,19 @@ impl GrpcStatusLayer {
     }
 
     /// Sets whether `RESOURCE_EXHAUSTED` without a wait is a 429, too. Default: `false`.
+    ///
+    /// If set, a message that is too large is retried in vain, with the back-off of the layers above, until their
+    /// number of
+    /// retries is reached.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::grpc::GrpcStatusLayer;
+    ///
+    /// let layer = GrpcStatusLayer::new().any_exhaustion(true);
+    /// # drop(layer);
+    /// ```
     #[must_use]
     pub const fn any_exhaustion(mut self, any: bool) -> Self {
         self.settings.any_exhaustion = any;

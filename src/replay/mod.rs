@@ -76,6 +76,14 @@ pub(crate) fn is_replay_error(error: &(dyn Error + 'static)) -> bool {
 /// wrappers of this module: [`ReplayBody`], [`CloneWith`] and [`Once`]. With the feature `reqwest`, also for
 /// `reqwest::Body`.
 ///
+/// | method | called | by |
+/// |---|---|---|
+/// | [`try_clone`](Self::try_clone) | before each attempt that another one may follow | a layer that retries |
+/// | [`is_intact`](Self::is_intact) | when the response has arrived | the same |
+/// | [`supersede`](Self::supersede) | once a retry is decided | the same, at most once per attempt |
+///
+/// None of them may block. They run on the task of the call.
+///
 /// # Examples
 ///
 /// ```

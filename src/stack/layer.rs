@@ -17,6 +17,10 @@ use crate::{
 /// [name](crate::client_credentials::ClientCredentialsLayerBuilder::name): the default partition is then the origin and
 /// that name, because servers count each credential separately.
 ///
+/// The two layers keep working on their own: a service made by the `RateLimitRetryLayer` alone, for requests without a
+/// token,
+/// waits for the same quotas. Their settings are those of the builders; this layer has none.
+///
 /// # Examples
 ///
 /// ```
@@ -41,6 +45,29 @@ pub struct M2mLayer {
 
 impl M2mLayer {
     /// Combines the two layers: limits outside, credentials inside.
+    ///
+    /// # Examples
+    ///
+    /// Two credentials that share one knowledge of quotas:
+    ///
+    /// ```
+    /// use tower_m2m::{
+    ///     ClientCredentialsLayer, M2mLayer, Origin, RateLimitRetryLayer,
+    ///     client_credentials::AccessToken,
+    /// };
+    ///
+    /// # fn main() -> Result<(), tower_m2m::BoxError> {
+    /// let api: Origin = "https://api.example.com".parse()?;
+    /// let limits = RateLimitRetryLayer::new();
+    /// let [orders, users] = ["orders", "users"].map(|name| {
+    ///     let source = AccessToken::new(format!("token of {name}"));
+    ///     let credentials = ClientCredentialsLayer::builder(source, api.clone()).name(name);
+    ///     M2mLayer::new(limits.clone(), credentials.build())
+    /// });
+    /// # drop((orders, users));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn new(limits: RateLimitRetryLayer, credentials: ClientCredentialsLayer) -> Self {
         let (limiter, auth) = (limits.into_limiter(), credentials.into_auth());
@@ -50,12 +77,39 @@ impl M2mLayer {
     }
 
     /// Returns a handle to the tokens, for everything other than requests through this layer.
+    ///
+    /// # Examples
+    ///
+    /// Fetch the first token before the first request:
+    ///
+    /// ```
+    /// use tower_m2m::{
+    ///     ClientCredentialsLayer, M2mLayer, RateLimitRetryLayer,
+    ///     client_credentials::AccessToken,
+    /// };
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_m2m::BoxError> {
+    /// # let source = AccessToken::new("token");
+    /// let origin = "https://api.example.com".parse()?;
+    /// let credentials = ClientCredentialsLayer::builder(source, origin).build();
+    /// let layer = M2mLayer::new(RateLimitRetryLayer::new(), credentials);
+    ///
+    /// layer.tokens().prefetch().await?;
+    ///
+    /// assert!(layer.tokens().status().is_usable());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn tokens(&self) -> TokenHandle {
         TokenHandle::new(Arc::clone(&self.policies.local().auth.auth.refresher))
     }
 
     /// Returns a handle to the quotas.
+    ///
+    /// The same handle as that of the `RateLimitRetryLayer` that was passed: a pause applies to all services made from
+    /// it.
     #[must_use]
     pub fn quotas(&self) -> QuotaHandle {
         QuotaHandle::new(Arc::clone(&self.policies.local().limits.limiter))

@@ -63,6 +63,8 @@ impl MemoryQuotaStore {
     }
 
     /// Makes every call fail with `fault` from now on. Default: `None`.
+    ///
+    /// The layers then report the failure once, and continue with the limits that each of them knows.
     pub fn fail_with(&self, fault: Option<StoreError>) {
         self.0.settings().fault = fault;
     }
