@@ -33,8 +33,7 @@ impl<F: EventType> Sinks<F> {
     /// Calls every sink with `event`. The caller must not hold a lock.
     ///
     /// A sink may call methods of the layer's handles, also ones that emit events: no lock is held, and the list of
-    /// sinks does not
-    /// change after the layer is built.
+    /// sinks does not change after the layer is built.
     pub(crate) fn emit(&self, event: &F::Event<'_>) {
         for sink in &self.0 {
             // A sink is the user's code: the panic hook reports its panic, which must not fail a request.

@@ -6,8 +6,8 @@ use tower_layer::Layer;
 
 use super::{GrpcStatus, service::Settings};
 
-/// Turns rejections in `grpc-status` into a 401 or a 429. Place it *below* the other layers of this crate, right above the
-/// channel.
+/// Turns rejections in `grpc-status` into a 401 or a 429. Place it *below* the other layers of this crate, right above
+/// the channel.
 ///
 /// Inspects only responses with status 200 and a gRPC content type. See the [module](super) for the mapping.
 ///
@@ -60,8 +60,7 @@ impl GrpcStatusLayer {
     /// Sets whether `RESOURCE_EXHAUSTED` without a wait is a 429, too. Default: `false`.
     ///
     /// If set, a message that is too large is retried in vain, with the back-off of the layers above, until their
-    /// number of
-    /// retries is reached.
+    /// number of retries is reached.
     ///
     /// # Examples
     ///

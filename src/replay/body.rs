@@ -98,9 +98,8 @@ impl<B: Body> ReplayBody<B> {
     /// Wraps `body`, of which at most `max_body_bytes` bytes of data are buffered.
     ///
     /// For a client without a [`RequestBodyReplayLayer`](super::RequestBodyReplayLayer), which does this for each
-    /// request. The body
-    /// belongs to no budget: only `cap` limits its memory. With a cap of zero, only a body without data can be sent
-    /// again.
+    /// request. The body belongs to no budget: only `cap` limits its memory. With a cap of zero, only a body without
+    /// data can be sent again.
     ///
     /// # Examples
     ///

@@ -3,9 +3,9 @@
 //! A body takes a [`BudgetShare`] of the budget and grows it with its buffer. The share is returned when the buffer is
 //! freed: when the last copy is dropped, when the body fails, or when it exceeds the cap or the budget.
 //!
-//! The budget counts allocated bytes, not bytes of data: for a buffer of small frames its capacity, for a large frame its
-//! length, for trailers an estimate of their table. It limits growth and reserves nothing: a body that exceeds it is sent
-//! once and does not wait for others to finish.
+//! The budget counts allocated bytes, not bytes of data: for a buffer of small frames its capacity, for a large frame
+//! its length, for trailers an estimate of their table. It limits growth and reserves nothing: a body that exceeds it
+//! is sent once and does not wait for others to finish.
 
 use std::sync::{
     Arc,
@@ -86,8 +86,8 @@ impl Budget {
 ///
 /// It only grows: a body keeps all of its buffer or none of it.
 ///
-/// Invariant: the sum of `bytes` over all shares is `Budget::buffered`, apart from a change in progress, and never exceeds
-/// the maximum.
+/// Invariant: the sum of `bytes` over all shares is `Budget::buffered`, apart from a change in progress, and never
+/// exceeds the maximum.
 #[derive(Debug)]
 pub(super) struct BudgetShare {
     /// The budget.

@@ -59,8 +59,7 @@ impl RequestBodyReplayLayer {
     /// Sets the maximum number of bytes of data that are buffered per body. A larger body is sent once. Default: 64 KiB.
     ///
     /// Raise it for an API that takes larger documents and rejects them with 429 or 401 late. Memory grows with the
-    /// number of
-    /// uploads in flight, so adapt [`max_total_bytes`](Self::max_total_bytes) as well.
+    /// number of uploads in flight, so adapt [`max_total_bytes`](Self::max_total_bytes) as well.
     ///
     /// # Examples
     ///

@@ -16,15 +16,15 @@
 //!
 //! # Where to place it
 //!
-//! Place [`RequestBodyReplayLayer`] outside the layers that retry. A body that is [`ReplayableBody`] itself does not need
-//! it.
+//! Place [`RequestBodyReplayLayer`] outside the layers that retry. A body that is [`ReplayableBody`] itself does not
+//! need it.
 //!
 //! # What it costs
 //!
-//! Three small allocations for each request, and one more for the first copy that a layer makes of it. Data is buffered up
-//! to the cap, 64 KiB by default, while there is another copy that could be sent. Frames of 1 KiB and more are
-//! reference-counted, not copied, if the body yields [`Bytes`]; consecutive smaller ones are copied into one buffer, and a
-//! copy yields them as one frame. All bodies of a layer together buffer at most 64 MiB
+//! Three small allocations for each request, and one more for the first copy that a layer makes of it. Data is buffered
+//! up to the cap, 64 KiB by default, while there is another copy that could be sent. Frames of 1 KiB and more are
+//! reference-counted, not copied, if the body yields [`Bytes`]; consecutive smaller ones are copied into one buffer,
+//! and a copy yields them as one frame. All bodies of a layer together buffer at most 64 MiB
 //! ([`max_total_bytes`](RequestBodyReplayLayer::max_total_bytes)).
 //!
 //! # What can go wrong

@@ -17,9 +17,8 @@
 //! | the reader | continues, also after a loss | `true` unless the body failed | `true` unless the body failed |
 //! | before the reader, or removed | error: superseded | `false` | `false` |
 //!
-//! Let `n` be the number of copies, which is one more than the number of layers that retry: each operation takes O(n),
-//! and
-//! buffering a frame takes amortized O(its length) at most.
+//! Each operation takes time proportional to the number of copies, which is small: one for the attempt in flight, and
+//! one for each layer that may retry. Buffering a small frame also takes time proportional to its length, amortized.
 
 use std::{error::Error, fmt, mem, task::Waker};
 
@@ -295,8 +294,8 @@ impl Recorded {
 
 /// A buffered part of the body: one frame, or several small ones.
 ///
-/// Small frames are merged because a stream of one-byte frames would otherwise cost many times its length. A copy yields
-/// them as one frame: frame boundaries carry no meaning in HTTP.
+/// Small frames are merged because a stream of one-byte frames would otherwise cost many times its length. A copy
+/// yields them as one frame: frame boundaries carry no meaning in HTTP.
 pub(super) enum BufferedFrame {
     /// A frame of data.
     Data(Bytes),

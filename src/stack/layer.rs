@@ -17,9 +17,8 @@ use crate::{
 /// [name](crate::client_credentials::ClientCredentialsLayerBuilder::name): the default partition is then the origin and
 /// that name, because servers count each credential separately.
 ///
-/// The two layers keep working on their own: a service made by the `RateLimitRetryLayer` alone, for requests without a
-/// token,
-/// waits for the same quotas. Their settings are those of the builders; this layer has none.
+/// A service made from the same `RateLimitRetryLayer` alone, for requests without a token, shares its limiter. All
+/// settings are those of the two builders; this layer has none of its own.
 ///
 /// # Examples
 ///

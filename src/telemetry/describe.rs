@@ -29,8 +29,7 @@ pub fn describe_metrics() {
 
 /// Upper bounds, in seconds, of histogram buckets that suit this crate's histograms, by the histogram's name.
 ///
-/// Chosen so that the limits of the layers are bounds: 10 s and 30 s are usual timeouts, and 3600 s is the default
-/// `max_hold`.
+/// The limits of the layers are bounds: 30 s is the default `fetch_timeout`, and 3600 s the default `max_hold`.
 /// Exporters with exponential or native histograms do not need them.
 ///
 /// # Examples

@@ -4,8 +4,7 @@
 //! has no metric is ignored here, and emitted by the `tracing` sink if that feature is enabled.
 //!
 //! The number of time series is bounded by the number of credentials and partitions: all other labels have a fixed set
-//! of
-//! values. Errors appear by kind, never by text.
+//! of values. Errors appear by kind, never by text.
 
 use std::time::{Duration, SystemTime};
 

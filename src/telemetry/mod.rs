@@ -5,7 +5,7 @@
 //! | events | `tracing` target | metrics |
 //! |---|---|---|
 //! | tokens | `tower_m2m::token` | `tower_m2m_token_*` |
-//! | limits and retries | `tower_m2m::rate_limit` | `tower_m2m_*` without a prefix |
+//! | limits and retries | `tower_m2m::rate_limit` | all others |
 //! | request bodies | `tower_m2m::replay` | `tower_m2m_replay_*` |
 
 #[cfg(feature = "metrics")]

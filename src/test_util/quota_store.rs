@@ -1,7 +1,7 @@
 //! A quota store in memory.
 //!
-//! The arithmetic is that of [`MemoryQuota`], which does the same as the scripts of the Redis store. This module adds the
-//! entries and the notifications.
+//! The arithmetic is that of [`MemoryQuota`], which does the same as the scripts of the Redis store. This module adds
+//! the entries and the notifications.
 
 use std::{
     fmt,

@@ -3,8 +3,7 @@
 //! The protocol is detected from the first bytes of a connection, so a client needs no setting for HTTP/2.
 //!
 //! Dropping a [`Server`] aborts the accept loop, which owns the set of connections: requests in flight end with a
-//! closed
-//! connection, as when a process is killed.
+//! closed connection, as when a process is killed.
 
 use std::{
     io,

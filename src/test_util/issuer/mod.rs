@@ -168,8 +168,7 @@ impl Issuer {
     /// Scripts `fault` for the next token request that has no fault yet. Several calls queue up.
     ///
     /// A fault with a response does not issue a token. [`Fault::Delay`] delays the normal response, and [`Fault::Hang`]
-    /// tests
-    /// time limits: the request ends only when its client drops it.
+    /// tests time limits: the request ends only when its client drops it.
     pub fn next(&self, fault: Fault) {
         self.service.0.script.push(fault);
     }
