@@ -8,8 +8,8 @@
 //! | a response's extensions | the layer that retried or replayed | how many times the request was sent, for the caller |
 //!
 //! The flag beside the number makes a replay after a 401 happen once per call, even if the layers are stacked
-//! separately: the
-//! outer one marks its retries, and the inner one does not replay a request whose token was already replaced.
+//! separately: the outer one marks its retries, and the inner one does not replay a request whose token was already
+//! replaced.
 
 use http::{Extensions, Request, Response};
 
@@ -99,8 +99,7 @@ impl Attempts {
     /// Marks `request` as attempt number `attempt`. The first attempt is not marked, so that it needs no extension.
     ///
     /// `token_replaced` says whether an earlier attempt of this call was a replay, which forbids another one. A call
-    /// whose second
-    /// attempt is a retry after a 429 is marked without it.
+    /// whose second attempt is a retry after a 429 is marked without it.
     pub(crate) fn mark<B>(request: &mut Request<B>, attempt: u32, token_replaced: bool) {
         // Most requests are sent once: their extensions stay empty and are not allocated.
         if attempt > 1 {

@@ -12,10 +12,8 @@ use std::{
 /// Does not poll `work` again after a panic. The panic hook still reports the panic.
 ///
 /// `AssertUnwindSafe` is correct here: `work` is dropped with its own state, and the state that it shares is behind
-/// locks
-/// that are recovered when poisoned (see [`sync`](crate::sync)). A panic while `work` is dropped is not caught. In a
-/// program
-/// built with `panic = "abort"`, a panic ends the process as always.
+/// locks that are recovered when poisoned (see [`sync`](crate::sync)). A panic while `work` is dropped is not caught.
+/// In a program built with `panic = "abort"`, a panic ends the process as always.
 ///
 /// # Cancel safety
 ///

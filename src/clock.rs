@@ -58,15 +58,14 @@ use tokio::time::Instant;
 pub trait Clock: Send + Sync + 'static {
     /// Returns the monotonic time, on the scale of tokio's timers.
     ///
-    /// Read once for each request on the fast path, and before and after each wait on the slow path.
+    /// Read once for each request that is sent at once, and again after each wait.
     fn now(&self) -> Instant;
 
     /// Returns the wall-clock time, which may jump.
     ///
     /// Used for `Date`, `Retry-After` and reset times that are dates, the `exp` of tokens and assertions, and the
-    /// metric of the
-    /// token's expiry. If it is wrong by some minutes, waits computed from dates are corrected by the server's own
-    /// `Date`.
+    /// metric of the token's expiry. If it is wrong by some minutes, waits computed from dates are corrected by the
+    /// server's own `Date`.
     fn wall_clock(&self) -> SystemTime;
 }
 
@@ -219,8 +218,7 @@ impl Moment {
     /// Returns the time from `now` to this deadline, on the clock that is closer to it; zero once it has passed.
     ///
     /// A wait for this long ends at the right time if neither clock jumps. After it, check
-    /// [`has_passed`](Self::has_passed):
-    /// the machine may have been suspended, or the wall clock set back.
+    /// [`has_passed`](Self::has_passed): the machine may have been suspended, or the wall clock set back.
     pub(crate) fn left(self, now: Self) -> Duration {
         // Zero on a clock once it has passed the deadline, so the smaller value is zero if either clock has.
         let monotonic = self.instant.saturating_duration_since(now.instant);

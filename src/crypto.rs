@@ -11,8 +11,7 @@
 //! | no | none | none: the first https request fails with an error that names both features |
 //!
 //! Any crate of the program can enable a provider in rustls, because Cargo unifies features. `ClientConfig::builder()`
-//! panics
-//! if two are enabled and none is installed, so the https client passes its provider explicitly.
+//! panics if two are enabled and none is installed, so the https client passes its provider explicitly.
 
 use std::sync::Arc;
 

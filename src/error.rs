@@ -1,8 +1,8 @@
 //! Classification of errors: whether a failed request may have been processed, and what caused the error.
 //!
-//! Errors are recognized by their types, never by their texts, and no feature changes what is recognized: errors of this
-//! crate, of hyper, h2 and hyper-util, and [`io::Error`]. The errors of clients built on hyper, such as reqwest and tonic,
-//! have one of these among their sources.
+//! Errors are recognized by their types, never by their texts, and no feature changes what is recognized: errors of
+//! this crate, of hyper, h2 and hyper-util, and [`io::Error`]. The errors of clients built on hyper, such as reqwest
+//! and tonic, have one of these among their sources.
 
 use std::{error::Error, fmt, io, sync::Arc};
 
@@ -22,9 +22,9 @@ use crate::{
 /// | `Final` | never | the errors of this crate |
 ///
 /// The layers of this crate ask a classifier, which a setting of
-/// [`RateLimitRetryLayer`](crate::rate_limit_retry::RateLimitRetryLayerBuilder::classify_errors) replaces. A classifier that returns `NotSent` for an
-/// error
-/// after which the request may have been processed makes a layer send a `POST` twice.
+/// [`RateLimitRetryLayer`](crate::rate_limit_retry::RateLimitRetryLayerBuilder::classify_errors) replaces. A classifier
+/// that returns `NotSent` for an error after which the request may have been processed makes a layer send a `POST`
+/// twice.
 ///
 /// # Examples
 ///
@@ -100,8 +100,7 @@ pub(crate) fn chain<'a>(
 /// Enters an `io::Error` that wraps another error.
 ///
 /// An error may contain itself only by mistake, and such a chain would not end; no error type of std, hyper or this
-/// crate
-/// does.
+/// crate does.
 fn links<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     // Lazy, so that a search stops at the first match.
     std::iter::successors(Some(error), |link: &&'a (dyn Error + 'static)| {

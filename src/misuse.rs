@@ -3,8 +3,8 @@
 //! Nesting is detected by type names when a layer is applied, and by the extensions of requests and responses when services
 //! are type-erased. Layers that are built per request are detected by their lifetimes.
 //!
-//! Each layer reports at most one misuse. A place in the program is reported once: when [`SHORT_LIVED_THRESHOLD`] layers
-//! in a row were built there and dropped within [`SHORT_LIFETIME`].
+//! Each layer reports at most one misuse. A place in the program is reported once: when [`SHORT_LIVED_THRESHOLD`]
+//! layers in a row were built there and dropped within [`SHORT_LIFETIME`].
 //!
 //! | misuse | detected when | by |
 //! |---|---|---|
@@ -33,9 +33,8 @@ use crate::{Clock, SystemClock};
 
 /// A use of the layers that defeats their purpose. Requests are not affected; an event and a warning report it once.
 ///
-/// Reported as `TokenEvent::Misused` or `RateLimitEvent::Misused`, and with the feature `tracing` as a warning. A test
-/// that
-/// must not tolerate any can panic in an event sink, or compare the warnings of its log.
+/// Reported as `TokenEvent::Misused` or `RateLimitEvent::Misused`, and with the feature `tracing` as a warning. A panic
+/// in a sink is caught: a test that tolerates no misuse records the event, and fails after the call.
 ///
 /// # Examples
 ///
@@ -69,7 +68,7 @@ pub enum Misuse {
 impl Misuse {
     /// Returns a sentence that says what is wrong and what to do.
     ///
-    /// The text is one line without a full stop, for logs. It may be worded differently in later versions.
+    /// One line without a full stop, for logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -95,8 +94,7 @@ impl fmt::Display for Misuse {
 /// The misuse detection of one layer.
 ///
 /// All flags are relaxed atomics. Threads that race may inspect a type or two more, and report once, because the report
-/// is
-/// decided by a `swap`.
+/// is decided by a `swap`.
 #[derive(Debug)]
 pub(crate) struct Usage {
     /// How many inner types have been inspected, at most [`MAX_INSPECTIONS`] plus the racing threads.
@@ -231,8 +229,7 @@ impl Drop for Lifetime {
 /// The number of short-lived layers in a row, by where they were built.
 ///
 /// A lookup compares with at most [`MAX_SITES`] places. The lock is taken when a layer is built and when its last user
-/// drops
-/// it, never for a request.
+/// drops it, never for a request.
 struct Sites(Mutex<Vec<(Site, Streak)>>);
 
 /// A run of short-lived layers at one place.

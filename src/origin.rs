@@ -124,8 +124,7 @@ impl Origin {
     /// `127.0.0.0/8`, or `[::1]`.
     ///
     /// Names are not resolved: a name in `/etc/hosts` that points to this machine is not loopback, nor is `0.0.0.0` or
-    /// a private
-    /// address. Plain http is allowed for loopback only.
+    /// a private address. Plain http is allowed for loopback only.
     ///
     /// # Examples
     ///
@@ -209,8 +208,7 @@ impl Origin {
     /// omitted. Does not allocate.
     ///
     /// The scheme is not compared: a `Host` header contains none. A value that is not UTF-8, or that has user
-    /// information, never
-    /// matches.
+    /// information, never matches.
     ///
     /// # Examples
     ///

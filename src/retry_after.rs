@@ -66,8 +66,8 @@ pub(crate) fn http_date(text: &str) -> Option<SystemTime> {
 
 /// An unsigned decimal number: digits, optionally followed by a point and more digits.
 ///
-/// Two numbers compare by value only through [`as_f64`](Self::as_f64): a fraction of more than nine digits is
-/// truncated.
+/// A fraction of more than nine digits is truncated, and an integer part beyond `u64::MAX` counts as `u64::MAX`: a
+/// number of any length is read in one pass and without an allocation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Number {
     /// Integer part; saturates at `u64::MAX`.

@@ -10,9 +10,8 @@
 //! | clone of the local [`Shard`] | one write to a cache line of this thread |
 //!
 //! Values in different shards are independent: whatever threads must agree on is behind an `Arc` that all shards
-//! contain.
-//! More threads than shards share one, so a shard must be `Sync`, and its locks are only tried on the path of a
-//! request.
+//! contain. More threads than shards share one, so a shard must be `Sync`, and its locks are only tried on the path of
+//! a request.
 
 use std::{
     fmt,
@@ -52,8 +51,7 @@ impl<T> Sharded<T> {
     /// Returns the calling thread's shard.
     ///
     /// A task that moves to another thread gets that thread's shard with its next request. A request keeps the shard
-    /// with which
-    /// it began.
+    /// with which it began.
     pub(crate) fn local(&self) -> &Arc<Shard<T>> {
         let shards = &self.0.0;
         // The number of shards is a power of two, so the mask is a modulo.

@@ -3,12 +3,8 @@
 //! A layer shares its sinks with its services and background tasks. They are called on the task that caused the event, so
 //! a slow sink delays that task.
 //!
-//! | order | called |
-//! |---|---|
-//! | 1 | the sinks of this build's features: `tracing`, then `metrics` |
-//! | 2 | the closures set with `on_event`, in the order in which they were set |
-//!
-//! A sink that panics does not keep the next one from being called.
+//! The closures set with `on_event` are called in the order in which they were set, those of the features `tracing` and
+//! `metrics` before or after them. A sink that panics does not keep the next one from being called.
 
 use std::{
     fmt,
@@ -37,8 +33,7 @@ impl<F: EventType> Sinks<F> {
     /// Calls every sink with `event`. The caller must not hold a lock.
     ///
     /// A sink may call methods of the layer's handles, also ones that emit events: no lock is held, and the list of
-    /// sinks does not
-    /// change after the layer is built.
+    /// sinks does not change after the layer is built.
     pub(crate) fn emit(&self, event: &F::Event<'_>) {
         for sink in &self.0 {
             // A sink is the user's code: the panic hook reports its panic, which must not fail a request.

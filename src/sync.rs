@@ -3,8 +3,7 @@
 //! No lock is held across an `await`: guards are not `Send`, and the futures of this crate are.
 //!
 //! loom explores the interleavings of the modules that use these types, so only the models in `models` modules run
-//! under it.
-//! It does not model time: code that waits for tokio's timers is tested with a paused clock instead.
+//! under it. It does not model time: code that waits for tokio's timers is tested with a paused clock instead.
 
 use std::sync::PoisonError;
 #[cfg(not(all(test, tower_m2m_loom)))]

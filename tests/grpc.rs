@@ -1,4 +1,4 @@
-//! gRPC's refusals, in process on a paused clock. With tonic's server and channel: `tests/compose`.
+//! Rejections in gRPC, in process on a paused clock. With tonic's server and channel: `tests/compose`.
 #![expect(clippy::disallowed_methods, reason = "on the paused clock")]
 
 mod support;
@@ -258,7 +258,7 @@ fn fields(lines: &[Field]) -> HeaderMap {
     lines.iter().map(field).collect()
 }
 
-/// Frames that come all at once, after a while.
+/// Frames that all arrive together, after a delay.
 struct Frames {
     delay: Pin<Box<Sleep>>,
     frames: VecDeque<Frame<Bytes>>,

@@ -54,7 +54,7 @@ async fn no_period_exceeds_the_limit_for_any_latency() {
 #[tokio::test(start_paused = true)]
 async fn requests_seen_by_the_server_are_charged() {
     let limited = || RateLimitRetryLayer::builder().limit(LocalLimit::per_second(5));
-    // Refused for good.
+    // Rejected permanently.
     let (inner, calls) = serving(|_| std::future::ready(throttled("60")));
     let service = limited().is_permanent(|_| true).build().layer(inner);
     assert_eq!(sent_in_a_second(&service, &calls).await, 5);

@@ -104,7 +104,7 @@ fn while_held() -> BoxError {
         .unwrap_err()
 }
 
-/// What a request for `uri` is refused with.
+/// The error of a request for `uri`.
 fn rejected(uri: &str) -> BoxError {
     use tower::{Layer, ServiceExt, service_fn};
     let origin = "https://api.example".parse().unwrap();

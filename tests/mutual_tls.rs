@@ -353,7 +353,7 @@ async fn certificates_to_trust_may_be_pem_or_der_and_are_all_needed() {
         });
         assert_eq!(token.await.unwrap().expose(), Some("token"));
     }
-    // One after the other is the same as both at once.
+    // Setting one after the other equals setting both together.
     let token = fetch_with(SERVER, |url| {
         let endpoint = endpoint(url).root_certificate(unrelated).unwrap();
         with_certificates(endpoint, CA, Some(CLIENT))

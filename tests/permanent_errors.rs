@@ -1,4 +1,4 @@
-//! Refusals that no wait helps against, and retry layers within retry layers; in virtual time.
+//! Rejections after which no wait helps, and nested retry layers; in virtual time.
 #![expect(
     clippy::disallowed_methods,
     reason = "tokio's paused clock measures the tests"

@@ -1,4 +1,4 @@
-//! Quotas that several processes share: each is a layer of its own beside a store in memory, in virtual time.
+//! Quotas that several processes share: each is a layer of its own with a shared store in memory, in virtual time.
 #![expect(
     clippy::disallowed_methods,
     reason = "tokio's paused clock measures the tests"
@@ -252,7 +252,7 @@ async fn a_graceful_shutdown_releases_reservations() {
 
     ends.handle.release_reservations().await;
     drop(ends);
-    // All but one of what remains, and that at once.
+    // All but one of the remaining requests, immediately.
     let took = work(&[stays], 3, 13).await;
 
     assert_eq!((api.stats().ok, api.stats().rate_limited), (99, 0));

@@ -37,7 +37,7 @@ pub(crate) fn request() -> Sent {
         .expect("a request")
 }
 
-/// Answers at once. What it costs to clone it is nothing.
+/// Responds immediately. Cloning it costs nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Immediate;
 
@@ -56,7 +56,7 @@ impl Service<Sent> for Immediate {
     }
 }
 
-/// Has a token at once.
+/// A source that returns a token immediately.
 #[derive(Clone, Copy, Debug)]
 struct Issuer;
 

@@ -51,7 +51,7 @@ pub(crate) async fn register(
     })
 }
 
-/// Reads an application's credentials, which takes the account's token: the client's is refused.
+/// Reads an application's credentials, which requires the account's token: the client's is rejected.
 pub(crate) async fn read(
     site: &Site,
     token: AccessToken,

@@ -24,7 +24,7 @@ use tower_m2m::{
 
 use super::{Body, Site, X_API_KEY, account::Credentials};
 
-/// How many requests of which kind each way sends, all at once.
+/// Number of concurrent requests of each kind per authentication method.
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) gets: usize,

@@ -22,7 +22,7 @@ pub(crate) struct Task {
     pub(crate) token_url: String,
     pub(crate) api_url: String,
     pub(crate) redis_url: String,
-    /// As fast as they may go; or some every second, for ever.
+    /// As fast as allowed, or a number per second without end.
     pub(crate) requests: Option<usize>,
     pub(crate) quotas: Quotas,
 }

@@ -187,7 +187,7 @@ async fn killed_leader(processes: usize) -> Result<Row, BoxError> {
     })
 }
 
-/// The API refuses every token.
+/// The API rejects every token.
 async fn rejected_token(processes: usize) -> Result<Row, BoxError> {
     let issuer = issuer(Duration::from_millis(200)).start().await?;
     let api = Api::builder().start().await?;

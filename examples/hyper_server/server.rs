@@ -78,7 +78,7 @@ fn onward(request: Request<Incoming>, upstream: &str) -> Request<Incoming> {
     let (head, body) = request.into_parts();
     let mut request = Request::new(body);
     *request.method_mut() = head.method;
-    // A target that is none is refused by the layers: its origin is not the upstream's.
+    // A target that is not a path is rejected by the layers: its origin is not the upstream's.
     let target = head.uri.path_and_query().map_or("/", |path| path.as_str());
     *request.uri_mut() = format!("{upstream}{target}").parse().unwrap_or_default();
     for name in PASSED_ON {

@@ -37,7 +37,7 @@ impl Ledger {
         entries.states[number] = State::MaybeProcessed;
     }
 
-    /// POST `number` is answered by a refusal.
+    /// POST `number` is rejected.
     pub(crate) fn refused(&self, number: usize) {
         self.lock().states[number] = State::Refused;
     }

@@ -142,7 +142,7 @@ pub(crate) fn bound(world: &World, elapsed: Duration) -> u64 {
     let times = |every: u64| elapsed.as_secs() / every + 1;
     // A token of 5 s is renewed in its last second or a little earlier; never after less than 3 s.
     let renewals = times(3);
-    // However often a token is refused, it is replaced once in 2 s for that.
+    // However often a token is rejected, it is replaced at most once in 2 s.
     let refusals = times(2);
     // One meets the fault or the wrong secret; of an outage, one is broken off and one finds the door closed.
     let faults = world.issuer_server.faults.made.load(Relaxed);

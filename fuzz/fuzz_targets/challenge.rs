@@ -41,7 +41,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// Tokens with the secret in them, and what is said about the ones that were refused.
+/// Tokens with the secret in them, and the contexts of the rejected ones.
 #[derive(Clone)]
 struct Source(Kept<String>);
 

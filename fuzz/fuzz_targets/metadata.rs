@@ -48,7 +48,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let text = String::from_utf8_lossy(data);
     match token {
-        // A document is adopted only from the issuer that it names, which may be written in UTF-16 or with escapes.
+        // A document is accepted only from the issuer that it names, which may be written in UTF-16 or with escapes.
         Ok(_) => {
             let utf_16 = data.starts_with(b"\xFF\xFE") || data.starts_with(b"\xFE\xFF");
             let named = text.contains("issuer.test") || text.contains("\\u");

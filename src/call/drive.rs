@@ -12,8 +12,8 @@
 //! | `between` | another token, the drained body, the back-off | the copy | the response, or the error |
 //!
 //! No step waits for a token or a permit while it holds readiness: an instance of tower's `ConcurrencyLimit` or
-//! `Buffer` that
-//! is ready occupies a slot that other requests need. The number of iterations is limited by the policy, not here.
+//! `Buffer` that is ready occupies a slot that other requests need. The number of iterations is limited by the policy,
+//! not here.
 
 use std::{future::Future, ops::ControlFlow, sync::Arc, time::Duration};
 
@@ -83,8 +83,7 @@ where
 /// Dropping the future ends only this call: its permit is released, and a token request in flight continues for others.
 ///
 /// The deadline covers every wait, and each wait is limited to the time that is left at its start. A deadline that
-/// passes
-/// while the request is in flight drops the attempt, so its effect on the server is unknown.
+/// passes while the request is in flight drops the attempt, so its effect on the server is unknown.
 pub(super) async fn drive<P, S, B, RB>(
     policy: Arc<Shard<P>>,
     mut call: P::Call,
@@ -150,10 +149,8 @@ where
 /// Dropping the future drops the response and the copy. A token request in flight continues for others.
 ///
 /// The wait of a retry is counted from the decision and runs while the body is drained: draining does not add to it
-/// unless
-/// it takes longer. The response of a replay is drained only after the other token has arrived, because it is returned
-/// if
-/// there is none.
+/// unless it takes longer. The response of a replay is drained only after the other token has arrived, because it is
+/// returned if there is none.
 async fn between<P, B, RB>(
     policy: &P,
     call: &mut P::Call,

@@ -78,8 +78,7 @@ pub(crate) trait Policy: Send + Sync + 'static {
     /// The request must not be sent any more.
     ///
     /// A token may have expired and a hold may have begun while the inner service became ready. `None` returns the
-    /// permit, so
-    /// the call waits again with its original place lost.
+    /// permit, and the call is admitted again.
     fn start(
         &self,
         call: &mut Self::Call,

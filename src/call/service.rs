@@ -26,8 +26,7 @@ use crate::{BoxError, replay::ReplayableBody, sharded::Sharded};
 /// Sends a request through `inner`, which is ready, as the policy of this thread decides.
 ///
 /// The caller must have polled `inner` ready. Whatever the result, `inner` is not ready afterwards, and must be polled
-/// ready
-/// before the next call, as tower's contract demands of every service.
+/// ready before the next call, as tower's contract demands of every service.
 #[inline]
 pub(crate) fn call<P, S, B, RB>(
     policies: &Sharded<P>,

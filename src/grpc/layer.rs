@@ -6,12 +6,19 @@ use tower_layer::Layer;
 
 use super::{GrpcStatus, service::Settings};
 
-/// Turns rejections in `grpc-status` into a 401 or a 429. Place it *below* the other layers of this crate, right above the
-/// channel.
+/// Turns rejections in `grpc-status` into a 401 or a 429. Place it *below* the other layers of this crate, right above
+/// the channel.
 ///
 /// Inspects only responses with status 200 and a gRPC content type. See the [module](super) for the mapping.
 ///
 /// Waiting for trailers needs a tokio runtime with timers. Without a runtime, only the head is inspected.
+///
+/// | setting | default | raise or set it if |
+/// |---|---|---|
+/// | [`max_time`](Self::max_time) | 50 ms | rejections arrive in trailers that are slower than that |
+/// | [`any_exhaustion`](Self::any_exhaustion) | `false` | the server throttles without announcing a wait |
+///
+/// At most the first frame of a response body is read ahead.
 ///
 /// # Examples
 ///
@@ -51,6 +58,18 @@ impl GrpcStatusLayer {
     }
 
     /// Sets whether `RESOURCE_EXHAUSTED` without a wait is a 429, too. Default: `false`.
+    ///
+    /// If set, a message that is too large is retried in vain, with the back-off of the layers above, until their
+    /// number of retries is reached.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::grpc::GrpcStatusLayer;
+    ///
+    /// let layer = GrpcStatusLayer::new().any_exhaustion(true);
+    /// # drop(layer);
+    /// ```
     #[must_use]
     pub const fn any_exhaustion(mut self, any: bool) -> Self {
         self.settings.any_exhaustion = any;

@@ -23,6 +23,8 @@ use crate::peek::{Inspect, Inspecting, PeekedBody};
 ///
 /// It is ready when the inner service is, and returns the inner service's errors only.
 ///
+/// The response body becomes a [`PeekedBody`], which yields what the channel's body would. Requests are not changed.
+///
 /// # Examples
 ///
 /// ```

@@ -2,6 +2,18 @@
 //!
 //! The details are protobuf messages of which three fields are needed, so they are parsed here instead of with generated
 //! code. They come from the server: their length is limited, and malformed input means that there is no wait.
+//!
+//! Messages that are read, with the numbers of their fields:
+//!
+//! | message | field | type |
+//! |---|---|---|
+//! | `google.rpc.Status` | 3, `details` | repeated `google.protobuf.Any` |
+//! | `google.protobuf.Any` | 1, `type_url`; 2, `value` | string; bytes |
+//! | `google.rpc.RetryInfo` | 1, `retry_delay` | `google.protobuf.Duration` |
+//! | `google.protobuf.Duration` | 1, `seconds`; 2, `nanos` | int64; int32 |
+//!
+//! Unknown fields are skipped, as protobuf demands. Parsing takes time proportional to the length of the details, and
+//! allocates only to decode their base64.
 
 use base64::{
     Engine,
@@ -41,6 +53,9 @@ pub(super) fn translate(fields: &HeaderMap, any_exhaustion: bool) -> Option<Tran
 }
 
 /// Returns the server's own pushback, or the delay of `google.rpc.RetryInfo` in milliseconds, rounded up.
+///
+/// A pushback that is negative or malformed is passed on as it is: the layer above reads it as "do not retry" (gRFC
+/// A6).
 fn pushback(fields: &HeaderMap) -> Option<HeaderValue> {
     if let Some(own) = fields.get(PUSHBACK) {
         return Some(own.clone());

@@ -3,6 +3,11 @@
 //! The copies of a body share the original body and a [`State`]. A poll locks the original body for its whole length, and
 //! the state for a few statements at a time. Everything that runs foreign code except the poll itself (wakers, events,
 //! dropping data) is collected in [`AfterUnlock`] and done after both locks are released.
+//!
+//! | lock | guards | held | foreign code under it |
+//! |---|---|---|---|
+//! | `body` | the original body | for one poll, or one `supersede` | the poll of the original body |
+//! | `state` | the buffer, the order of the copies | for a few statements | none |
 
 use std::{
     fmt,
@@ -91,6 +96,22 @@ struct Shared<B> {
 
 impl<B: Body> ReplayBody<B> {
     /// Wraps `body`, of which at most `max_body_bytes` bytes of data are buffered.
+    ///
+    /// For a client without a [`RequestBodyReplayLayer`](super::RequestBodyReplayLayer), which does this for each
+    /// request. The body belongs to no budget: only `cap` limits its memory. With a cap of zero, only a body without
+    /// data can be sent again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http_body_util::Full;
+    /// use tower_m2m::replay::{ReplayBody, ReplayableBody};
+    ///
+    /// // It announces its length, so it is not copied.
+    /// let body = Full::<&[u8]>::from(&b"larger than the cap"[..]);
+    ///
+    /// assert!(ReplayBody::new(body, 8).try_clone().is_none());
+    /// ```
     #[must_use]
     pub fn new(body: B, cap: usize) -> Self {
         Self::within(body, cap, None)

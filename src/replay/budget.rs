@@ -2,6 +2,10 @@
 //!
 //! A body takes a [`BudgetShare`] of the budget and grows it with its buffer. The share is returned when the buffer is
 //! freed: when the last copy is dropped, when the body fails, or when it exceeds the cap or the budget.
+//!
+//! The budget counts allocated bytes, not bytes of data: for a buffer of small frames its capacity, for a large frame
+//! its length, for trailers an estimate of their table. It limits growth and reserves nothing: a body that exceeds it
+//! is sent once and does not wait for others to finish.
 
 use std::sync::{
     Arc,
@@ -13,6 +17,8 @@ use crate::sinks::{EventType, Sinks};
 /// An event of a buffered request body.
 ///
 /// Passed to the closures set with [`on_event`](super::RequestBodyReplayLayer::on_event), without any lock held.
+///
+/// Emitted once for each body that exceeds the budget, on the task that reads the body.
 ///
 /// # Examples
 ///
@@ -79,6 +85,9 @@ impl Budget {
 /// One body's share of the budget. Returned on drop.
 ///
 /// It only grows: a body keeps all of its buffer or none of it.
+///
+/// Invariant: the sum of `bytes` over all shares is `Budget::buffered`, apart from a change in progress, and never
+/// exceeds the maximum.
 #[derive(Debug)]
 pub(super) struct BudgetShare {
     /// The budget.

@@ -44,6 +44,9 @@ pin_project! {
 
 impl<B> CloneWith<B> {
     /// Wraps `body`. `try_clone` copies it, or returns `None` if it can be sent only once.
+    ///
+    /// `try_clone` must not copy a stream that both copies then share. It is called once per attempt, before the body
+    /// is polled.
     #[must_use]
     pub const fn new(body: B, try_clone: fn(&B) -> Option<B>) -> Self {
         Self { body, try_clone }

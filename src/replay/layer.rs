@@ -18,6 +18,13 @@ use crate::{sinks::Sinks, telemetry};
 
 /// Wraps any request body in a [`ReplayBody`], so that the layers inside can send it again.
 ///
+/// | a request whose body is | is sent again |
+/// |---|---|
+/// | at most [`max_body_bytes`](Self::max_body_bytes) | yes |
+/// | larger, as announced by its size hint | no: it is streamed and nothing is buffered |
+/// | larger, as found out while it is read | no: its buffer is freed at once |
+/// | beyond [`max_total_bytes`](Self::max_total_bytes) of all bodies | no, and an event is emitted |
+///
 /// # Examples
 ///
 /// ```
@@ -50,6 +57,22 @@ impl RequestBodyReplayLayer {
     }
 
     /// Sets the maximum number of bytes of data that are buffered per body. A larger body is sent once. Default: 64 KiB.
+    ///
+    /// Raise it for an API that takes larger documents and rejects them with 429 or 401 late. Memory grows with the
+    /// number of uploads in flight, so adapt [`max_total_bytes`](Self::max_total_bytes) as well.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::replay::RequestBodyReplayLayer;
+    ///
+    /// // 1 MiB each, for up to 256 uploads at once.
+    /// let layer = RequestBodyReplayLayer::new()
+    ///     .max_body_bytes(1024 * 1024)
+    ///     .max_total_bytes(256 * 1024 * 1024);
+    ///
+    /// assert_eq!(layer.buffered_bytes(), 0);
+    /// ```
     #[must_use]
     pub fn max_body_bytes(mut self, bytes: usize) -> Self {
         self.cap = bytes;
@@ -69,6 +92,9 @@ impl RequestBodyReplayLayer {
 
     /// Adds a closure that receives events. May be called several times, before the layer is cloned or used. Default: the
     /// `tracing` event and the metric of [`telemetry`](crate::docs::telemetry).
+    ///
+    /// A closure is called on the task that reads the body. It must not block; a panic is caught and reported by the
+    /// panic hook.
     #[must_use]
     pub fn on_event(mut self, sink: impl Fn(&ReplayEvent) + Send + Sync + 'static) -> Self {
         let mut sinks = self.memory.sinks.clone();
@@ -78,6 +104,8 @@ impl RequestBodyReplayLayer {
     }
 
     /// Returns the number of bytes that are buffered now.
+    ///
+    /// Counts the bodies of all services that this layer and its clones created. For a gauge, read it at each scrape.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
         self.memory.buffered()
@@ -105,6 +133,8 @@ impl<S> Layer<S> for RequestBodyReplayLayer {
 /// The service of a [`RequestBodyReplayLayer`], which makes request bodies replayable.
 ///
 /// It adds no future and no error of its own: both are the inner service's.
+///
+/// Each request costs three allocations, whether its body is copied or not.
 ///
 /// # Examples
 ///

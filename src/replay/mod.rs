@@ -16,15 +16,15 @@
 //!
 //! # Where to place it
 //!
-//! Place [`RequestBodyReplayLayer`] outside the layers that retry. A body that is [`ReplayableBody`] itself does not need
-//! it.
+//! Place [`RequestBodyReplayLayer`] outside the layers that retry. A body that is [`ReplayableBody`] itself does not
+//! need it.
 //!
 //! # What it costs
 //!
-//! Three small allocations for each request, and one more for the first copy that a layer makes of it. Data is buffered up
-//! to the cap, 64 KiB by default, while there is another copy that could be sent. Frames of 1 KiB and more are
-//! reference-counted, not copied, if the body yields [`Bytes`]; consecutive smaller ones are copied into one buffer, and a
-//! copy yields them as one frame. All bodies of a layer together buffer at most 64 MiB
+//! Three small allocations for each request, and one more for the first copy that a layer makes of it. Data is buffered
+//! up to the cap, 64 KiB by default, while there is another copy that could be sent. Frames of 1 KiB and more are
+//! reference-counted, not copied, if the body yields [`Bytes`]; consecutive smaller ones are copied into one buffer,
+//! and a copy yields them as one frame. All bodies of a layer together buffer at most 64 MiB
 //! ([`max_total_bytes`](RequestBodyReplayLayer::max_total_bytes)).
 //!
 //! # What can go wrong
@@ -75,6 +75,14 @@ pub(crate) fn is_replay_error(error: &(dyn Error + 'static)) -> bool {
 /// It is implemented for `()`, `String`, [`Bytes`], [`Empty`], [`Full`], for [`Either`] of two such bodies, and for the
 /// wrappers of this module: [`ReplayBody`], [`CloneWith`] and [`Once`]. With the feature `reqwest`, also for
 /// `reqwest::Body`.
+///
+/// | method | called | by |
+/// |---|---|---|
+/// | [`try_clone`](Self::try_clone) | before each attempt that another one may follow | a layer that retries |
+/// | [`is_intact`](Self::is_intact) | when the response has arrived | the same |
+/// | [`supersede`](Self::supersede) | once a retry is decided | the same, at most once per attempt |
+///
+/// None of them may block. They run on the task of the call.
 ///
 /// # Examples
 ///

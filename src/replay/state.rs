@@ -9,6 +9,16 @@
 //!
 //! If a frame in step 1 exceeds the cap or the budget, the buffer is freed, and copy 1 can no longer be sent in full: it
 //! yields an error, never a part of the body.
+//!
+//! | state of a copy | polled | `supersede` | `is_intact` |
+//! |---|---|---|---|
+//! | after the reader, nothing lost | takes over | takes over, `true` | `true` |
+//! | after the reader, frames lost | error: incomplete | `false` | `false` |
+//! | the reader | continues, also after a loss | `true` unless the body failed | `true` unless the body failed |
+//! | before the reader, or removed | error: superseded | `false` | `false` |
+//!
+//! Each operation takes time proportional to the number of copies, which is small: one for the attempt in flight, and
+//! one for each layer that may retry. Buffering a small frame also takes time proportional to its length, amortized.
 
 use std::{error::Error, fmt, mem, task::Waker};
 
@@ -70,6 +80,11 @@ impl State {
     }
 
     /// Adds a copy made of `copy`, and returns its number; `None` if a new copy could not be sent in full.
+    ///
+    /// | made of | placed |
+    /// |---|---|
+    /// | a copy that is not read yet | right after it |
+    /// | the reader, or a copy before it | right after the reader |
     pub(super) fn add(&mut self, copy: u64) -> Option<u64> {
         if self.incomplete {
             return None;
@@ -155,6 +170,13 @@ impl State {
     }
 
     /// Records a frame that the reader has read, and buffers it if it is needed and allowed.
+    ///
+    /// | frame | effect |
+    /// |---|---|
+    /// | empty data | passed on, never buffered |
+    /// | needed, and within cap and budget | buffered |
+    /// | not needed, as no other copy is left | not buffered; no new copy can be made |
+    /// | beyond the cap or the budget | the buffer is freed; the other copies are lost |
     pub(super) fn record(&mut self, frame: &Frame<Bytes>, cap: usize, at_end: bool) -> Recorded {
         self.at_end = at_end;
         let length = frame.data_ref().map(Bytes::len);
@@ -271,6 +293,9 @@ impl Recorded {
 }
 
 /// A buffered part of the body: one frame, or several small ones.
+///
+/// Small frames are merged because a stream of one-byte frames would otherwise cost many times its length. A copy
+/// yields them as one frame: frame boundaries carry no meaning in HTTP.
 pub(super) enum BufferedFrame {
     /// A frame of data.
     Data(Bytes),

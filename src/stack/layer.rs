@@ -17,6 +17,9 @@ use crate::{
 /// [name](crate::client_credentials::ClientCredentialsLayerBuilder::name): the default partition is then the origin and
 /// that name, because servers count each credential separately.
 ///
+/// A service made from the same `RateLimitRetryLayer` alone, for requests without a token, shares its limiter. All
+/// settings are those of the two builders; this layer has none of its own.
+///
 /// # Examples
 ///
 /// ```
@@ -41,6 +44,29 @@ pub struct M2mLayer {
 
 impl M2mLayer {
     /// Combines the two layers: limits outside, credentials inside.
+    ///
+    /// # Examples
+    ///
+    /// Two credentials that share one knowledge of quotas:
+    ///
+    /// ```
+    /// use tower_m2m::{
+    ///     ClientCredentialsLayer, M2mLayer, Origin, RateLimitRetryLayer,
+    ///     client_credentials::AccessToken,
+    /// };
+    ///
+    /// # fn main() -> Result<(), tower_m2m::BoxError> {
+    /// let api: Origin = "https://api.example.com".parse()?;
+    /// let limits = RateLimitRetryLayer::new();
+    /// let [orders, users] = ["orders", "users"].map(|name| {
+    ///     let source = AccessToken::new(format!("token of {name}"));
+    ///     let credentials = ClientCredentialsLayer::builder(source, api.clone()).name(name);
+    ///     M2mLayer::new(limits.clone(), credentials.build())
+    /// });
+    /// # drop((orders, users));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn new(limits: RateLimitRetryLayer, credentials: ClientCredentialsLayer) -> Self {
         let (limiter, auth) = (limits.into_limiter(), credentials.into_auth());
@@ -50,6 +76,30 @@ impl M2mLayer {
     }
 
     /// Returns a handle to the tokens and quotas, for everything other than requests through this layer.
+    ///
+    /// # Examples
+    ///
+    /// Fetch the first token before the first request:
+    ///
+    /// ```
+    /// use tower_m2m::{
+    ///     ClientCredentialsLayer, M2mLayer, RateLimitRetryLayer,
+    ///     client_credentials::AccessToken,
+    /// };
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_m2m::BoxError> {
+    /// # let source = AccessToken::new("token");
+    /// let origin = "https://api.example.com".parse()?;
+    /// let credentials = ClientCredentialsLayer::builder(source, origin).build();
+    /// let layer = M2mLayer::new(RateLimitRetryLayer::new(), credentials);
+    ///
+    /// layer.tokens().prefetch().await?;
+    ///
+    /// assert!(layer.tokens().status().is_usable());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn handle(&self) -> M2mHandle {
         let policy = self.policies.local();
@@ -89,6 +139,9 @@ impl M2mHandle {
     }
 
     /// Returns a handle to the quotas.
+    ///
+    /// The same handle as that of the `RateLimitRetryLayer` that was passed: a pause applies to all services made from
+    /// it.
     #[must_use]
     pub fn quotas(&self) -> QuotaHandle {
         self.quotas.clone()

@@ -7,6 +7,14 @@
 //!
 //! The outcome passes the limiter first, which settles the permit and decides about retries. A 401 that it returns can
 //! then be replayed with another token, once per call; the replay needs another permit.
+//!
+//! | outcome | limiter | token's policy | result |
+//! |---|---|---|---|
+//! | a final response, as nearly all are | records a success | records an accepted token | returned |
+//! | 401 for this token, first of the call | charges the quota | another token | replayed with it, or returned |
+//! | 401 after the replay | charges the quota | extends the cooldown of refreshes | returned |
+//! | 429, 503 | holds, and decides on a retry | none | retried with the current token, or returned |
+//! | error | releases the permit or counts the request | none | retried if its class and method allow it |
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,6 +38,9 @@ pub(super) struct M2mPolicy {
 }
 
 /// One call.
+///
+/// The two parts proceed together. `limits.token_replaced` records that the one replay of the call was used, and
+/// `auth.is_replay` that the next attempt is that replay and not a retry.
 pub(super) struct M2mCall {
     /// State of the call for the limits.
     limits: Call,
@@ -38,6 +49,8 @@ pub(super) struct M2mCall {
 }
 
 /// One attempt in flight.
+///
+/// Dropping it drops the permit, which then counts the request as sent with an unknown outcome.
 pub(super) struct M2mAttempt {
     /// Permit of the limiter (`Permit`), which records the outcome.
     ticket: Permit,

@@ -18,6 +18,13 @@ use crate::{BoxError, call, replay::ReplayableBody, sharded::Sharded};
 /// Service that sends requests with an access token, as their quotas allow. Created by an
 /// [`M2mLayer`](super::M2mLayer).
 ///
+/// `poll_ready` is the inner service's: it waits neither for a token nor for a quota, so a caller learns nothing from
+/// readiness about either. Clones share the token and the quotas; the inner service is cloned with them.
+///
+/// # Errors
+///
+/// Those of both layers and of the inner service, as [`BoxError`](crate::BoxError); see the [module](super).
+///
 /// # Examples
 ///
 /// ```
@@ -53,6 +60,8 @@ impl<S> M2m<S> {
     }
 
     /// Returns a mutable reference to the inner service.
+    ///
+    /// A change applies to this clone only. Requests in flight keep the clone that they were sent with.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }

@@ -29,6 +29,9 @@ pub fn describe_metrics() {
 
 /// Upper bounds, in seconds, of histogram buckets that suit this crate's histograms, by the histogram's name.
 ///
+/// The limits of the layers are bounds: 30 s is the default `fetch_timeout`, and 3600 s the default `max_hold`.
+/// Exporters with exponential or native histograms do not need them.
+///
 /// # Examples
 ///
 /// ```

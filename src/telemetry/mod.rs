@@ -1,6 +1,12 @@
 //! Built-in event sinks for operators: `tracing` events and metrics. `docs::telemetry` lists them all.
 //!
 //! Every layer installs them when it is built. Without the features `tracing` and `metrics`, nothing is installed.
+//!
+//! | events | `tracing` target | metrics |
+//! |---|---|---|
+//! | tokens | `tower_m2m::token` | `tower_m2m_token_*` |
+//! | limits and retries | `tower_m2m::rate_limit` | all others |
+//! | request bodies | `tower_m2m::replay` | `tower_m2m_replay_*` |
 
 #[cfg(feature = "metrics")]
 mod describe;

@@ -1,6 +1,13 @@
 //! Spans of operations that take time: token fetches, and waits for a permit.
 //!
 //! Requests that wait for nothing have no span of this crate.
+//!
+//! | span | level | parent | covers |
+//! |---|---|---|---|
+//! | `token fetch` | info | none | one fetch, with its retries and the calls of a store |
+//! | `waiting for permit` | debug | the current span of the request | one wait for a hold or a quota |
+//!
+//! Both functions return the future unchanged without the feature `tracing`, so that callers need no `cfg`.
 
 use std::future::Future;
 

@@ -2,6 +2,13 @@
 //!
 //! The order of a call is that of a network: half of the latency, the work at the store, and the other half. A call that is
 //! canceled in the second half has taken effect.
+//!
+//! | call | takes effect | completes |
+//! |---|---|---|
+//! | normal | after half of the latency | after all of it |
+//! | with a fault | no | after all of the latency, with the error |
+//! | lost on the way there | no | never |
+//! | lost on the way back | after half of the latency | never |
 
 use std::{
     collections::HashMap,

@@ -3,6 +3,9 @@
 //! - A fixed window begins with its first request and admits up to the limit until it ends.
 //! - A sliding window keeps the time of each request, and admits one if fewer than the limit are within the window.
 //! - A token bucket holds up to the limit of tokens, is refilled at a constant rate, and admits a request for each token.
+//!
+//! A request that is admitted is charged. With `count_throttled`, a rejected one is charged as well: it opens or
+//! extends the window, or puts the bucket into debt, at most by its capacity.
 
 use std::{collections::VecDeque, time::Duration};
 

@@ -121,6 +121,27 @@ impl<Req, Res> Probe<Req, Res> {
     }
 
     /// Makes instances not become ready from now on. Instances that are ready stay so.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower::{Service, ServiceExt};
+    /// use tower_m2m::test_util::Probe;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_m2m::BoxError> {
+    /// let probe = Probe::new(|request: u32| async move { Ok(request + 1) });
+    /// probe.block();
+    /// let mut service = probe.clone();
+    /// let call = async { service.ready().await?.call(1).await };
+    ///
+    /// // Makes the service ready while the call waits for it.
+    /// let (response, ()) = tokio::join!(call, async { probe.unblock() });
+    ///
+    /// assert_eq!(response?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn block(&self) {
         lock(&self.shared.gate).blocked = true;
     }

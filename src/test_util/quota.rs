@@ -6,6 +6,12 @@ use std::time::Duration;
 ///
 /// A limit of zero admits no request.
 ///
+/// | quota | a rejected client may send again | headers with a reset announce |
+/// |---|---|---|
+/// | [`fixed_window`](Self::fixed_window) | when the window ends | the end of the window |
+/// | [`sliding_window`](Self::sliding_window) | when its oldest request leaves the window | that time |
+/// | [`token_bucket`](Self::token_bucket) | when a token has accrued | when the bucket is full |
+///
 /// # Examples
 ///
 /// ```
@@ -62,6 +68,16 @@ impl Quota {
 
     /// Creates a bucket that starts with `capacity` requests and gains `per_second`. A rate that is not positive gains
     /// none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::test_util::{Api, Quota};
+    ///
+    /// // Bursts of 20, and two per second on average.
+    /// let api = Api::builder().quota(Quota::token_bucket(20, 2.0)).in_process();
+    /// # drop(api);
+    /// ```
     #[must_use]
     pub const fn token_bucket(capacity: u32, per_second: f64) -> Self {
         Self {

@@ -1,7 +1,7 @@
 //! A quota store in memory.
 //!
-//! The arithmetic is that of [`MemoryQuota`], which does the same as the scripts of the Redis store. This module adds the
-//! entries and the notifications.
+//! The arithmetic is that of [`MemoryQuota`], which does the same as the scripts of the Redis store. This module adds
+//! the entries and the notifications.
 
 use std::{
     fmt,
@@ -61,6 +61,8 @@ impl MemoryQuotaStore {
     }
 
     /// Makes every call fail with `fault` from now on. Default: `None`.
+    ///
+    /// The layers then report the failure once, and continue with the limits that each of them knows.
     pub fn fail_with(&self, fault: Option<StoreError>) {
         self.0.settings().fault = fault;
     }

@@ -1,6 +1,9 @@
 //! The accept loop of a server: HTTP/1.1 and h2c on 127.0.0.1, until dropped.
 //!
 //! The protocol is detected from the first bytes of a connection, so a client needs no setting for HTTP/2.
+//!
+//! Dropping a [`Server`] aborts the accept loop, which owns the set of connections: requests in flight end with a
+//! closed connection, as when a process is killed.
 
 use std::{
     io,

@@ -73,6 +73,8 @@ impl TokenRegistry {
     }
 
     /// Makes `token` valid for `lifetime` from now on, even if it was revoked before.
+    ///
+    /// For an API key, or a token that a test issues itself.
     pub fn insert(&self, token: impl Into<String>, lifetime: Duration) {
         self.add(token.into(), "", lifetime, Duration::ZERO);
     }

@@ -62,6 +62,8 @@ impl MemoryTokenStore {
     }
 
     /// Makes every call fail with `fault` from now on. Default: `None`.
+    ///
+    /// The layers then report the failure once, and fetch their own tokens until the store works again.
     pub fn fail_with(&self, fault: Option<StoreError>) {
         self.0.settings().fault = fault;
     }

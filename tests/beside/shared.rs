@@ -1,4 +1,4 @@
-//! What the packages beside this file share: a TLS client of another crate and the crate's own, each of which must begin a
+//! What the packages in this directory share: a TLS client of another crate and the crate's own, each of which must begin a
 //! handshake.
 #![allow(dead_code, reason = "each package uses a part")]
 

@@ -1,4 +1,4 @@
-//! How clients authenticate, what they ask for, and how it is refused; without signatures.
+//! How clients authenticate, what they request, and how they are rejected; without signatures.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! What becomes of redirects, compressed answers and refused connections on their way through the layers.
+//! Redirects, compressed responses and refused connections below the layers.
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header::LOCATION};

@@ -286,7 +286,7 @@ async fn a_redirect_that_keeps_the_method_is_not_followed_with_a_body() {
     assert_eq!(calls.load(SeqCst), 1);
 }
 
-/// Sends again at once after a 429.
+/// Retries immediately after a 429.
 #[derive(Clone)]
 struct ImmediateRetry;
 

@@ -56,7 +56,7 @@ pub(crate) async fn token(server: &Server, auth: ClientAuth) -> Result<(), Token
 
 pub(crate) type Events = Arc<Mutex<Vec<Kind>>>;
 
-/// With the reasons why metadata was not adopted.
+/// With the reasons why metadata was rejected.
 pub(crate) fn with_events(
     endpoint: TokenEndpoint,
 ) -> (tower_m2m::client_credentials::TokenHandle, Events) {

@@ -82,7 +82,7 @@ fn sources(target: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     match target {
         "lib" => collect(&root.join("src"), &mut found),
-        // There are some in the crate, and some beside clients that it does not depend on.
+        // Some tests are in the crate, and some in packages with clients that it does not depend on.
         "clients" => {
             collect(&root.join("tests/clients"), &mut found);
             collect(&root.join("tests/compose/tests"), &mut found);

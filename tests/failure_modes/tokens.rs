@@ -1,4 +1,4 @@
-//! No token, and a token that is refused.
+//! No token, and a rejected token.
 
 use std::{
     future::Future,

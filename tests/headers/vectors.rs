@@ -117,11 +117,11 @@ fn mistake(vector: &Vector) -> Result<(), String> {
         "global_stop" => waits && found.global && found.is_throttle(status),
         "no_retry" => found.retry_after.is_none() && !found.is_throttle(status),
         "do_not_retry" => found.advice == Some(RetryAdvice::DoNotRetry),
-        // Envoy's own retries do not repeat it; for a client it is a refusal like any other.
+        // Envoy's own retries do not repeat it; for a client it is a rejection like any other.
         "do_not_retry_by_default" => found.advice.is_none(),
         "quota" => found.retry_after.is_none() && !found.limits.is_empty(),
         "ignore" => found.is_empty(),
-        // Without a profile it must be too long for anybody, instead of too short.
+        // Without a profile it must be too long rather than too short.
         "profile" => {
             found.retry_after > wait && read_as(Vendor::PRISJAKT, vector).retry_after == wait
         }

@@ -29,7 +29,7 @@ pub(crate) struct Table {
     cases: Vec<(String, Case)>,
 }
 
-/// What fills one cell, or a whole row.
+/// The content of one cell, or of a whole row.
 enum Case {
     Cell(&'static str, JoinHandle<String>),
     Row(JoinHandle<Vec<String>>),

@@ -1,4 +1,4 @@
-//! Who waits for how long after a refusal, and who does not.
+//! Which requests wait after a rejection, and for how long.
 
 use std::{
     sync::{

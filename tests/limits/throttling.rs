@@ -1,4 +1,4 @@
-//! Refusals by other names than 429, and what is none.
+//! Throttling responses other than 429, and responses that do not throttle.
 
 use std::sync::Arc;
 
@@ -107,7 +107,7 @@ async fn a_rejected_credential_is_not_retried_on_a_server_hint() {
     }
 }
 
-/// What became of a request whose first answer was a refusal.
+/// The outcome of a request whose first response was a rejection.
 struct Seen {
     sent: u32,
     reason: Option<GiveUpReason>,

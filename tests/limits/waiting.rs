@@ -1,4 +1,4 @@
-//! What waiting requests learn of a hold while they wait, and what those do that are not polled.
+//! Holds that begin while requests wait, and waiting requests that are not polled.
 
 use std::{
     future::{Future, poll_fn},

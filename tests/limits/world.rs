@@ -1,4 +1,4 @@
-//! An API that refuses for a while.
+//! An API that rejects requests for some time.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,4 +1,4 @@
-//! TLS that fails: nothing of ours is sent, nothing else is tried, and the error says what to do.
+//! TLS that fails: no credential is sent, no other connection is tried, and the error says what to do.
 
 use std::error::Error;
 

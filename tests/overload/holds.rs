@@ -22,7 +22,7 @@ use super::{
     support::{API, Body, Inner, SECOND, get, post, send, serving, spawn, status_only, throttled},
 };
 
-/// An API that refuses the first request and asks for 30 s, and the paths of the others.
+/// An API that rejects the first request with a wait of 30 s. Also returns the paths of the others.
 fn throttling() -> (Inner, Arc<Mutex<Vec<String>>>) {
     let paths = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&paths);

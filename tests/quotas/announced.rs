@@ -173,7 +173,7 @@ async fn a_daily_limit_without_retry_after_is_probed_once() {
             ("x-ratelimit-remaining", "0"),
             ("x-ratelimit-reset", "50000"),
         ][..],
-        // One of two quotas is used up.
+        // One of two quotas is exhausted.
         &[
             ("x-ratelimit-limit-minute", "100"),
             ("x-ratelimit-remaining-minute", "99"),

@@ -1,4 +1,4 @@
-//! Which partitions a refusal holds.
+//! Which partitions a rejection holds.
 
 use http::{Request, StatusCode};
 use tokio::time::{Instant, sleep};

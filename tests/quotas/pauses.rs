@@ -1,4 +1,4 @@
-//! Holds by hand, and how long somebody waits.
+//! Manual holds, and the time that requests wait.
 
 use std::{
     sync::{

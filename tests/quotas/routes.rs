@@ -21,7 +21,7 @@ async fn a_503_holds_only_its_route() {
     let asked = GaveUp::of(&refused).unwrap().retry_after();
     assert_eq!(asked, Some(1800 * SECOND));
 
-    // Writes are a class of their own, and are refused for themselves.
+    // Writes are a class of their own, and are rejected separately.
     assert_eq!(
         send(&service, post("/reports")).await.unwrap().status(),
         503
@@ -54,7 +54,7 @@ async fn other_routes_are_probed_one_request_at_a_time() {
     };
     let all = ["/a", "/b", "/c"].map(many);
     for call in all.into_iter().flatten() {
-        // Refused by the server, or held.
+        // Rejected by the server, or held.
         drop(call.await.unwrap());
     }
 

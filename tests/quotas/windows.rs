@@ -1,4 +1,4 @@
-//! Requests that are spread over a window, and what refusals teach of it.
+//! Requests that are spread over a window, and the estimates from rejections.
 
 use std::{
     sync::{Arc, Mutex},

@@ -1,4 +1,4 @@
-//! Partitions by path, and an API that refuses once.
+//! Partitions by path, and an API that rejects one request.
 
 use std::sync::{
     Arc,
@@ -23,7 +23,7 @@ pub(crate) fn status(layer: &RateLimitRetryLayer, name: &str) -> QuotaStatus {
         .unwrap()
 }
 
-/// Refuses the first request for `path`.
+/// Rejects the first request for `path`.
 pub(crate) fn throttling_once(
     path: &'static str,
     headers: &[(&'static str, &'static str)],

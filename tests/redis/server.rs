@@ -123,7 +123,7 @@ impl Server {
         self.list(&[b"KEYS", b"*"])
     }
 
-    /// All channels on which somebody listens.
+    /// All channels with subscribers.
     pub(crate) fn channels(&self) -> Vec<String> {
         self.list(&[b"PUBSUB", b"CHANNELS"])
     }

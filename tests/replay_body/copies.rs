@@ -1,4 +1,4 @@
-//! Copies that are read in turn, and beside each other.
+//! Copies that are read in turn, and concurrently.
 
 use std::{
     pin::pin,

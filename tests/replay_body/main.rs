@@ -1,4 +1,4 @@
-//! What the copies of a request body yield, in turn, one after the other and beside each other.
+//! What the copies of a request body yield, in turn, one after the other and concurrently.
 
 mod bodies;
 mod cap;

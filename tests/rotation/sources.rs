@@ -158,7 +158,7 @@ async fn a_changed_secret_is_noticed_while_the_valid_token_is_still_in_use() {
     handle.token().await.unwrap();
     issuer.accept(&["new"]);
     sleep(49 * SECOND).await;
-    // Starts the early refresh, which is refused.
+    // Starts the early refresh, which is rejected.
     handle.token().await.unwrap();
     sleep(SECOND).await;
     *secret.lock().unwrap() = "new";
@@ -246,7 +246,7 @@ async fn a_403_without_a_body_falls_back_to_the_last_accepted_secret() {
     assert_eq!(secrets(&server), ["old", "new", "old"]);
     assert_eq!(*events.lock().unwrap(), [403]);
 
-    // Both are refused: that is a verdict on the credentials.
+    // Both are rejected: the credentials are invalid.
     let refused = handle.refresh_now().await.unwrap_err();
     assert_eq!(secrets(&server)[3..], ["new", "old"]);
     assert_eq!(refused.kind(), TokenErrorKind::InvalidClient);

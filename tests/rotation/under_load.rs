@@ -45,7 +45,7 @@ async fn a_late_secret_file_is_retried_as_soon_as_it_is_updated() {
     assert_eq!(failures, 0);
     assert_eq!(world.issuer.rejected(), 1);
     assert_eq!(world.issuer.requests()[..3], ["old", "old", "new"]);
-    // The attempt that was refused was made with the secret that had worked.
+    // The rejected attempt was made with the secret that had been accepted.
     assert!(world.fallback_uses().is_empty());
 }
 

@@ -32,7 +32,7 @@ async fn a_named_credential_has_its_own_partition() {
     let (source, other) = (Source::with_lifetime(HOUR), Source::with_lifetime(HOUR));
     let valid = source.clone();
     let (inner, _) = serving(move |request| {
-        // The first credential's quota is used up for good.
+        // The first credential's quota is exhausted permanently.
         let refused = valid.accepts(&request);
         let mut response = status_only(if refused {
             StatusCode::TOO_MANY_REQUESTS

@@ -104,7 +104,7 @@ async fn a_hold_that_begins_during_a_token_wait_applies() {
         log.push(Instant::now());
         let refused = log.len() == 1;
         async move {
-            // The refusal arrives while the second request waits for the second token.
+            // The rejection arrives while the second request waits for the second token.
             sleep(35 * SECOND).await;
             let mut response = status_only(if refused {
                 StatusCode::TOO_MANY_REQUESTS

@@ -48,7 +48,7 @@ pub(crate) enum What {
         status: StatusCode,
         /// No request may arrive before then.
         hold: Option<Duration>,
-        /// The token is refused.
+        /// The token is rejected.
         about_token: bool,
     },
     Broke {

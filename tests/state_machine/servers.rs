@@ -45,7 +45,7 @@ pub(crate) struct State {
     healed: bool,
 }
 
-/// What comes next, and what comes when that is used up.
+/// The next responses, and the response after those.
 #[derive(Debug)]
 pub(crate) struct Script<M> {
     next: VecDeque<M>,

@@ -23,7 +23,7 @@ pub(crate) struct Setup {
     pub(crate) issuer_latency: Duration,
     /// Maximum number of concurrent requests below the stack.
     pub(crate) permits: usize,
-    /// The API refuses tokens so long before their end.
+    /// How long before their expiry the API rejects tokens.
     pub(crate) api_ahead: Duration,
     pub(crate) quota: Option<Quota>,
 }
@@ -58,7 +58,7 @@ pub(crate) enum Step {
     Forget,
 }
 
-/// Several who call at once.
+/// Several concurrent callers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller {
     pub(crate) count: u32,
@@ -82,7 +82,7 @@ pub(crate) enum ApiBehavior {
     Slow(Duration),
 }
 
-/// How a refusal says when to come back.
+/// The form in which a rejection announces its wait.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Hint {
     None,

@@ -1,4 +1,4 @@
-//! The authorization server: what it issues, and how it refuses.
+//! The authorization server: what it issues, and how it rejects.
 
 use std::{collections::HashSet, time::Duration};
 

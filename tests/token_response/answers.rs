@@ -225,7 +225,7 @@ async fn a_token_is_found_in_badly_encoded_text() {
         assert_eq!(non_conformances, [NonConformance::MisencodedText], "{name}");
         assert_eq!(strict.unwrap_err().kind(), Kind::InvalidResponse, "{name}");
     }
-    // And the reason of a refusal.
+    // And the reason of a rejection.
     for body in [
         &b"\xEF\xBB\xBF{\"error\":\"invalid_client\"}"[..],
         b"{\"error\":\"invalid_client\",\"error_description\":\"ung\xFCltig\"}",

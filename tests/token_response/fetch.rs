@@ -15,7 +15,7 @@ use tower_m2m::{
 
 use crate::support::{Body, origin, server::FixedClock};
 
-/// The token of an answer in which `quirk` is met, and which strict mode refuses by its name.
+/// The token of a response with the given non-conformance, which strict mode rejects by name.
 pub(crate) async fn assert_non_conformance(answer: &str, quirk: NonConformance) -> AccessToken {
     let (outcome, non_conformances) = fetch(answer, |e| e).await;
     assert!(non_conformances.contains(&quirk), "{non_conformances:?}");

@@ -1,4 +1,4 @@
-//! The quirks of real authorization servers and APIs, one test for each.
+//! Non-conforming responses of real authorization servers and APIs, one test for each.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -9,7 +9,7 @@ pub(crate) async fn send_owned(service: impl Client) -> StatusCode {
     send(&service, get("/")).await.unwrap().status()
 }
 
-/// Of `count` requests that are sent at once.
+/// The responses to `count` concurrent requests.
 async fn outcomes(service: &impl Client, count: usize) -> Vec<Result<Response<Body>, BoxError>> {
     let calls: Vec<_> = (0..count).map(|_| spawn(service, get("/"))).collect();
     let mut outcomes = Vec::with_capacity(count);

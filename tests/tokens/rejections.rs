@@ -1,4 +1,4 @@
-//! A token, or a credential of the caller, that the API refuses.
+//! A token, or a credential of the caller, that the API rejects.
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
@@ -60,7 +60,7 @@ async fn an_api_that_always_says_401_costs_one_token_request_per_cooldown() {
         sleep(SECOND / 10).await;
     }
 
-    // One for the start, one at once, and then after 20 s and 40 s more.
+    // One at the start, one immediately, and then after 20 s and 40 s more.
     assert!((3..=4).contains(&source.fetches()), "{}", source.fetches());
 }
 

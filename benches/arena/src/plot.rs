@@ -1,4 +1,4 @@
-//! Bars for each scenario and contestant, as SVG: time over the optimum on the left, refused requests on the right.
+//! Bars for each scenario and contestant, as SVG: time over the optimum on the left, rejected requests on the right.
 
 use std::fmt::Write;
 

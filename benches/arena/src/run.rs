@@ -99,7 +99,7 @@ async fn simulate(
                 match timeout(Duration::from_secs_f64(patience), client.job()).await {
                     Ok(true) => waits.push(began.elapsed().as_secs_f64()),
                     Ok(false) => drop(failed.fetch_add(1, Ordering::Relaxed)),
-                    // Somebody who has left wants the job done later.
+                    // A job of a client that has left is done later.
                     Err(_) => drop(left.fetch_add(1, Ordering::Relaxed)),
                 }
             }
@@ -125,7 +125,7 @@ async fn simulate(
         waits.get(index as usize).copied().unwrap_or_default()
     };
     let failed = failed.load(Ordering::Relaxed);
-    // What was accepted for somebody who had left is used up, too.
+    // Requests accepted for a client that had left count as well.
     let accepted = record.accepted.iter().sum::<usize>();
     let done = accepted.max(scenario.jobs - failed).max(1);
     Figures {

@@ -21,13 +21,13 @@ pub type Reply = Response<Full<Bytes>>;
 /// What the server says about its quota, and when.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Dialect {
-    /// `X-RateLimit-*` with an epoch on every answer, and `Retry-After` on a refusal.
+    /// `X-RateLimit-*` with an epoch on every response, and `Retry-After` on a rejection.
     Full,
-    /// The same, on refusals only.
+    /// The same, on rejections only.
     OnRefusal,
     /// `X-RateLimit-*` with an epoch on every answer, and never `Retry-After`.
     NoRetryAfter,
-    /// `Retry-After` in whole seconds on refusals.
+    /// `Retry-After` in whole seconds on rejections.
     RetryAfter,
     /// `RateLimit` and `RateLimit-Policy` of the current IETF draft on every answer.
     Ietf,

@@ -97,7 +97,7 @@ impl Kind for Plain {
 
 pub type Answer<K> = Response<<K as Kind>::Body>;
 
-/// A service that answers at once.
+/// A service that responds immediately.
 pub trait Inner<K: Kind>:
     Service<
         Sent,

@@ -1,9 +1,9 @@
 //! The cost of a request with tower-m2m and with its alternatives: `cargo run --release -p peers`.
 //!
 //! All take turns in one process, round by round; the figures are medians of the rounds, in ns above the bare service,
-//! times the threads that can run at once. Ratios are reliable. `--only TEXT` (contestants whose name holds it, and what
-//! they are compared with; may be given again), `--quick` (a smoke test), `--json FILE`, `--plot FILE.svg`.
-//! Each request is a clone, so that adding a header makes the map grow; with `--room` there is room in the map.
+//! times the threads that can run at once. Ratios are reliable. `--only TEXT` (contestants whose name holds it, and
+//! what they are compared with; may be given again), `--quick` (a smoke test), `--json FILE`, `--plot FILE.svg`. Each
+//! request is a clone, so that adding a header makes the map grow; with `--room` there is room in the map.
 //!
 //! `--loopback`: requests per second and latency end to end, with and without the layers. `--refresh`: latency while a
 //! token is renewed, and the end of a cold start; with `--plot FILE.svg`, each request's latency through one refresh.

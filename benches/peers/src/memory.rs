@@ -31,7 +31,7 @@ use crate::{
     options::Options,
 };
 
-/// Never has a token, or at once.
+/// A source that returns a token immediately, or never.
 struct Source {
     has_one: bool,
 }

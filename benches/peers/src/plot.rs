@@ -1,4 +1,4 @@
-//! Two plots in one SVG: what a request costs beside the others, and how it grows with the threads.
+//! Two plots in one SVG: the cost of a request compared with the others, and how it grows with the threads.
 
 use std::fmt::{Arguments, Write};
 

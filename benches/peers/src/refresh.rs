@@ -121,7 +121,7 @@ fn through_refreshes(delay: Duration, refreshes: usize) -> io::Result<()> {
             elapsed < delay
         });
         let before = source.arrived.load(Relaxed);
-        // The token is due: the next request starts the refresh.
+        // The token is stale: the next request starts the refresh.
         clock.0.fetch_add(HOUR.as_secs() * 9 / 10, Relaxed);
         paced(|elapsed| {
             pair(&mut bare, &mut ours, &mut during);

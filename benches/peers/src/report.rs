@@ -12,7 +12,7 @@ use crate::{
     turns::Figure,
 };
 
-/// One service underneath and one habit.
+/// One inner service and one habit of cloning.
 pub struct Block {
     pub under: Under,
     pub habit: CloneMode,

@@ -105,7 +105,7 @@ pub fn play(all: &[Contestant], habit: CloneMode, threads: usize, turns: Turns) 
             let nanoseconds = |span: Duration| span.as_nanos() as f64 * scale / times;
             let spans = (0..number_of_rounds).map(|round| span(&played, round, place));
             let (spoilt, sound): (Vec<_>, Vec<_>) = spans.partition(|(_, spoilt)| *spoilt);
-            // With fewer cores than threads somebody always waits.
+            // With fewer cores than threads, some thread always waits.
             let counted = if oversubscribed || sound.len() < 5 {
                 [sound, spoilt].concat()
             } else {

@@ -1,6 +1,6 @@
 //! cargo run --release -p gateway --example upstream
 //!
-//! What `gateway.toml` names: an issuer at 127.0.0.1:8081 that gives everybody a token, and an API at 127.0.0.1:8082 that
+//! What `gateway.toml` names: an issuer at 127.0.0.1:8081 that grants every client a token, and an API at 127.0.0.1:8082 that
 //! takes every request and says that a great many more remain.
 
 use axum::{

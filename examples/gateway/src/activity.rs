@@ -26,7 +26,7 @@ pub(crate) struct Activity {
     write_timed_out: AtomicBool,
     /// A known caller has used the connection.
     known: AtomicBool,
-    /// Somebody else has, and no known caller.
+    /// Another peer sent it, not a known caller.
     unauthenticated: Notify,
 }
 

@@ -29,7 +29,7 @@ pub(crate) enum Outcome {
     Limited,
     /// There is no token now.
     NoToken,
-    /// There will be no token before somebody changes something.
+    /// There is no token until the configuration is changed.
     CredentialRejected,
     /// The upstream does not accept our token.
     Unauthorized,
@@ -41,7 +41,7 @@ pub(crate) enum Outcome {
     ConnectionLost,
     /// The upstream's answer is none to this request.
     InvalidAnswer,
-    /// The gateway has refused or lost something of its own.
+    /// The gateway failed or rejected the request itself.
     Internal,
     /// There are as many requests as there may be.
     Overloaded,
@@ -52,7 +52,7 @@ pub(crate) enum Outcome {
     UploadTimeout,
     /// The caller did not wait for the answer.
     CallerLeft,
-    /// The gateway ended meanwhile.
+    /// The gateway shut down before the response.
     Shutdown,
 }
 
@@ -255,7 +255,7 @@ pub(crate) fn of_error(error: &BoxError) -> Failure {
     }
     let client = error.downcast_ref::<hyper_util::client::legacy::Error>();
     let outcome = match ErrorClass::of(&**error) {
-        // A refusal of one of our own layers.
+        // An error of one of the gateway's layers.
         ErrorClass::Final => Outcome::Internal,
         _ if client.is_some_and(hyper_util::client::legacy::Error::is_connect) => {
             Outcome::Unreachable

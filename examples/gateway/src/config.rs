@@ -94,8 +94,8 @@ pub struct TenantConfig {
     pub caller_keys: Vec<String>,
     /// A file of such keys, one in each line.
     pub caller_keys_file: Option<PathBuf>,
-    /// Whether requests are sent again whatever their method when the upstream refused them with 429. Default: `false`;
-    /// an intermediary may not assume that a refused request was not processed (RFC 9110 §9.2.2).
+    /// Whether requests are sent again whatever their method when the upstream rejected them with 429. Default: `false`;
+    /// an intermediary may not assume that a rejected request was not processed (RFC 9110 §9.2.2).
     #[serde(default)]
     pub retry_all_methods: bool,
     /// What the log shows of paths, such as `/orders/{id}`; a path that fits none is shown as `other`. Default: the path,
@@ -141,7 +141,7 @@ impl Credentials {
         })
     }
 
-    /// What tower-m2m would refuse for every request is refused at the start.
+    /// Settings with which tower-m2m would reject every request are rejected at startup.
     fn may_go_to(&self, upstream: &Origin) -> Result<(), String> {
         if !upstream.is_https() && !upstream.is_loopback() && !self.allows_http {
             return Err(format!(

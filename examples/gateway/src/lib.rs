@@ -8,7 +8,7 @@
 //!              └─▶ upstream ─▶ answer, streamed; what concerns our credential or quota becomes 502 or 503
 //! ```
 //!
-//! The tenant is chosen by the key in the caller's `Authorization: Bearer`, never by a field that anybody can write. It
+//! The tenant is chosen by the key in the caller's `Authorization: Bearer`, never by a field that any caller can set. It
 //! has its own layers, so that its failing issuer or exhausted quota affects no other tenant.
 //!
 //! Connections have limits and time limits of their own (`server`), because they cost something before it is known who
@@ -66,7 +66,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Listens, and gets the first tokens meanwhile.
+    /// Listens, and fetches the first tokens at the same time.
     ///
     /// # Errors
     ///

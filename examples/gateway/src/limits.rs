@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::Config;
 
-/// What the process can serve at once.
+/// What the process can serve concurrently.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Capacity {
     pub(crate) connections: usize,
@@ -105,7 +105,7 @@ struct Open {
     by_peer: HashMap<IpAddr, usize>,
 }
 
-/// Why a connection was closed at once.
+/// Why a connection was closed immediately.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum LimitReached {
     Total,

@@ -72,7 +72,7 @@ impl Peer {
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Stage {
     Serving,
-    /// Connections are refused, and end with the requests under way.
+    /// Connections are refused, and end with the requests in flight.
     Stopping,
     /// Connections are dropped.
     Aborted,
@@ -134,7 +134,7 @@ impl Server {
         &self.connections
     }
 
-    /// Refuses connections, and waits until the requests under way have ended.
+    /// Refuses connections, and waits until the requests in flight have ended.
     pub(crate) async fn stop(&mut self) {
         self.stage.send_replace(Stage::Stopping);
         // It fails if it panicked, which is an end as well.

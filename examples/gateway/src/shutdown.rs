@@ -1,4 +1,4 @@
-//! The end: everything at once, and bounded.
+//! Shutdown: all parts concurrently, within a time limit.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -13,7 +13,7 @@ use tokio::{
 use crate::{Gateway, now};
 
 impl Gateway {
-    /// Says no at `/readyz` for `drain_delay`, then refuses connections, waits for the requests under way, and ends the
+    /// Says no at `/readyz` for `drain_delay`, then refuses connections, waits for the requests in flight, and ends the
     /// work on tokens; all that takes at most `shutdown_timeout`. Tokens are revoked at the end, those of all tenants at
     /// once, where `revoke_on_shutdown` is set.
     pub async fn shutdown(mut self) {

@@ -17,9 +17,8 @@
 //! ```
 //!
 //! Both directions take one pass over the head and time proportional to its length. Encoding allocates nothing, which
-//! is why
-//! it is done for each request; decoding parses and allocates like receiving a request, and happens only before a
-//! retry.
+//! is why it is done for each request; decoding parses and allocates like receiving a request, and happens only before
+//! a retry.
 
 use http::{
     Extensions, HeaderName, HeaderValue, Method, Request, Uri, Version,

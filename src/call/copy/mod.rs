@@ -61,8 +61,7 @@ impl<B: ReplayableBody> RequestCopy<B> {
 /// A copy of a request, in either form.
 ///
 /// A policy decides about a retry with this view of a copy, so that it needs no type parameter for the form. It
-/// consults the
-/// copy only after it has decided that a retry would help: `supersede` cannot be undone.
+/// consults the copy only after it has decided that a retry would help: `supersede` cannot be undone.
 pub(crate) trait Resend {
     /// Ends the reading of the previous attempt's body. Returns whether the copy can be sent in full.
     fn supersede(&self) -> bool;
@@ -151,8 +150,7 @@ pub(crate) struct StoredCopy<S, B>(Box<EncodedParts<S, B, [u8]>>);
 /// Contents of a [`StoredCopy`]. `H` is the byte array with the encoded head.
 ///
 /// `parts` is taken out when the copy is decoded, because an unsized value cannot be moved out of its box. It is `None`
-/// only
-/// after that.
+/// only after that.
 struct EncodedParts<S, B, H: ?Sized> {
     /// Taken when the request is sent again.
     parts: Option<RawParts<S, B>>,

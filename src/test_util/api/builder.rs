@@ -108,6 +108,21 @@ impl ApiBuilder {
     }
 
     /// Adds a quota for the requests for which `scope` returns `true`, by method and path. Default: none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use tower_m2m::test_util::{Api, Quota};
+    ///
+    /// // Writes have a limit of their own.
+    /// let writes = Quota::fixed_window(10, Duration::from_secs(60));
+    /// let api = Api::builder()
+    ///     .quota_for("writes", |method, _| !method.is_safe(), writes)
+    ///     .in_process();
+    /// # drop(api);
+    /// ```
     pub fn quota_for(
         mut self,
         name: impl Into<String>,
@@ -119,6 +134,8 @@ impl ApiBuilder {
     }
 
     /// Sets whether rejected requests are charged to the quota that rejected them. Default: `false`.
+    ///
+    /// Some servers count every request, so that a client that retries too early never gets through.
     pub fn count_throttled(mut self, count: bool) -> Self {
         self.count_throttled = count;
         self
@@ -131,6 +148,8 @@ impl ApiBuilder {
     }
 
     /// Sets how long every response takes. Token and quota are checked before that. Default: zero.
+    ///
+    /// With paused time it costs no real time, and makes requests overlap as they do on a network.
     pub fn latency(mut self, latency: Duration) -> Self {
         self.latency = latency;
         self
@@ -153,6 +172,8 @@ impl ApiBuilder {
     }
 
     /// Sets the server's wall-clock time at its start, which then advances with tokio's clock. Default: the system's.
+    ///
+    /// Set it to test a server whose clock is wrong: reset times and `Date` are computed from it.
     pub fn wall_clock(mut self, wall: SystemTime) -> Self {
         self.wall_clock = Some(wall);
         self

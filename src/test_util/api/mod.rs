@@ -172,12 +172,35 @@ impl Api {
     }
 
     /// Returns this server without its socket, with the same state.
+    ///
+    /// Use it in tests with paused time: a paused clock advances while bytes are in transit over a socket.
     #[must_use]
     pub fn service(&self) -> ApiService {
         self.service.clone()
     }
 
     /// Scripts `fault` for the next request that has no fault yet. Several calls queue up.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::{Request, StatusCode};
+    /// use tower::ServiceExt;
+    /// use tower_m2m::{BoxError, test_util::{Api, ApiFault}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// let api = Api::builder().in_process();
+    /// let get = || Request::get("/").body(String::new());
+    /// api.next(ApiFault::status(StatusCode::BAD_GATEWAY));
+    ///
+    /// let first = api.service().oneshot(get()?).await?;
+    /// let second = api.service().oneshot(get()?).await?;
+    ///
+    /// assert_eq!((first.status(), second.status()), (StatusCode::BAD_GATEWAY, StatusCode::OK));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn next(&self, fault: ApiFault) {
         self.service.0.script.push(fault);
     }

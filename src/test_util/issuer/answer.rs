@@ -89,7 +89,7 @@ impl Answer {
     #[must_use]
     pub fn didit() -> Self {
         Self::custom(|grant| {
-            // Didit's claims are beside the token, in seconds since 1970.
+            // Didit's claims are members of the response, in seconds since 1970.
             let issued = grant
                 .issued_at
                 .duration_since(SystemTime::UNIX_EPOCH)

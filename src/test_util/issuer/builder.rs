@@ -130,6 +130,9 @@ impl IssuerBuilder {
 
     /// Sets the last part of a lifetime, in which fetching a new token is not counted as redundant.
     /// Default: 35 % of the lifetime, at most 60 s.
+    ///
+    /// Make it at least as long as the client's own refresh window: a client that refreshes earlier issues redundant
+    /// tokens.
     pub fn window(mut self, window: fn(Duration) -> Duration) -> Self {
         self.window = window;
         self

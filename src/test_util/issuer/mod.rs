@@ -166,6 +166,9 @@ impl Issuer {
     }
 
     /// Scripts `fault` for the next token request that has no fault yet. Several calls queue up.
+    ///
+    /// A fault with a response does not issue a token. [`Fault::Delay`] delays the normal response, and [`Fault::Hang`]
+    /// tests time limits: the request ends only when its client drops it.
     pub fn next(&self, fault: Fault) {
         self.service.0.script.push(fault);
     }
@@ -181,6 +184,28 @@ impl Issuer {
     }
 
     /// Replaces the secret of a client, or adds the client. Its tokens stay valid.
+    ///
+    /// # Examples
+    ///
+    /// A rotation, as the issuer sees it:
+    ///
+    /// ```
+    /// use tower_m2m::{BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint, test_util::Issuer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// let issuer = Issuer::builder().client("id", "old").in_process();
+    /// issuer.set_secret("id", "new");
+    ///
+    /// let endpoint = TokenEndpoint::new(issuer.token_url().parse()?, ClientAuth::basic("id", "old"));
+    /// let api = "https://api.example.com".parse()?;
+    /// let layer = ClientCredentialsLayer::builder(endpoint.service(issuer.service()), api).build();
+    ///
+    /// let error = layer.handle().prefetch().await.unwrap_err();
+    /// assert_eq!(error.oauth_error(), Some("invalid_client"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set_secret(&self, id: impl Into<String>, secret: impl Into<String>) {
         let (id, secret) = (id.into(), secret.into());
         let mut clients = lock(&self.service.0.clients);
@@ -201,6 +226,9 @@ impl Issuer {
     }
 
     /// Revokes all tokens issued so far.
+    ///
+    /// An [`Api`](super::Api) with the same [`tokens`](Self::tokens) rejects them from now on, so a client must get
+    /// another one.
     pub fn revoke_all(&self) {
         self.service.0.tokens.revoke_all();
     }

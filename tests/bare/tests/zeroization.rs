@@ -1,5 +1,5 @@
-//! Freed memory contains no secret: an allocator inspects each block before it is freed. The text that it searches
-//! for is in the program's image only; any occurrence on the heap is a copy.
+//! Freed memory contains no secret: an allocator inspects each block before it is freed. The text that it searches for
+//! is in the program's image only; any occurrence on the heap is a copy.
 //!
 //! In a package of its own, because an allocator needs unsafe code.
 

@@ -164,7 +164,7 @@ pub(super) fn attempts_are_bounded(_: &Setup, log: &[Entry]) -> Result<(), Strin
     Ok(())
 }
 
-/// What the API asks for holds for everybody. Of two layers apart, the inner one replays and waits by itself.
+/// A hold of the API applies to all requests. Of two separate layers, the inner one replays and waits on its own.
 pub(super) fn no_request_is_sent_before_a_hold_ends(
     setup: &Setup,
     log: &[Entry],

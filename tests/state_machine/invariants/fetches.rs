@@ -143,7 +143,7 @@ struct History {
     asked: Duration,
     issued: (usize, Duration),
     retry_after: Option<Duration>,
-    /// When the last refresh ended that was due to a refusal or to somebody's wish.
+    /// When the last refresh ended that a rejection or a caller of `refresh_now` caused.
     forced: Option<Moment>,
     forced_refreshes: u32,
     secret_published: bool,

@@ -80,7 +80,7 @@ pub(super) fn no_expired_token_is_sent(_: &Setup, log: &[Entry]) -> Result<(), S
     Ok(())
 }
 
-/// Neither a failure nor a late refusal takes it away.
+/// Neither a failure nor a late rejection removes it.
 pub(super) fn a_valid_token_stays_until_it_is_replaced(
     _: &Setup,
     log: &[Entry],

@@ -102,7 +102,7 @@ impl ClassifyRetry for RetryAfter {
     }
 }
 
-/// What the SDK learns is kept for each service's name in a static: another name for each client.
+/// The SDK stores what it learns in a static, by the service's name: another name for each client.
 static CLIENTS: AtomicUsize = AtomicUsize::new(0);
 
 pub fn client(setup: Setup) -> Arc<dyn Client> {

@@ -1,11 +1,11 @@
-//! Two rules by which each request waits for itself, whatever the others have heard.
+//! Two rules by which each request waits on its own, regardless of the responses that others received.
 
 use std::sync::Arc;
 
 use super::{ATTEMPTS, Client, Sending, Setup, number, pause};
 use crate::world::Reply;
 
-/// How long to wait before the next attempt, after the refused `attempt` (from 0).
+/// How long to wait before the next attempt, after the rejected `attempt` (from 0).
 type Rule = fn(&Setup, &Reply, attempt: u32) -> f64;
 
 struct PerRequest {

@@ -80,7 +80,7 @@ impl SlidingLog {
         }
     }
 
-    /// Refused requests count like the others.
+    /// Rejected requests count like the others.
     pub fn counting_refused(mut self) -> Self {
         self.refused_count = true;
         self

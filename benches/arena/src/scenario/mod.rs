@@ -88,7 +88,7 @@ pub struct Goal {
     pub ratio: f64,
     pub refused: RefusedLimit,
     pub jain: f64,
-    /// The goal is missed so far; time and refusals must not get worse than this.
+    /// The goal is missed so far; time and rejections must not exceed these.
     pub accepted_miss: Option<(f64, usize)>,
 }
 

@@ -30,7 +30,7 @@ impl TokenCredential for Credential {
     }
 }
 
-/// The end of the pipeline: answers at once.
+/// The end of the pipeline, which responds immediately.
 #[derive(Debug)]
 struct Answering;
 

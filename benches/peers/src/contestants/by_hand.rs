@@ -19,7 +19,7 @@ use tower::Service;
 use super::{AUTHORIZATION, Client, Contestant, Tower};
 use crate::inner::{Inner, Plain, Sent, token};
 
-/// Has the header at once.
+/// The header is available immediately.
 pub trait Shared: Clone + Send + Sync + 'static {
     fn header(&self) -> HeaderValue;
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::inner::{Inner, Plain, token};
 
-/// Has a token at once.
+/// A source that returns a token immediately.
 struct Issuer;
 
 impl TokenSource for Issuer {

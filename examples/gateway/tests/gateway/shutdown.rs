@@ -1,4 +1,4 @@
-//! The end: everything at once, and bounded.
+//! Shutdown: all parts concurrently, within a time limit.
 
 use std::{
     sync::{

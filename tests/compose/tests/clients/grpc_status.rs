@@ -1,4 +1,4 @@
-//! Refusals in `grpc-status`, between tonic's server and tonic's channel.
+//! Rejections in `grpc-status`, between tonic's server and tonic's channel.
 
 use std::{
     collections::VecDeque,
@@ -171,7 +171,7 @@ fn unauthenticated(status: &Status, in_trailers: bool) -> Response {
     Response::from_parts(head, with_trailers(ServerBody::empty(), trailers))
 }
 
-/// A message, and a refusal after it.
+/// A message, followed by a rejection.
 fn unauthenticated_after_message(_: bool) -> Response {
     // `HealthCheckResponse { status: Serving }`, with its length.
     let serving = Full::new(Bytes::from_static(&[0, 0, 0, 0, 2, 8, 1]));
@@ -192,7 +192,7 @@ fn grpc(body: ServerBody) -> Response {
 
 type Answer = Box<dyn FnOnce(bool, ServerRequest) -> Response + Send>;
 
-/// A health service that checks tokens itself: what it refuses is answered with 200, and the refusal in `grpc-status`.
+/// A health service that checks tokens itself: its rejections are 200 responses with a `grpc-status`.
 struct World {
     issuer: Issuer,
     url: String,

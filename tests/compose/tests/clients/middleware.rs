@@ -32,7 +32,7 @@ impl Middleware for Stack {
     }
 }
 
-/// A middleware of somebody else's.
+/// A middleware of another crate.
 struct Count(Arc<AtomicUsize>);
 
 #[async_trait::async_trait]
