@@ -1,14 +1,14 @@
 //! Both layers as one service, in the right order, with one copy of each request.
 //!
 //! ```text
-//! call ─ is the token allowed there? ── no ─▶ rejected
+//! call ─ may the token be sent to this origin? ── no ─▶ error
 //!   │ yes
-//!   ├─ no usable token, or the quota is exhausted? ─▶ release readiness · token · permit · poll_ready
+//!   ├─ no usable token, or the quota is exhausted? ─▶ release readiness · wait for token and permit · poll_ready
 //!   ├─ copy the request, once for both
-//!   ├─ authorize ─▶ inner.call ─▶ learn about the quota
-//!   ├─ 401 for this token ─▶ another token · another permit · poll_ready · send the copy
+//!   ├─ authorize ─▶ inner.call ─▶ record what the response says about the quota
+//!   ├─ 401 about our token ─▶ new token · new permit · poll_ready · send the copy
 //!   ├─ 429, 503, not sent  ─▶ wait · token · permit · poll_ready · send the copy
-//!   └─ anything else ─▶ out
+//!   └─ anything else ─▶ return
 //! ```
 //!
 //! The service does everything that the two layers do, and two things that they cannot do when they are stacked
