@@ -456,7 +456,7 @@ impl RefreshState {
 /// Guard of a fetch, whose holder must run the fetch. Dropped before [`complete`](Self::complete), it wakes the
 /// waiters, which call the cache again.
 ///
-/// A fetch that has a guard has a task that runs it, or is about to have one. It travels from the caller into the task
+/// A fetch that has a guard has a task that runs it, or is about to have one. The guard moves from the caller into the task
 /// of the fetch, and is dropped with it: by a panic, by an abort, or with its runtime. So no waiter waits for a fetch
 /// that cannot end. A task that is merely stuck is not covered; that is what the time limit for an overdue fetch is
 /// for.

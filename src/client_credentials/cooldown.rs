@@ -33,7 +33,7 @@ use crate::{
 /// Each origin has its own cooldown, which grows with its rejections: an origin that rejects every token does not delay
 /// a new token for the others. After any forced refresh there is a short pause for all origins.
 ///
-/// The state of one origin moves like this:
+/// Transitions of one origin:
 ///
 /// | state | rejection of the current token | acceptance |
 /// |---|---|---|
