@@ -207,8 +207,8 @@ impl Cooldown {
 /// Requests write it, at most once per [`RECORD_INTERVAL_MS`]. It is read when a token is rejected. All accesses are
 /// relaxed: each value is meaningful by itself.
 ///
-/// A success that is missed is harmless: a 401 of another origin may then take a working
-/// token out of use for the time of one refresh.
+/// A success that is missed is harmless: a 401 of another origin may then take a working token out of use for the time
+/// of one refresh.
 #[derive(Debug)]
 pub(super) struct Successes {
     /// Time that milliseconds are counted from.

@@ -154,8 +154,8 @@ impl TokenCache {
     /// Returns whether a 401 that offers only other schemes says nothing about the token: a request that was sent later
     /// was accepted, or a replacement was recently rejected in the same way.
     ///
-    /// Some APIs name another scheme in every 401, whatever its cause. A rejection of this kind counts once, and
-    /// not again for 10 min if the replacement is rejected in the same way.
+    /// Some APIs name another scheme in every 401, whatever its cause. A rejection of this kind counts once, and not
+    /// again for 10 min if the replacement is rejected in the same way.
     fn concerns_scheme_only(
         &self,
         refresh: &RefreshState,
