@@ -21,8 +21,8 @@
 //! | usable | `true` | some | wait for the replacement |
 //! | expired | any | none or some | as without a token |
 //!
-//! `rejected` is set only together with a fetch in flight, and every end of a fetch clears it. So a token is never
-//! out of use without a fetch that ends that state.
+//! `rejected` is set only together with a fetch in flight, and every end of a fetch clears it. So a token is never out
+//! of use without a fetch that ends that state.
 //!
 //! # Memory order
 //!
@@ -380,8 +380,8 @@ impl TokenCache {
 
     /// Returns the fetch in flight.
     ///
-    /// Ends an overdue one, clears the mark of a rejected token, and adds its waiters to `woken`. Once woken,
-    /// they call the cache again.
+    /// Ends an overdue one, clears the mark of a rejected token, and adds its waiters to `woken`. Once woken, they call
+    /// the cache again.
     fn in_flight(
         &self,
         refresh: &mut RefreshState,
@@ -456,10 +456,10 @@ impl RefreshState {
 /// Guard of a fetch, whose holder must run the fetch. Dropped before [`complete`](Self::complete), it wakes the
 /// waiters, which call the cache again.
 ///
-/// A fetch that has a guard has a task that runs it, or is about to have one. It travels from the caller into the task
-/// of the fetch, and is dropped with it: by a panic, by an abort, or with its runtime. So no waiter waits for a fetch
-/// that cannot end. A task that is merely stuck is not covered; that is what the time limit for an overdue fetch is
-/// for.
+/// A fetch that has a guard has a task that runs it, or is about to have one. The guard moves from the caller into the
+/// task of the fetch, and is dropped with it: by a panic, by an abort, or with its runtime. So no waiter waits for a
+/// fetch that cannot end. A task that is merely stuck is not covered; that is what the time limit for an overdue fetch
+/// is for.
 #[derive(Debug)]
 pub(crate) struct FetchGuard {
     /// The cache that the result goes to.

@@ -33,7 +33,7 @@ use crate::{
 /// Each origin has its own cooldown, which grows with its rejections: an origin that rejects every token does not delay
 /// a new token for the others. After any forced refresh there is a short pause for all origins.
 ///
-/// The state of one origin moves like this:
+/// Transitions of one origin:
 ///
 /// | state | rejection of the current token | acceptance |
 /// |---|---|---|
@@ -207,8 +207,8 @@ impl Cooldown {
 /// Requests write it, at most once per [`RECORD_INTERVAL_MS`]. It is read when a token is rejected. All accesses are
 /// relaxed: each value is meaningful by itself.
 ///
-/// A success that is missed is harmless: a 401 of another origin may then take a working
-/// token out of use for the time of one refresh.
+/// A success that is missed is harmless: a 401 of another origin may then take a working token out of use for the time
+/// of one refresh.
 #[derive(Debug)]
 pub(super) struct Successes {
     /// Time that milliseconds are counted from.

@@ -134,8 +134,8 @@ impl LocalCache {
 
 /// Returns whether to report a success of a request that is sent now, and records it as reported.
 ///
-/// A report costs a write to shared memory, so that most successes are not reported. A 401 needs only to know
-/// that an origin accepted the token lately.
+/// A report costs a write to shared memory, so that most successes are not reported. A 401 needs only to know that an
+/// origin accepted the token lately.
 fn report_due(report_at: &mut [Option<Instant>], origin: usize, now: Instant) -> bool {
     // Unreachable for an allowed origin.
     let Some(at) = report_at.get_mut(origin) else {

@@ -1,8 +1,7 @@
 //! Runs fetches on separate tasks, and waits for them.
 //!
 //! 1. `get_cached` returns a usable token without waiting. It starts an early refresh if the token is stale.
-//! 2. `get` calls the cache, which returns a token, an error or a fetch to wait for, with a guard for its first
-//!    caller.
+//! 2. `get` calls the cache, which returns a token, an error or a fetch to wait for, with a guard for its first caller.
 //! 3. The caller with the guard spawns the task of the fetch. It then waits like all other callers.
 //! 4. The task publishes the result in the cache, which wakes the callers, and emits an event.
 //!
@@ -288,8 +287,8 @@ impl Refresher {
 
     /// Runs a fetch, publishes its result and emits an event. Its task is aborted by a shutdown.
     ///
-    /// The event is emitted after the callers were woken, so that a slow sink delays no request. It is not
-    /// emitted if the task is aborted or dropped.
+    /// The event is emitted after the callers were woken, so that a slow sink delays no request. It is not emitted if
+    /// the task is aborted or dropped.
     ///
     /// # Cancel safety
     ///

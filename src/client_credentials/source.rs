@@ -100,8 +100,8 @@ pub trait TokenSource: Send + Sync + 'static {
     /// tokens with other processes. Called before and after a fetch. Default: `None`, which keeps the tokens in this
     /// process.
     ///
-    /// The key must include everything that affects what is issued: the issuer, the client and its secret, the
-    /// scope, the audience, and all other parameters.
+    /// The key must include everything that affects what is issued: the issuer, the client and its secret, the scope,
+    /// the audience, and all other parameters.
     ///
     /// A key must not depend on the time or on the process. Return `None` if a part of it cannot be determined, rather
     /// than leaving it out.

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 /// It contains secrets. A store must put it through a keyed hash and use only the hash as the name of the entry. The
 /// memory is zeroized on drop, and `Debug` does not print the fields.
 ///
-/// # What belongs into a key
+/// # What belongs in a key
 ///
 /// Everything that affects what is stored, and nothing else. A part that is missing lets two configurations share a
 /// token; a part that differs between processes, such as a host name, keeps them from sharing one.

@@ -61,12 +61,12 @@ pub struct TenantsLayer {
 }
 
 impl TenantsLayer {
-    /// Creates a layer with all defaults. `make` returns a tenant's layer, or `None` for a tenant that does not
-    /// exist, whose requests fail.
+    /// Creates a layer with all defaults. `make` returns a tenant's layer, or `None` for a tenant that does not exist,
+    /// whose requests fail.
     ///
-    /// `make` is called synchronously, for the first request of a tenant and for each one after an error. Two
-    /// threads may call it at once, and one of the two layers is kept. A panic in it counts as an error. If the tenant
-    /// is [forgotten](TenantsHandle::forget) during the call, `make` is called again.
+    /// `make` is called synchronously, for the first request of a tenant and for each one after an error. Two threads
+    /// may call it at once, and one of the two layers is kept. A panic in it counts as an error. If the tenant is
+    /// [forgotten](TenantsHandle::forget) during the call, `make` is called again.
     ///
     /// Give each [`ClientCredentialsLayer`](crate::ClientCredentialsLayer) a
     /// [name](crate::client_credentials::ClientCredentialsLayerBuilder::name), so that events distinguish tenants.

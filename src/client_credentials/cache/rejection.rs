@@ -11,7 +11,7 @@
 //! | outcome | request | token |
 //! |---|---|---|
 //! | `Replaced` | replayed at once | already replaced |
-//! | `Wait` | replayed after the fetch, if it brings another token | being replaced |
+//! | `Wait` | replayed after the fetch, if it returns another token | being replaced |
 //! | `Final` | the 401 is returned | kept |
 //!
 //! A 401 counts only if it belongs to the current token, compared by fingerprint. Otherwise requests that were in
@@ -154,8 +154,8 @@ impl TokenCache {
     /// Returns whether a 401 that offers only other schemes says nothing about the token: a request that was sent later
     /// was accepted, or a replacement was recently rejected in the same way.
     ///
-    /// Some APIs name another scheme in every 401, whatever its cause. A rejection of this kind is believed once, and
-    /// not again for 10 min if the replacement is rejected in the same way.
+    /// Some APIs name another scheme in every 401, whatever its cause. A rejection of this kind counts once, and not
+    /// again for 10 min if the replacement is rejected in the same way.
     fn concerns_scheme_only(
         &self,
         refresh: &RefreshState,

@@ -183,8 +183,7 @@ impl TokenEndpoint {
 
     /// Sets the grant. Default: [`Grant::client_credentials`].
     ///
-    /// The client authentication is independent of it: any grant may be combined with any
-    /// [`ClientAuth`].
+    /// The client authentication is independent of it: any grant may be combined with any [`ClientAuth`].
     #[must_use]
     pub fn grant(mut self, grant: impl Into<Grant>) -> Self {
         self.grant = grant.into();

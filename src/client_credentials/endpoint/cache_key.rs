@@ -3,7 +3,7 @@
 //! Two processes share a token only if their keys are equal. The key contains every setting that is sent to the server.
 //! It does not contain settings that only affect this process, such as time limits.
 //!
-//! A key that is too wide costs a token request. One that is too narrow lets a process use a token that was issued for
+//! A key with too many fields costs a token request. One with too few lets a process use a token that was issued for
 //! another client, scope or audience. So in doubt a setting is part of the key, and an unknown part makes the tokens
 //! private to the process.
 //!

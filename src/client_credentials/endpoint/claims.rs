@@ -28,8 +28,7 @@ pub(super) struct Claims {
 impl Claims {
     /// Reads the claims. Returns `None` if `token` is not a JWT with JSON claims.
     ///
-    /// Linear in the length of the token. Decodes nothing of an opaque token, because it contains no dot or no base64
-    /// between two dots.
+    /// Linear in the length of the token. An opaque token has no base64 between two dots and is not decoded.
     pub(super) fn of(token: &str) -> Option<Self> {
         let claims = token.split('.').nth(1)?;
         // The second part of a JWS (RFC 7515 §7.1).

@@ -238,8 +238,8 @@ fn time_left(now: Instant, cx: &SourceContext<'_>) -> Duration {
 ///
 /// A 500 is not retried within a fetch.
 ///
-/// Stricter than [`TokenError::is_transient`]: a 500, a throttled
-/// request or a malformed response is left to the back-off of the layer, which is longer.
+/// Stricter than [`TokenError::is_transient`]: a 500, a throttled request or a malformed response is left to the
+/// back-off of the layer, which is longer.
 fn is_retryable(error: &TokenError) -> bool {
     let passes = match error.kind() {
         TokenErrorKind::Timeout | TokenErrorKind::Transport => true,

@@ -1,6 +1,6 @@
 //! Peculiarities of an endpoint's settings, which do not prevent their use. Reported with the first token request.
 //!
-//! A builder cannot emit events, because the layer's sinks are not known yet. They are kept until the first
+//! A builder cannot emit events, because the layer's sinks are not known yet. The warnings are kept until the first
 //! fetch.
 
 use std::{

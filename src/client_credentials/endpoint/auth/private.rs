@@ -162,7 +162,7 @@ impl<'a> PrivateKey<'a> {
     /// Returns the key in the format of `algorithm`: PKCS #1 for RSA, PKCS #8 for others. Returns `None` if it does not
     /// fit the algorithm.
     ///
-    /// Compares types and curves only. Whether the numbers are right is found out by the trial signature.
+    /// Compares types and curves only. The trial signature checks the numbers.
     fn suiting(&self, algorithm: KeyAlgorithm) -> Option<Zeroizing<Vec<u8>>> {
         match (algorithm, self) {
             (KeyAlgorithm::Rs256 | KeyAlgorithm::Ps256, Self::Rsa(pkcs1)) => {
