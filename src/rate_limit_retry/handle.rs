@@ -30,8 +30,8 @@ use crate::clock::add_capped;
 ///
 /// quotas.pause(&"https://api.example.com".into(), Duration::from_secs(60));
 ///
-/// let held = quotas.status()[0].held_for.is_some_and(|time| time > Duration::from_secs(59));
-/// assert!(held);
+/// let held_for = quotas.status()[0].held_for.unwrap_or_default();
+/// assert!(held_for > Duration::from_secs(59));
 /// ```
 #[derive(Clone)]
 pub struct QuotaHandle(SharedLimiter);

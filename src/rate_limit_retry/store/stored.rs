@@ -28,7 +28,8 @@ use crate::{rate_limit_retry::PartitionKey, store::CacheKey};
 /// ```
 /// # #[cfg(feature = "test-util")] {
 /// use tower_m2m::{
-///     RateLimitRetryLayer, rate_limit_retry::StoredQuotas, test_util::MemoryQuotaStore,
+///     RateLimitRetryLayer, rate_limit_retry::StoredQuotas,
+///     test_util::MemoryQuotaStore,
 /// };
 ///
 /// let quotas = StoredQuotas::new("application-1", MemoryQuotaStore::new());
