@@ -9,7 +9,7 @@
 //! - [`Limiter::try_admit`] calls the gate. If the request must wait, the clocks are compared first: holds may have
 //!   ended while the machine was suspended.
 //! - [`Limiter::admit`] waits in the gate's queue, checks whether the route has been held in the meantime, and
-//!   reserves a slot of the fleet if the quota is exact.
+//!   reserves a slot if there is a fleet quota.
 //! - [`Limiter::start`] checks again once the inner service is ready, because that may take long.
 //!
 //! # Files
@@ -312,7 +312,7 @@ impl Limiter {
         }
     }
 
-    /// Waits for admission, and with an exact fleet quota also for a slot. `first` is the result of
+    /// Waits for admission, and with a fleet quota also for a slot. `first` is the result of
     /// [`try_admit`](Self::try_admit), if it was called.
     ///
     /// # Errors

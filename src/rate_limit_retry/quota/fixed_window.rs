@@ -2,7 +2,7 @@
 
 use super::bounds::Bounds;
 
-/// An estimated limit: `allowance` requests in each period.
+/// An estimated limit: `limit` requests in each period.
 ///
 /// After a number of windows that stopped at the limit, a window exceeds it by a step, to find out whether the quota
 /// has grown. The step doubles until throttling confirms a limit. Probes become rarer with each confirmation, so that a
@@ -36,7 +36,7 @@ impl FixedWindow {
         }
     }
 
-    /// Records a window that ended with throttling after `allowance` accepted requests.
+    /// Records a window that ended with throttling after `limit` accepted requests.
     pub(super) fn update(&mut self, allowance: u64, period: Bounds) {
         if allowance < self.confirmed - self.confirmed / 10 {
             // At least 10 % less than before, perhaps only this time: the next window is a probe.

@@ -79,7 +79,7 @@ impl StoredQuotas {
     }
 
     /// Enforces this quota exactly, for each partition: each request reserves a slot in the store before it is sent,
-    /// and waits for that slot. Default: no exact quota.
+    /// and waits for that slot. Default: none.
     ///
     /// If the store fails, requests follow the quota that their own process knows.
     ///
