@@ -36,7 +36,7 @@ impl FixedWindow {
         }
     }
 
-    /// Records a window that ended with throttling after `limit` accepted requests.
+    /// Records a window that ended with throttling after `allowance` accepted requests.
     pub(super) fn update(&mut self, allowance: u64, period: Bounds) {
         if allowance < self.confirmed - self.confirmed / 10 {
             // At least 10 % less than before, perhaps only this time: the next window is a probe.

@@ -107,7 +107,7 @@ impl SlidingWindow {
             let max = sent.saturating_duration_since(oldest);
             Some(known.map_or(max, |known| known.min(max)))
         };
-        // The window no longer covers the send that is `limit` sends back: it is at most as long as that is ago.
+        // The window no longer covers the send that is `allowance` sends back: it is at most as long as that is ago.
         self.max_if_uncounted = since(
             allowance.saturating_add(self.throttled_before),
             self.max_if_uncounted,
@@ -166,7 +166,7 @@ impl SlidingWindow {
 
     /// Records that a request that obeyed the log was throttled. Returns whether the model still holds.
     ///
-    /// It holds if the throttled request was a probe for a greater limit: then `limit` is reset to its value before
+    /// It holds if the throttled request was a probe for a greater limit: then `allowance` is reset to its value before
     /// the probe. It also holds if requests can have overtaken each other: then the margin is doubled, up to 5 % of the
     /// window's length.
     pub(super) fn on_unexpected_throttle(
@@ -216,7 +216,7 @@ impl SlidingWindow {
         })
     }
 
-    /// Returns whether a probe for a greater limit is due. If so, raises `limit` by 2 %, at least 1.
+    /// Returns whether a probe for a greater limit is due. If so, raises `allowance` by 2 %, at least 1.
     pub(super) fn try_probe(&mut self, allowance: &mut u64, now: Instant) -> bool {
         let due = self.next_probe.is_some_and(|at| now >= at);
         if due {
