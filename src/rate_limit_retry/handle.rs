@@ -3,7 +3,7 @@
 //! | method | effect |
 //! |---|---|
 //! | [`status`](QuotaHandle::status) | reads a snapshot |
-//! | [`pause`](QuotaHandle::pause), [`resume`](QuotaHandle::resume) | hold one partition, for maintenance of the server |
+//! | [`pause`](QuotaHandle::pause), [`resume`](QuotaHandle::resume) | hold one partition, for maintenance |
 //! | [`bypass`](QuotaHandle::bypass), [`enforce`](QuotaHandle::enforce) | disable and enable the layer |
 //! | [`forget`](QuotaHandle::forget) | discards what is known about a partition |
 //! | [`release_reservations`](QuotaHandle::release_reservations) | releases reservations at the end of the program |

@@ -194,8 +194,8 @@ impl Limiter {
 
     /// Creates a call without a deadline, a destination and a route.
     ///
-    /// Sufficient for the fast path: without a deadline setting none is missed, and destination and route are used only
-    /// for holds that the fast path excludes. A nested call is reported as a misuse once per layer.
+    /// Sufficient for the fast path, which excludes deadlines and custom partitions. If a route is needed after all, it
+    /// is derived from the copy of the request. A nested call is reported as a misuse once per layer.
     pub(crate) fn call(&self, keys: Keys, account: Account, parts: &RequestHead<'_>) -> Call {
         let honors_key = self
             .idempotency_key_origins
