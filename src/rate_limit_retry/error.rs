@@ -34,8 +34,11 @@ use super::PartitionKey;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
 /// # let http = service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(String::new())));
-/// let limits = RateLimitRetryLayer::builder().max_wait(Duration::from_secs(10)).build();
-/// limits.handle().pause(&"https://api.example.com".into(), Duration::from_secs(60));
+/// let limits = RateLimitRetryLayer::builder()
+///     .max_wait(Duration::from_secs(10))
+///     .build();
+/// let minute = Duration::from_secs(60);
+/// limits.handle().pause(&"https://api.example.com".into(), minute);
 ///
 /// let request = Request::get("https://api.example.com/orders").body(())?;
 /// let error = limits.layer(http).oneshot(request).await.unwrap_err();
@@ -120,7 +123,8 @@ impl Error for RateLimited {}
 ///
 /// /// Whether this process sends more than the API accepts.
 /// fn is_overloaded(error: &BoxError) -> bool {
-///     error.downcast_ref::<QueueFull>().inspect(|full| eprintln!("{full}")).is_some()
+///     let full = error.downcast_ref::<QueueFull>();
+///     full.inspect(|full| eprintln!("{full}")).is_some()
 /// }
 /// # assert!(!is_overloaded(&"another".into()));
 /// ```
@@ -174,12 +178,16 @@ impl Error for QueueFull {}
 ///
 /// use http::{Request, Response};
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_m2m::{BoxError, RateLimitRetryLayer, rate_limit_retry::DeadlineExceeded};
+/// use tower_m2m::{
+///     BoxError, RateLimitRetryLayer, rate_limit_retry::DeadlineExceeded,
+/// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
 /// # let hangs = service_fn(async |_: Request<()>| std::future::pending::<Result<Response<String>, BoxError>>().await);
-/// let limits = RateLimitRetryLayer::builder().deadline(Duration::from_millis(10)).build();
+/// let limits = RateLimitRetryLayer::builder()
+///     .deadline(Duration::from_millis(10))
+///     .build();
 ///
 /// let error = limits.layer(hangs).oneshot(Request::new(())).await.unwrap_err();
 ///

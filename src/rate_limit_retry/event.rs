@@ -61,9 +61,11 @@ use crate::{Misuse, sinks::EventType, store::StoreError};
 /// fn sink(event: &RateLimitEvent<'_>) {
 ///     match event {
 ///         RateLimitEvent::Throttled { partition, status, held_for, .. } => {
-///             eprintln!("{}: {status}, held for {held_for:?}", partition.as_str());
+///             eprintln!("{partition}: {status}, held for {held_for:?}");
 ///         }
-///         RateLimitEvent::GaveUp { reason, .. } => eprintln!("given up: {}", reason.as_str()),
+///         RateLimitEvent::GaveUp { reason, .. } => {
+///             eprintln!("given up: {}", reason.as_str());
+///         }
 ///         _ => {}
 ///     }
 /// }

@@ -3,7 +3,7 @@
 //! | method | effect |
 //! |---|---|
 //! | [`status`](QuotaHandle::status) | reads a snapshot |
-//! | [`pause`](QuotaHandle::pause), [`resume`](QuotaHandle::resume) | hold one partition, for maintenance of the server |
+//! | [`pause`](QuotaHandle::pause), [`resume`](QuotaHandle::resume) | hold one partition, for maintenance |
 //! | [`bypass`](QuotaHandle::bypass), [`enforce`](QuotaHandle::enforce) | disable and enable the layer |
 //! | [`forget`](QuotaHandle::forget) | discards what is known about a partition |
 //! | [`release_reservations`](QuotaHandle::release_reservations) | releases reservations at the end of the program |
@@ -30,8 +30,8 @@ use crate::clock::add_capped;
 ///
 /// quotas.pause(&"https://api.example.com".into(), Duration::from_secs(60));
 ///
-/// let held = quotas.status()[0].held_for().is_some_and(|time| time > Duration::from_secs(59));
-/// assert!(held);
+/// let held_for = quotas.status()[0].held_for().unwrap_or_default();
+/// assert!(held_for > Duration::from_secs(59));
 /// ```
 #[derive(Clone)]
 pub struct QuotaHandle(SharedLimiter);

@@ -30,7 +30,8 @@ use crate::Origin;
 /// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::PartitionKey};
 ///
 /// let layer = RateLimitRetryLayer::builder().partition_by(|request| {
-///     let tenant = request.headers.get("x-tenant").and_then(|value| value.to_str().ok());
+///     let tenant = request.headers.get("x-tenant");
+///     let tenant = tenant.and_then(|value| value.to_str().ok());
 ///     PartitionKey::new(format!("tenant {}", tenant.unwrap_or("none")))
 /// });
 /// # drop(layer.build());

@@ -38,8 +38,12 @@ use crate::peek::{Inspect, Inspecting, PeekedBody};
 /// ```
 /// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::PeekBodyLayer};
 ///
-/// let limits = RateLimitRetryLayer::builder().is_permanent(|error| error.body().starts_with(b"no plan"));
-/// let layers = tower::ServiceBuilder::new().layer(limits.build()).layer(PeekBodyLayer::new());
+/// let limits = RateLimitRetryLayer::builder()
+///     .is_permanent(|error| error.body().starts_with(b"no plan"))
+///     .build();
+/// let layers = tower::ServiceBuilder::new()
+///     .layer(limits)
+///     .layer(PeekBodyLayer::new());
 /// # drop(layers);
 /// ```
 #[derive(Clone, Copy, Debug)]

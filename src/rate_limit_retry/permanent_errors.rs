@@ -39,7 +39,8 @@ use super::BodyPrefix;
 ///
 /// /// Whether the plan is exhausted for this month.
 /// fn is_permanent(error: &ErrorResponse<'_>) -> bool {
-///     error.status() == StatusCode::TOO_MANY_REQUESTS && error.headers().contains_key("x-plan-exceeded")
+///     error.status() == StatusCode::TOO_MANY_REQUESTS
+///         && error.headers().contains_key("x-plan-exceeded")
 /// }
 ///
 /// let layer = RateLimitRetryLayer::builder().is_permanent(is_permanent).build();

@@ -86,7 +86,7 @@ impl LimitPolicy {
         }
         let now = limiter.now();
         let mut call = limiter.begin(head, credential, now);
-        // A deadline or an exact quota needs timers: the call continues in the boxed future.
+        // A deadline or a fleet quota needs timers: the call continues in the boxed future.
         if limiter.needs_slow_path() {
             return Begun::Wait(call, None);
         }

@@ -323,10 +323,13 @@ impl RateLimitRetryLayerBuilder {
     /// use tower_m2m::{ErrorClass, RateLimitRetryLayer};
     ///
     /// let layer = RateLimitRetryLayer::builder()
-    ///     .classify_errors(|error| match error.downcast_ref::<io::Error>() {
-    ///         // This proxy closes idle connections without a response.
-    ///         Some(error) if error.kind() == io::ErrorKind::ConnectionReset => ErrorClass::NotSent,
-    ///         _ => ErrorClass::of(error),
+    ///     .classify_errors(|error| {
+    ///         let io = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    ///         match io {
+    ///             // This proxy closes idle connections without a response.
+    ///             Some(io::ErrorKind::ConnectionReset) => ErrorClass::NotSent,
+    ///             _ => ErrorClass::of(error),
+    ///         }
     ///     })
     ///     .build();
     /// # drop(layer);

@@ -43,7 +43,7 @@ impl Gate {
     /// Returns the next action of a partition's agent. For [`Action::Wait`], `waker` is woken when a report is due
     /// sooner.
     ///
-    /// A report that is returned counts as under way until [`apply`](Self::apply) or [`fall_back`](Self::fall_back) is
+    /// A report that is returned counts as in flight until [`apply`](Self::apply) or [`fall_back`](Self::fall_back) is
     /// called. The agent ends if the partition was removed, or has not been used for [`AGENT_IDLE_TIMEOUT`] and has no
     /// waiters; the next admission starts another.
     pub(crate) fn next_action(
@@ -83,7 +83,7 @@ impl Gate {
     /// Applies the store's response. Returns the remaining time of a hold of other processes, if that hold is new
     /// here.
     ///
-    /// A hold or a window closes the fast path. Waiters are dispatched, because the allowance may have grown.
+    /// A hold or a window closes the fast path. Waiters are dispatched, because the grant may have grown.
     pub(crate) fn apply(
         &self,
         key: &PartitionKey,
@@ -115,7 +115,7 @@ impl Gate {
     /// Falls back to what this process knows itself, because the store has failed. The next report is due at
     /// `retry_at`.
     ///
-    /// Waiters are dispatched: without an allowance, only the local view of the quota limits them.
+    /// Waiters are dispatched: without a grant, only the local view of the quota limits them.
     pub(crate) fn fall_back(&self, key: &PartitionKey, retry_at: Instant, now: Instant) {
         let wakers = {
             let mut state = lock(&self.0.state);

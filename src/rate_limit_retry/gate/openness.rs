@@ -2,7 +2,7 @@
 //!
 //! # Memory order
 //!
-//! The flag is stored with `Release` and loaded with `Acquire`. No other data is read on the strength of it: a request
+//! The flag is stored with `Release` and loaded with `Acquire`. No other data is read because of it: a request
 //! on the fast path uses only its own thread's copy of the keys. A stale value is harmless in both directions:
 //!
 //! | read | actual | effect |

@@ -21,7 +21,8 @@
 /// use http::{HeaderMap, HeaderValue, StatusCode};
 /// use tower_m2m::rate_limit_retry::headers::{RetryAdvice, read};
 ///
-/// let headers = HeaderMap::from_iter([("x-should-retry".parse()?, HeaderValue::from_static("false"))]);
+/// let field = ("x-should-retry".parse()?, HeaderValue::from_static("false"));
+/// let headers = HeaderMap::from_iter([field]);
 ///
 /// let info = read(StatusCode::TOO_MANY_REQUESTS, &headers, SystemTime::now());
 ///

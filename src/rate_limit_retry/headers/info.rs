@@ -44,10 +44,11 @@ use super::{Limit, RetryAdvice};
 ///
 /// let headers = HeaderMap::new();
 ///
-/// let info: RateLimitInfo = read(StatusCode::FORBIDDEN, &headers, SystemTime::now());
+/// let status = StatusCode::FORBIDDEN;
+/// let info: RateLimitInfo = read(status, &headers, SystemTime::now());
 ///
 /// // A missing permission, not a rate limit of GitHub, which also answers 403.
-/// assert!(info.is_empty() && !info.is_throttle(StatusCode::FORBIDDEN));
+/// assert!(info.is_empty() && !info.is_throttle(status));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]

@@ -32,7 +32,8 @@ use super::{name::Dimension, words::parts};
 ///
 /// let limit: &Limit = &info.limits[0];
 /// assert!(limit.is_exhausted());
-/// assert_eq!((limit.limit, limit.reset), (Some(300), Some(Duration::from_secs(30))));
+/// assert_eq!(limit.limit, Some(300));
+/// assert_eq!(limit.reset, Some(Duration::from_secs(30)));
 /// # Ok::<(), http::header::InvalidHeaderName>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]

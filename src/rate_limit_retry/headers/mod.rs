@@ -82,9 +82,11 @@
 //! use tower_m2m::rate_limit_retry::headers::read;
 //!
 //! let mut headers = HeaderMap::new();
-//! headers.insert("ratelimit", HeaderValue::from_static(r#""burst";r=0;t=12, "daily";r=400;t=36000"#));
+//! let value = r#""burst";r=0;t=12, "daily";r=400;t=36000"#;
+//! headers.insert("ratelimit", HeaderValue::from_static(value));
 //!
-//! let info = read(StatusCode::TOO_MANY_REQUESTS, &headers, SystemTime::UNIX_EPOCH);
+//! let status = StatusCode::TOO_MANY_REQUESTS;
+//! let info = read(status, &headers, SystemTime::UNIX_EPOCH);
 //!
 //! assert_eq!(info.retry_after, Some(Duration::from_secs(12)));
 //! assert_eq!(info.limits[1].remaining, Some(400));
@@ -137,7 +139,8 @@ use crate::{
 /// use http::{HeaderMap, HeaderValue, StatusCode, header::RETRY_AFTER};
 /// use tower_m2m::rate_limit_retry::headers::read;
 ///
-/// let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("120"))]);
+/// let field = (RETRY_AFTER, HeaderValue::from_static("120"));
+/// let headers = HeaderMap::from_iter([field]);
 ///
 /// let info = read(StatusCode::SERVICE_UNAVAILABLE, &headers, SystemTime::now());
 ///
@@ -165,9 +168,11 @@ pub fn read(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> RateLim
 /// use http::{HeaderMap, HeaderValue, StatusCode};
 /// use tower_m2m::rate_limit_retry::headers::{Vendor, read_with};
 ///
-/// let headers = HeaderMap::from_iter([("x-rate-limit-reset".parse()?, HeaderValue::from_static("1500"))]);
+/// let name = "x-rate-limit-reset".parse()?;
+/// let headers = HeaderMap::from_iter([(name, HeaderValue::from_static("1500"))]);
 ///
-/// let info = read_with(&Vendor::PRISJAKT, StatusCode::OK, &headers, SystemTime::now());
+/// let (profile, now) = (&Vendor::PRISJAKT, SystemTime::now());
+/// let info = read_with(profile, StatusCode::OK, &headers, now);
 ///
 /// assert_eq!(info.limits[0].reset, Some(Duration::from_millis(1500)));
 /// # Ok::<(), http::header::InvalidHeaderName>(())

@@ -9,7 +9,7 @@
 //! - [`Limiter::try_admit`] calls the gate. If the request must wait, the clocks are compared first: holds may have
 //!   ended while the machine was suspended.
 //! - [`Limiter::admit`] waits in the gate's queue, checks whether the route has been held in the meantime, and
-//!   reserves a slot of the fleet if the quota is exact.
+//!   reserves a slot if there is a fleet quota.
 //! - [`Limiter::start`] checks again once the inner service is ready, because that may take long.
 //!
 //! # Files
@@ -194,8 +194,8 @@ impl Limiter {
 
     /// Creates a call without a deadline, a destination and a route.
     ///
-    /// Sufficient for the fast path: without a deadline setting none is missed, and destination and route are used only
-    /// for holds that the fast path excludes. A nested call is reported as a misuse once per layer.
+    /// Sufficient for the fast path, which excludes deadlines and custom partitions. If a route is needed after all, it
+    /// is derived from the copy of the request. A nested call is reported as a misuse once per layer.
     pub(crate) fn call(&self, keys: Keys, account: Account, parts: &RequestHead<'_>) -> Call {
         let honors_key = self
             .idempotency_key_origins
@@ -312,7 +312,7 @@ impl Limiter {
         }
     }
 
-    /// Waits for admission, and with an exact fleet quota also for a slot. `first` is the result of
+    /// Waits for admission, and with a fleet quota also for a slot. `first` is the result of
     /// [`try_admit`](Self::try_admit), if it was called.
     ///
     /// # Errors

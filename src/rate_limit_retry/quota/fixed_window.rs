@@ -2,7 +2,7 @@
 
 use super::bounds::Bounds;
 
-/// An estimated limit: `allowance` requests in each period.
+/// An estimated limit: `limit` requests in each period.
 ///
 /// After a number of windows that stopped at the limit, a window exceeds it by a step, to find out whether the quota
 /// has grown. The step doubles until throttling confirms a limit. Probes become rarer with each confirmation, so that a

@@ -2,7 +2,7 @@
 //!
 //! The store keeps for each process how many requests it has in flight or may send without asking again (its
 //! reservation). What the API announces as remaining, less all reservations, is free; each process is granted a part
-//! of it, its allowance.
+//! of it, its grant.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -15,9 +15,9 @@ use crate::clock::add_capped;
 pub(super) struct FleetShare {
     /// Number of requests that may still be sent without asking the store.
     pub(super) granted: u32,
-    /// Number of requests that may be sent beyond the allowance before the store's next response, if enough is free.
+    /// Number of requests that may be sent beyond the grant before the store's next response, if enough is free.
     pub(super) overdraft_limit: u32,
-    /// The time until which the allowance is valid. `None` while no window is known or the store fails.
+    /// The time until which the grant is valid. `None` while no window is known or the store fails.
     pub(super) expires: Option<Instant>,
     /// Whether less is free than is reserved: then the end of a request is reported soon, because others wait for it.
     pub(super) scarce: bool,
@@ -31,20 +31,20 @@ pub(super) struct FleetShare {
     pub(super) sent: u32,
     /// Whether a request has ended since the last report.
     pub(super) dirty: bool,
-    /// Whether a request had to wait for an allowance since the last report.
+    /// Whether a request had to wait for a grant since the last report.
     pub(super) starved: bool,
-    /// Whether requests were sent beyond the allowance since the last report, so that the store does not know of
+    /// Whether requests were sent beyond the grant since the last report, so that the store does not know of
     /// them.
     pub(super) overdraft: bool,
     /// Number of requests for which the last report wanted room.
     pub(super) wanted: u32,
-    /// Whether the last report requested more than the allowance at that time.
+    /// Whether the last report requested more than the grant at that time.
     pub(super) awaiting_grant: bool,
     /// Time of the last report.
     pub(super) last_report: Option<Instant>,
     /// Whether the store has not responded to the last report yet.
     pub(super) report_in_flight: bool,
-    /// Number of consecutive reports that requested an allowance and were granted nothing.
+    /// Number of consecutive reports that requested a grant and were granted nothing.
     pub(super) empty_grants: u32,
     /// A hold to report to the other processes.
     pub(super) pending_hold: Option<Instant>,
@@ -62,18 +62,18 @@ impl FleetShare {
         self.expires.is_some()
     }
 
-    /// Returns the time until which the allowance is valid, if it is now.
+    /// Returns the time until which the grant is valid, if it is now.
     pub(super) fn valid_until(&self, now: Instant) -> Option<Instant> {
         self.expires.filter(|until| now < *until)
     }
 
-    /// Returns whether one more request may be sent. Notes that the allowance was used up, which makes a report due.
+    /// Returns whether one more request may be sent. Notes that the grant was used up, which makes a report due.
     pub(super) fn allows(&mut self) -> bool {
         self.starved |= self.granted == 0;
         self.granted > 0 || self.overdraft_limit > 0
     }
 
-    /// Debits the allowance, or else the advance, for a send.
+    /// Debits the grant, or else the overdraft, for a send.
     pub(super) fn on_sent(&mut self, number: u64, now: Instant) {
         if self
             .send_marks
@@ -125,7 +125,7 @@ impl FleetShare {
         }
     }
 
-    /// Ends the window: without one, no allowance applies.
+    /// Ends the window: without one, no grant applies.
     pub(super) fn on_window_end(&mut self) {
         self.expires = None;
         (self.granted, self.overdraft_limit) = (0, 0);
@@ -150,7 +150,7 @@ impl FleetShare {
         waiting.saturating_add(soon)
     }
 
-    /// Returns the time at which the next report is due; `None` while one is under way or nothing is to be reported.
+    /// Returns the time at which the next report is due; `None` while one is in flight or nothing is to be reported.
     ///
     /// | situation, first match | next report |
     /// |---|---|
@@ -159,7 +159,7 @@ impl FleetShare {
     /// | a hold is to be reported, or another process has reported something | now |
     /// | nothing remains | 100 ms after the last, if a request has ended |
     /// | a window is known here and not confirmed by the store | 1 ms after the last |
-    /// | the allowance is used up or low | 1 ms after the last; after empty grants 10 ms, doubling up to 100 ms |
+    /// | the grant is used up or low | 1 ms after the last; after empty grants 10 ms, doubling up to 100 ms |
     /// | the quota is scarce and a request has ended | 5 ms after the last |
     /// | requests are in flight or reserved, or one has ended | 300 ms after the last |
     /// | otherwise | none |
@@ -179,7 +179,7 @@ impl FleetShare {
             return Some(retry_at);
         }
         let synced = self.valid_until(now).is_some();
-        // A window is known here, but the store has not confirmed an allowance for it.
+        // A window is known here, but the store has not confirmed a grant for it.
         let unsynced = announced && !synced && (self.has_update || self.overdraft);
         // Grants of nothing back off exponentially.
         let pause = match self.empty_grants {

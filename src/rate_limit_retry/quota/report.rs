@@ -21,9 +21,9 @@ impl Quota {
             .next_report(self.in_flight, announced, now)
     }
 
-    /// Returns the next report and marks it as under way. `waiting` is the number of waiters.
+    /// Returns the next report and marks it as in flight. `waiting` is the number of waiters.
     ///
-    /// The report has the reservation (requests in flight and the rest of the allowance), the additional allowance
+    /// The report has the reservation (requests in flight and the rest of the grant), the additional grant
     /// wanted, the announced window if responses have announced it since the last report and it is not doubted, and a
     /// hold that the other processes do not know.
     pub(crate) fn report(
@@ -166,7 +166,7 @@ impl Quota {
     }
 }
 
-/// Divisor of the advance: all processes together may use up this part of what is free before the store responds.
+/// Divisor of the overdraft: all processes together may use up this part of what is free before the store responds.
 const OVERDRAFT_DIVISOR: u64 = 4;
 /// Maximum difference between the ends of one hold as reported twice.
 const HOLD_TOLERANCE: Duration = Duration::from_millis(500);

@@ -11,9 +11,9 @@ use crate::clock::add_capped;
 ///
 /// | state | limit | rises | ends |
 /// |---|---|---|---|
-/// | [`initial`](Self::initial) | `initial_window` | | with the first response that is no throttle, or after `timeout` |
-/// | [`probe`](Self::probe) | 1 | by 1 with each success; doubles after 8 × `timeout` without one | above [`MAX_WINDOW`] |
-/// | [`finished`](Self::finished) | none | | |
+/// | `initial` | `initial_window` | | with the first response that is no throttle, or after `timeout` |
+/// | `probe` | 1 | by 1 with each success; doubles after 8 × `timeout` without one | above [`MAX_WINDOW`] |
+/// | `finished` | none | | |
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SlowStart(Option<Phase>);
 

@@ -18,7 +18,7 @@
 //! | a report fails or exceeds its time limit | the gate falls back; next report after 100 ms, growing to 5 s |
 //! | notifications fail | subscribed again after the next successful report |
 //! | the store panics while it is waited for | as above, but not before 1 s, growing to 60 s |
-//! | the runtime shuts down, or user code panics | [`AgentGuard`] makes the gate fall back; the next request starts another |
+//! | the runtime shuts down, or user code panics | [`AgentGuard`] makes the gate fall back |
 //!
 //! The agent holds no lock across an `.await`, and never waits for a request.
 

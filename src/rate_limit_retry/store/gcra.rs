@@ -113,9 +113,14 @@ impl FleetQuota {
 ///
 /// /// The result for a request whose slot is due after `wait`.
 /// fn reserve(wait: Duration, max_wait: Duration) -> Reservation {
-///     if wait <= max_wait { Reservation::Granted(wait) } else { Reservation::Denied(wait) }
+///     if wait <= max_wait {
+///         Reservation::Granted(wait)
+///     } else {
+///         Reservation::Denied(wait)
+///     }
 /// }
-/// # assert_eq!(reserve(Duration::ZERO, Duration::ZERO), Reservation::Granted(Duration::ZERO));
+/// # let zero = Duration::ZERO;
+/// # assert_eq!(reserve(zero, zero), Reservation::Granted(zero));
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]

@@ -80,12 +80,18 @@ use crate::{
 /// A store that shares holds only:
 ///
 /// ```
-/// use std::{collections::HashMap, future::pending, sync::Mutex, time::{Duration, Instant}};
+/// use std::{
+///     collections::HashMap,
+///     future::pending,
+///     sync::Mutex,
+///     time::{Duration, Instant},
+/// };
 ///
 /// use tower_m2m::{
 ///     RateLimitRetryLayer,
 ///     rate_limit_retry::{
-///         FleetQuota, QuotaReport, QuotaSnapshot, QuotaStore, Reservation, StoredQuotas,
+///         FleetQuota, QuotaReport, QuotaSnapshot, QuotaStore,
+///         Reservation, StoredQuotas,
 ///     },
 ///     store::{CacheKey, StoreError},
 /// };
@@ -94,12 +100,17 @@ use crate::{
 /// struct Holds(Mutex<HashMap<Vec<u8>, Instant>>);
 ///
 /// impl QuotaStore for Holds {
-///     async fn report(&self, quota: &CacheKey, report: &QuotaReport) -> Result<QuotaSnapshot, StoreError> {
+///     async fn report(
+///         &self,
+///         quota: &CacheKey,
+///         report: &QuotaReport,
+///     ) -> Result<QuotaSnapshot, StoreError> {
 ///         let (mut holds, now) = (self.0.lock().unwrap(), Instant::now());
 ///         let until = holds.entry(quota.expose().to_vec()).or_insert(now);
 ///         *until = (*until).max(now + report.hold.unwrap_or_default());
 ///         let mut snapshot = QuotaSnapshot::default();
-///         snapshot.hold = until.checked_duration_since(now).filter(|left| !left.is_zero());
+///         let left = until.saturating_duration_since(now);
+///         snapshot.hold = (!left.is_zero()).then_some(left);
 ///         Ok(snapshot)
 ///     }
 ///
@@ -273,7 +284,8 @@ impl AnnouncedQuota {
 ///
 /// let mut snapshot = QuotaSnapshot::default();
 /// snapshot.granted = 10;
-/// snapshot.window = Some(SharedWindow::new(Some(300), 200, 120, 4, Duration::from_secs(30)));
+/// let reset = Duration::from_secs(30);
+/// snapshot.window = Some(SharedWindow::new(Some(300), 200, 120, 4, reset));
 ///
 /// assert_eq!(snapshot.hold, None);
 /// ```
@@ -300,7 +312,7 @@ pub struct QuotaSnapshot {
 ///
 /// use tower_m2m::rate_limit_retry::SharedWindow;
 ///
-/// // 200 of 300 requests remain for 30 s, and four processes have reserved 120 of them.
+/// // 200 of 300 requests remain for 30 s. Four processes have reserved 120.
 /// let window = SharedWindow::new(Some(300), 200, 120, 4, Duration::from_secs(30));
 ///
 /// assert_eq!(window.remaining - window.reserved, 80);

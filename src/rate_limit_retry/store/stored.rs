@@ -28,7 +28,8 @@ use crate::{rate_limit_retry::PartitionKey, store::CacheKey};
 /// ```
 /// # #[cfg(feature = "test-util")] {
 /// use tower_m2m::{
-///     RateLimitRetryLayer, rate_limit_retry::StoredQuotas, test_util::MemoryQuotaStore,
+///     RateLimitRetryLayer, rate_limit_retry::StoredQuotas,
+///     test_util::MemoryQuotaStore,
 /// };
 ///
 /// let quotas = StoredQuotas::new("application-1", MemoryQuotaStore::new());
@@ -78,7 +79,7 @@ impl StoredQuotas {
     }
 
     /// Enforces this quota exactly, for each partition: each request reserves a slot in the store before it is sent,
-    /// and waits for that slot. Default: no exact quota.
+    /// and waits for that slot. Default: none.
     ///
     /// If the store fails, requests follow the quota that their own process knows.
     ///

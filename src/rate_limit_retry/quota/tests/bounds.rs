@@ -117,7 +117,7 @@ fn probes(period: Bounds, blur: Duration, count: usize) -> Vec<u128> {
 
 #[test]
 fn an_unknown_window_is_probed_soon_and_then_at_common_lengths() {
-    // After the refusal a second after the opening; then a little after round times since the opening.
+    // After the throttle a second after the start; then a little after common lengths since the start.
     let all = [2000, 3000, 5000, 7160, 10_160, 15_160, 20_160];
     assert_eq!(probes(Bounds::UNKNOWN, Duration::ZERO, 7), all);
 }

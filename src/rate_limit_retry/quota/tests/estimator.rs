@@ -174,7 +174,7 @@ fn a_request_after_the_window_opens_the_next() {
         let when = lessons.estimator.window_start.unwrap().at;
         assert_eq!(when, TimeRange::at(lessons.at(opened)));
     }
-    // Perhaps in the middle of a window: who has had all of it looks for more.
+    // Perhaps in the middle of a window: after the whole limit was used, a greater one is probed.
     let mut lessons = TestEstimator::minute_windows();
     lessons.succeed(10, 180_000);
     assert!(matches!(
@@ -223,7 +223,7 @@ fn probes_become_rarer_if_they_may_be_counted() {
         ..SAMPLE
     };
     for (accepted, refusal, looks, patience) in [
-        // Four times the looks is no more than eight, or than what was accepted.
+        // Four times the number of probes is at most eight, or at most the number accepted.
         (0, silent, 2, 0),
         (0, silent, 3, 1500),
         (12, silent, 3, 0),

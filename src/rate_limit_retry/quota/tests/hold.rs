@@ -116,7 +116,7 @@ fn the_longest_concurrent_retry_after_applies() {
         (0, &with_retry_after(secs(10)), ms(10_050)),
         (1, &with_retry_after(secs(5)), ms(10_050)),
         (2, &with_retry_after(secs(20)), ms(20_100)),
-        // Who was refused with the others, and without a hint, adds nothing.
+        // A request that was throttled together with the others, and without a wait, adds nothing.
         (3, &RateLimitInfo::default(), ms(20_100)),
     ] {
         let until = world.throttle(numbers[number], info);

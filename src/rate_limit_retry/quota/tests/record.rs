@@ -203,8 +203,8 @@ fn a_short_wait_ending_with_its_window_is_ambiguous() {
     }
 }
 
-/// So many windows of a minute, in each of which so many are accepted before one is refused. Returns how many go in the
-/// next one, up to 50.
+/// Runs windows of a minute, in each of which a number of requests is accepted before one is throttled. Returns the
+/// number sent in the next one, up to 50.
 fn run_windows(
     world: &mut TestQuota,
     each: usize,

@@ -33,7 +33,7 @@ fn window(remaining: u64, reserved: u64, processes: u32, reset: Duration) -> Sha
     SharedWindow::new(Some(100), remaining, reserved, processes, reset)
 }
 
-/// So many granted, of a window that has a minute left and of which so many remain and are reserved.
+/// A snapshot with this grant, and a window that ends in a minute.
 pub(super) fn snapshot(
     granted: u32,
     remaining: u64,

@@ -2,7 +2,7 @@
 
 use super::{super::send_log::SendLog, *};
 
-/// One request at `start`, and others so much later, of which so many are needed.
+/// Logs one request at `start`, and others at these times after it, of which `needed` are needed.
 fn log(start: Instant, needed: u64, later: impl IntoIterator<Item = Duration>) -> SendLog {
     let mut log = SendLog::new(start, start, 1);
     for later in later {

@@ -78,8 +78,8 @@ enum Leg {
 
 const JOBS: usize = 300;
 
-/// One client that sends as it may, where a request takes so many milliseconds there and back, with pauses before some
-/// of them. Returns how long it takes.
+/// Runs one client that sends whenever it is admitted, with these delays in milliseconds in both directions, and pauses
+/// before some requests. Returns the duration.
 fn run(server: &mut Server, delays: &[(u64, u64)], mut pauses: Vec<(usize, u64)>) -> Duration {
     let mut world = TestQuota::new();
     let began = world.now;
@@ -174,7 +174,8 @@ fn an_overtaken_response_of_the_next_window_is_kept() {
     assert_eq!(server.throttled, 0);
 }
 
-/// Whoever counts refused requests as well, and says nothing, would refuse for ever somebody who asks often enough.
+/// A server that counts throttled requests, and announces nothing, would throttle a client forever that sends often
+/// enough.
 #[test]
 fn a_server_that_counts_throttled_requests_is_not_probed_early() {
     for (limit, window) in [(37, 7_000), (50, 20_000), (100, 60_000)] {

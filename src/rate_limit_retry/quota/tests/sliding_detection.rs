@@ -15,7 +15,7 @@ const SILENT: ThrottleSample = ThrottleSample {
 /// The times of throttled probes after the first window.
 const PROBES: [u64; 6] = [2000, 5000, 10_000, 20_000, 40_000, 60_000];
 
-/// Ten accepted at first and one refused after a second; then those looks, and at 61.5 s one that was accepted.
+/// Ten were accepted at first and one throttled after a second; then these probes, and at 61.5 s an accepted one.
 fn recovered(probes: &[u64]) -> TestEstimator {
     let mut lessons = TestEstimator::new();
     lessons.succeed(10, 0);
@@ -27,7 +27,7 @@ fn recovered(probes: &[u64]) -> TestEstimator {
     lessons
 }
 
-/// The next window takes so many, that of the look among them, before one is refused at 62.1 s.
+/// The next window accepts this number, including the probe, before one is throttled at 62.1 s.
 fn throttled(probes: &[u64], accepted: u64, in_flight: u32) -> TestEstimator {
     let mut lessons = recovered(probes);
     lessons.succeed(accepted - 1, 62_000);
@@ -204,7 +204,7 @@ fn throttled_probes_bound_the_window_from_below() {
     assert_eq!(length(&lessons), secs(50));
 }
 
-/// One that slides, with a stretch of 61 s, and the first accepted at 70 s.
+/// A sliding window of 61 s, and the first request accepted at 70 s.
 fn sliding() -> TestEstimator {
     let mut lessons = throttled(&PROBES, 4, 0);
     succeed_probe(&mut lessons, 70_000);

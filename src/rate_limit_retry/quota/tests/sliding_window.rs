@@ -2,8 +2,8 @@
 
 use super::{super::sliding_window::SlidingWindow, *};
 
-/// A server that takes one request in a stretch: one went, a look was refused `least` later, and one was accepted
-/// `most` after that.
+/// A server with a limit of one request: one was sent, a probe was throttled `least` later, and one was accepted `most`
+/// after that.
 fn between(least: Duration, most: Duration) -> (SlidingWindow, Instant) {
     let start = origin();
     let (refused, accepted) = (start + least, start + least + most);
@@ -14,7 +14,7 @@ fn between(least: Duration, most: Duration) -> (SlidingWindow, Instant) {
     (slide, accepted)
 }
 
-/// A stretch of ten seconds has just begun; in the last second of the one before so many looks were refused.
+/// A window of ten seconds has just started; in the last second of the one before, this number of probes was throttled.
 fn recovered_after(probes: u64) -> (SlidingWindow, Instant) {
     let start = origin();
     let now = start + secs(10);
@@ -29,7 +29,7 @@ fn recovered_after(probes: u64) -> (SlidingWindow, Instant) {
     (slide, now)
 }
 
-/// Sends so many more, from a tenth of a second after `opened` on.
+/// Sends more requests, from a tenth of a second after `opened` on.
 fn send(slide: &mut SlidingWindow, opened: Instant, count: u64) {
     for n in 1..=count {
         slide.on_sent(100, opened + ms(50 + 50 * n));
@@ -171,8 +171,8 @@ fn the_probe_and_later_requests_count_since_the_opening() {
 
 #[test]
 fn a_429_is_explained_if_throttled_requests_fill_the_window() {
-    // An allowance of 16: how many looks had been refused, how many were accepted before the refusal, how many went
-    // after the refused request, and when it came.
+    // With a limit of 16: number of throttled probes, number accepted before the throttle, number sent after the
+    // throttled request, and its time.
     for (probes, accepted, later, at, expected) in [
         (0, 16, 0, 8, true),
         (3, 13, 0, 8, true),

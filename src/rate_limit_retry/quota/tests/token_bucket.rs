@@ -9,7 +9,7 @@ fn succeed(rate: &mut TokenBucket, from: Instant, time: Duration, count: u32) {
     }
 }
 
-/// So many were accepted between two refusals. Returns the time of the second.
+/// Accepts a number of requests between two throttles. Returns the time of the second.
 fn measured(burst: u64, accepted: u32, time: Duration) -> (TokenBucket, Instant) {
     let start = origin();
     let mut rate = TokenBucket::new(start, burst);
@@ -56,7 +56,7 @@ fn requests_are_not_delayed_before_a_second_429() {
 
 #[test]
 fn requests_are_sent_at_the_measured_rate_plus_one() {
-    // In flight, milliseconds since the refusal, and milliseconds to wait at two a second: the last one is for
+    // In flight, milliseconds since the throttle, and milliseconds to wait at two per second. The last one is for
     // rounding.
     for (in_flight, passed, expected) in [
         (0, 0, 501),
@@ -183,7 +183,7 @@ fn a_measured_rate_ignores_slow_periods() {
 
 #[test]
 fn an_outlier_replaces_the_measured_rate() {
-    // A hundred in ten seconds, and then so many in the next ten.
+    // A hundred in ten seconds, and then this number in the next ten.
     for (accepted, expected) in [
         (0, 0.0),
         (68, 6.8),
@@ -206,7 +206,7 @@ fn an_early_429_reveals_the_cost_of_throttled_requests() {
     let soon = refused + secs(2);
     succeed(&mut rate, refused, secs(2), 14);
     rate.on_throttle(soon);
-    // Twenty were expected, 14 and the refused one came: five are lost, and were part of the rate.
+    // Twenty were expected, 14 and the throttled one arrived: five overflowed, and were part of the rate.
     assert_measured(&rate, 119.0 / 12.0);
     assert_eq!(wait(&mut rate, 0, soon), ms(601));
 

@@ -49,7 +49,8 @@ use crate::store::{Call, Connection, Script, StoreError, StoreKeyring};
 /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// # let key = vec![7; 32];
 /// let keys = StoreKeyring::new("2026-01", key)?;
-/// let store = RedisQuotaStore::new("redis://fleet:password@redis.example:6379", keys)?;
+/// let url = "redis://fleet:password@redis.example:6379";
+/// let store = RedisQuotaStore::new(url, keys)?;
 /// let quotas = StoredQuotas::new("application-1", store);
 /// # drop(quotas);
 /// # Ok(())
