@@ -131,7 +131,7 @@ impl Origin {
     /// ```
     /// use tower_m2m::Origin;
     ///
-    /// for text in ["http://localhost:8080", "http://127.0.0.2", "http://[::1]:1"] {
+    /// for text in ["http://localhost:8080", "http://127.0.0.2", "http://[::1]"] {
     ///     assert!(text.parse::<Origin>()?.is_loopback());
     /// }
     /// assert!(!"http://10.0.0.1".parse::<Origin>()?.is_loopback());

@@ -46,8 +46,8 @@ pub(crate) async fn drain<RB: Body>(response: Response<RB>, limit: Duration) {
 
 /// Upper bound on the time that draining `response` takes, for a call with this deadline. Zero for an empty body.
 ///
-/// A retry is only decided if this much time is left besides the wait; otherwise the response is returned with its body
-/// unread.
+/// A retry is only decided if the longer of this time and the wait fits into the time left, because the wait runs while
+/// the body is drained. Otherwise the response is returned with its body unread.
 pub(crate) fn max_drain<RB: Body>(response: &Response<RB>, deadline: Option<Duration>) -> Duration {
     if response.body().is_end_stream() {
         Duration::ZERO

@@ -9,7 +9,7 @@
 //! | `Service::ready` | the inner service | the permit | the permit is dropped, which releases it |
 //! | `Policy::start` | | readiness and the permit | `None` releases both and starts again |
 //! | `Service::call` | the response | the attempt | the outcome of the attempt counts as unknown |
-//! | `between` | another token, the drained body, the back-off | the copy | the response, or the error |
+//! | `between` | another token, the drained body, the back-off | the copy | the response, without another token |
 //!
 //! No step waits for a token or a permit while it holds readiness: an instance of tower's `ConcurrencyLimit` or
 //! `Buffer` that is ready occupies a slot that other requests need. The number of iterations is limited by the policy,

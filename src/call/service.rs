@@ -25,8 +25,8 @@ use crate::{BoxError, replay::ReplayableBody, sharded::Sharded};
 
 /// Sends a request through `inner`, which is ready, as the policy of this thread decides.
 ///
-/// The caller must have polled `inner` ready. Whatever the result, `inner` is not ready afterwards, and must be polled
-/// ready before the next call, as tower's contract demands of every service.
+/// The caller must have polled `inner` ready, and must do so again before the next call, as tower's contract demands. A
+/// request that is not sent leaves `inner` ready; one that waits replaces it by a clone, which is not.
 #[inline]
 pub(crate) fn call<P, S, B, RB>(
     policies: &Sharded<P>,

@@ -60,8 +60,8 @@ impl M2mLayer {
     /// let limits = RateLimitRetryLayer::new();
     /// let [orders, users] = ["orders", "users"].map(|name| {
     ///     let source = AccessToken::new(format!("token of {name}"));
-    ///     let credentials = ClientCredentialsLayer::builder(source, api.clone()).name(name);
-    ///     M2mLayer::new(limits.clone(), credentials.build())
+    ///     let credentials = ClientCredentialsLayer::builder(source, api.clone());
+    ///     M2mLayer::new(limits.clone(), credentials.name(name).build())
     /// });
     /// # drop((orders, users));
     /// # Ok(())

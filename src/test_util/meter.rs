@@ -4,8 +4,9 @@
 //! - A sliding window keeps the time of each request, and admits one if fewer than the limit are within the window.
 //! - A token bucket holds up to the limit of tokens, is refilled at a constant rate, and admits a request for each token.
 //!
-//! A request that is admitted is charged. With `count_throttled`, a rejected one is charged as well: it opens or
-//! extends the window, or puts the bucket into debt, at most by its capacity.
+//! A request that is admitted is charged. With `count_throttled`, a rejected one is charged as well. A fixed window is
+//! full by then, so nothing changes; in a sliding window it must leave before another request is admitted; a bucket
+//! goes into debt, at most by its capacity.
 
 use std::{collections::VecDeque, time::Duration};
 

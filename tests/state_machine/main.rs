@@ -1,7 +1,7 @@
-//! The whole stack in virtual time, against random sequences of what can happen to it.
+//! The whole stack in virtual time, against random sequences of events.
 //!
-//! Everything that happens is written down; each promise is a function over what was written. `MODEL_STEPS` says how
-//! many steps to take (default: 4,000) and `MODEL_SEED` which (default: 1). What once failed is tried first, from
+//! Every event is logged, and each invariant is a function of the log. `MODEL_STEPS` sets the number of steps (default:
+//! 4,000) and `MODEL_SEED` the sequence (default: 1). Sequences that failed before are tried first, from
 //! `tests/state_machine/regressions.txt`.
 
 mod invariants;

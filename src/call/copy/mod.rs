@@ -60,8 +60,8 @@ impl<B: ReplayableBody> RequestCopy<B> {
 
 /// A copy of a request, in either form.
 ///
-/// A policy decides about a retry with this view of a copy, so that it needs no type parameter for the form. It
-/// consults the copy only after it has decided that a retry would help: `supersede` cannot be undone.
+/// A policy uses this view of a copy, so that its decisions do not depend on the form. It calls `supersede` only once a
+/// retry is decided, because that cannot be undone.
 pub(crate) trait Resend {
     /// Ends the reading of the previous attempt's body. Returns whether the copy can be sent in full.
     fn supersede(&self) -> bool;
@@ -114,7 +114,7 @@ fn head_of<B>(request: &Request<B>) -> Parts {
 /// | `Original`, first attempt | the original | a copy, if one is needed and the body can be cloned |
 /// | `Copy`, further attempts | the copy | a copy of the copy, under the same conditions |
 ///
-/// The copy made last is sent first, as [`ReplayableBody`] requires.
+/// A body is sent before the copy that was made of it, as [`ReplayableBody`] requires.
 #[derive(Debug)]
 pub(crate) enum NextSend<B> {
     /// The original request, for the first attempt.

@@ -190,16 +190,21 @@ impl Issuer {
     /// A rotation, as the issuer sees it:
     ///
     /// ```
-    /// use tower_m2m::{BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint, test_util::Issuer};
+    /// use tower_m2m::{
+    ///     BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint,
+    ///     test_util::Issuer,
+    /// };
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), BoxError> {
     /// let issuer = Issuer::builder().client("id", "old").in_process();
     /// issuer.set_secret("id", "new");
     ///
-    /// let endpoint = TokenEndpoint::new(issuer.token_url().parse()?, ClientAuth::basic("id", "old"));
+    /// let auth = ClientAuth::basic("id", "old");
+    /// let endpoint = TokenEndpoint::new(issuer.token_url().parse()?, auth)
+    ///     .service(issuer.service());
     /// let api = "https://api.example.com".parse()?;
-    /// let layer = ClientCredentialsLayer::builder(endpoint.service(issuer.service()), api).build();
+    /// let layer = ClientCredentialsLayer::builder(endpoint, api).build();
     ///
     /// let error = layer.handle().prefetch().await.unwrap_err();
     /// assert_eq!(error.oauth_error(), Some("invalid_client"));
