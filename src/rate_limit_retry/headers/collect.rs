@@ -186,7 +186,7 @@ impl<'a> Collected<'a> {
         let reference = self.reference;
         match known.field {
             Field::Ignored => {}
-            Field::Pushback => match ResetTime::parse_millis(value) {
+            Field::RetryPushback => match ResetTime::parse_millis(value) {
                 Some(wait) => self.set_retry_after(0, wait),
                 None => self.set_advice(RetryAdvice::DoNotRetry),
             },
@@ -205,8 +205,8 @@ impl<'a> Collected<'a> {
                     self.set_retry_after(rank, wait);
                 }
             }
-            Field::Cooldowns => self.read_category_delays(known.family, value),
-            Field::Whole => self.read_combined(&known, value),
+            Field::CategoryDelays => self.read_category_delays(known.family, value),
+            Field::Combined => self.read_combined(&known, value),
             Field::Limit | Field::Remaining | Field::Used | Field::Reset | Field::Window
                 if has_names(value, known.field) =>
             {

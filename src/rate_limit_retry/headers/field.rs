@@ -43,7 +43,7 @@ pub enum Field {
     /// Number allowed per second, for a token bucket. May be less than one.
     Rate,
     /// Number that is refilled per window; per second without a window.
-    Refill,
+    RefillAmount,
     /// Reset of the quota, as a duration or a date; the form of the value decides. See the
     /// [module](super#resets) for the forms.
     Reset,
@@ -54,7 +54,7 @@ pub enum Field {
     /// Time of the next attempt, in milliseconds from now.
     RetryAfterMillis,
     /// Time of the next attempt, in milliseconds; no retry if negative or malformed (gRPC A6).
-    Pushback,
+    RetryPushback,
     /// Length of the window, in seconds.
     Window,
     /// Length of the window, in milliseconds.
@@ -64,9 +64,9 @@ pub enum Field {
     /// Quotas and windows: `RateLimit-Policy`.
     Policy,
     /// `seconds:categories:scope`, each an exhausted quota (Sentry).
-    Cooldowns,
+    CategoryDelays,
     /// A complete description: structured, JSON, `name=value` pairs, `used/limit`, or only the limit.
-    Whole,
+    Combined,
     /// No rate-limit information. For a field that the general rules misunderstand.
     Ignored,
 }

@@ -87,7 +87,7 @@ impl<'a> Name<'a> {
         let meaning = match Meaning::parse(rest)? {
             (meaning, Some(_)) => meaning,
             (meaning, None) => Meaning {
-                field: Field::Whole,
+                field: Field::Combined,
                 ..meaning
             },
         };
@@ -127,7 +127,7 @@ impl<'a> Meaning<'a> {
         let (at, role) = words.role();
         let mut meaning = Self {
             dimension: Dimension::default(),
-            field: role.map_or(Field::Whole, Role::field),
+            field: role.map_or(Field::Combined, Role::field),
             scale: None,
             is_compound: false,
         };

@@ -239,7 +239,7 @@ fn find_field(fields: &[(&str, Field)], name: &str) -> Option<Field> {
 const VENDOR_FIELDS: [(&str, Field); 10] = [
     // KuCoin, in milliseconds.
     ("gw-ratelimit-reset", Field::ResetMillis),
-    ("grpc-retry-pushback-ms", Field::Pushback),
+    ("grpc-retry-pushback-ms", Field::RetryPushback),
     // Scopes and reasons, which are not quotas.
     ("ratelimit-reason", Field::Ignored),
     ("sforce-limit-info", Field::UsedOfLimit),
@@ -247,6 +247,6 @@ const VENDOR_FIELDS: [(&str, Field); 10] = [
     ("x-amzn-ratelimit-limit", Field::Rate),
     ("x-ratelimit-global", Field::Ignored),
     ("x-ratelimit-scope", Field::Ignored),
-    ("x-sentry-rate-limits", Field::Cooldowns),
+    ("x-sentry-rate-limits", Field::CategoryDelays),
     ("x-shopify-shop-api-call-limit", Field::UsedOfLimit),
 ];

@@ -230,7 +230,7 @@ impl<'a> QuotaFields<'a> {
                 }
             }
             Field::Rate => self.rate = rate(value).or(self.rate),
-            Field::Refill => self.refill = rate(value).or(self.refill),
+            Field::RefillAmount => self.refill = rate(value).or(self.refill),
             Field::Reset => match ResetTime::parse_scaled(scale, value, reference) {
                 Some(when) => self.set_reset(when),
                 // Joined lines. Tried last, because dates contain commas.
@@ -250,9 +250,9 @@ impl<'a> QuotaFields<'a> {
             }
             Field::RetryAfter
             | Field::RetryAfterMillis
-            | Field::Pushback
-            | Field::Cooldowns
-            | Field::Whole
+            | Field::RetryPushback
+            | Field::CategoryDelays
+            | Field::Combined
             | Field::Ignored => {}
         }
     }

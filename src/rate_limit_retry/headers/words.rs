@@ -60,7 +60,7 @@ impl Role {
             Self::Reset => Field::Reset,
             Self::Wait => Field::RetryAfter,
             Self::Window => Field::Window,
-            Self::Refill => Field::Refill,
+            Self::Refill => Field::RefillAmount,
             Self::Name => Field::Name,
             Self::Policy => Field::Policy,
         }

@@ -415,7 +415,7 @@ fn only_bearer_tokens_are_accepted() {
         (json!("s3cr3t canary"), r#"of type "[secret]""#),
         (json!(""), r#"of type "", which"#),
         (json!(7), r#"of type "not a string""#),
-        (json!(" n_a"), "issued is no access token"),
+        (json!(" n_a"), "issued token is not an access token"),
     ] {
         let error = token_with(&json!({ "token_type": kind })).unwrap_err();
 
@@ -427,10 +427,10 @@ fn only_bearer_tokens_are_accepted() {
 #[test]
 fn an_answer_without_a_token_is_malformed() {
     for (token, says) in [
-        (json!(null), "without an access_token"),
-        (json!(""), "without an access_token"),
-        (json!(" \t"), "without an access_token"),
-        (json!(7), "access_token that is no string"),
+        (json!(null), "returned no access_token"),
+        (json!(""), "returned no access_token"),
+        (json!(" \t"), "returned no access_token"),
+        (json!(7), "access_token that is not a string"),
     ] {
         let error = token_with(&json!({ "access_token": token })).unwrap_err();
 

@@ -3,7 +3,7 @@ use super::*;
 #[test]
 fn a_name_splits_into_family_dimension_and_field() {
     for (name, family, dimension, field) in [
-        ("ratelimit", "ratelimit", "", Field::Whole),
+        ("ratelimit", "ratelimit", "", Field::Combined),
         ("ratelimit-policy", "ratelimit", "", Field::Policy),
         ("x-rate-limit-reset", "x-rate-limit", "", Field::Reset),
         (
@@ -95,7 +95,7 @@ fn a_name_splits_into_family_dimension_and_field() {
             "x-ratelimit-replenish-rate",
             "x-ratelimit",
             "",
-            Field::Refill,
+            Field::RefillAmount,
         ),
         (
             "x-ratelimit-retry-after",
@@ -126,7 +126,7 @@ fn a_name_splits_into_family_dimension_and_field() {
             "x-hubspot-ratelimit-daily",
             "x-hubspot-ratelimit",
             "daily",
-            Field::Whole,
+            Field::Combined,
         ),
         (
             "x-hubspot-ratelimit-interval-milliseconds",
@@ -138,7 +138,7 @@ fn a_name_splits_into_family_dimension_and_field() {
             "x-ratelimit-tokens-query-cost",
             "x-ratelimit",
             "tokens-query-cost",
-            Field::Whole,
+            Field::Combined,
         ),
         (
             "x-app-limit-24hour-remaining",
