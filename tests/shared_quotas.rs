@@ -66,7 +66,7 @@ fn process_with(
     Process {
         service: layer.layer(inner.clone()),
         handle: layer.handle(),
-        events: events,
+        events,
     }
 }
 

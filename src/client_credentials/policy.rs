@@ -115,7 +115,7 @@ impl AuthPolicy {
     pub(crate) fn on_rejected<P, RB, C>(
         &self,
         call: &AuthCall,
-        refusal: P::Rejection,
+        rejection: P::Rejection,
         response: Response<RB>,
         copy: Option<C>,
     ) -> Next<P, RB, C>
@@ -124,12 +124,12 @@ impl AuthPolicy {
     {
         match copy {
             Some(copy) if call.may_replay && !call.is_replay => {
-                return Next::Reauthenticate(response, refusal, copy);
+                return Next::Reauthenticate(response, rejection, copy);
             }
             // The replacement was rejected too.
-            _ if call.is_replay => self.auth.on_replay_rejected(&refusal),
+            _ if call.is_replay => self.auth.on_replay_rejected(&rejection),
             // For the requests after this one.
-            _ => self.auth.refresh_in_background(refusal),
+            _ => self.auth.refresh_in_background(rejection),
         }
         Next::Return(Ok(response))
     }
@@ -202,7 +202,7 @@ impl Policy for AuthPolicy {
             Attempts::record(&mut response, 2, true);
         }
         match self.auth.rejection(&response, *call, sent) {
-            Some(refusal) => self.on_rejected(call, refusal, response, copy),
+            Some(rejection) => self.on_rejected(call, rejection, response, copy),
             None => Next::Return(Ok(response)),
         }
     }
@@ -210,12 +210,12 @@ impl Policy for AuthPolicy {
     async fn reauthenticate<RB: Body + Send>(
         &self,
         call: &mut AuthCall,
-        refusal: Rejection,
+        rejection: Rejection,
         _: &mut Response<RB>,
     ) -> bool {
         // Set before the wait: whatever follows, the request is not replayed a second time.
         call.is_replay = true;
-        self.auth.refresh_and_wait(refusal).await.is_some()
+        self.auth.refresh_and_wait(rejection).await.is_some()
     }
 }
 

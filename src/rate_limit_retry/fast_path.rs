@@ -69,7 +69,7 @@ impl FastPath {
     /// Does nothing if the partition is not open, or if the lock is taken.
     #[cold]
     pub(super) fn cache(&self, gate: &Gate, uri: &Uri, named: bool, call: &Call) {
-        let Some(openness) = gate.fast_path_flag(&call.keys) else {
+        let Some(flag) = gate.fast_path_flag(&call.keys) else {
             return;
         };
         // If the lock is taken, the next request of the shard tries again.
@@ -80,7 +80,7 @@ impl FastPath {
                 names_credential: named,
                 keys: Arc::clone(&call.keys),
                 account: call.account,
-                flag: openness,
+                flag,
             });
         }
     }

@@ -104,7 +104,7 @@ impl World {
         Process {
             handle,
             api: BoxCloneSyncService::new(ServiceBuilder::new().layer(layer).service(api)),
-            events: events,
+            events,
         }
     }
 

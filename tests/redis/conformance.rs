@@ -54,9 +54,9 @@ async fn reports_match_the_memory_store() {
         // A window that ends before the next round.
         sleep(Duration::from_millis(3)).await;
         let mut last = report(&processes, &mut random);
-        let mut told = AnnouncedQuota::new(3, SECOND);
-        told.age = Some(Duration::ZERO);
-        last.announced = Some(told);
+        let mut events = AnnouncedQuota::new(3, SECOND);
+        events.age = Some(Duration::ZERO);
+        last.announced = Some(events);
         real.report(&quota, &last).await.unwrap();
         model.report(&quota, &last).await.unwrap();
         sleep(SECOND * 3 / 2).await;
@@ -69,11 +69,11 @@ fn report(processes: &[ProcessId], random: &mut Rng) -> QuotaReport {
     report.reserved = random.u32(..6);
     report.wanted = random.u32(..20);
     if random.u8(..3) == 0 {
-        let mut told = AnnouncedQuota::new(random.u64(..80), SECOND * random.u32(30..90));
-        told.limit = random.bool().then_some(100);
+        let mut events = AnnouncedQuota::new(random.u64(..80), SECOND * random.u32(30..90));
+        events.limit = random.bool().then_some(100);
         // Not known, sent before all that is known, or sent after it.
-        told.age = [None, Some(600 * SECOND), Some(Duration::ZERO)][random.usize(..3)];
-        report.announced = Some(told);
+        events.age = [None, Some(600 * SECOND), Some(Duration::ZERO)][random.usize(..3)];
+        report.announced = Some(events);
     }
     report.hold = (random.u8(..10) == 0).then(|| SECOND * random.u32(30..90));
     report

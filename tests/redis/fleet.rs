@@ -69,7 +69,7 @@ impl Fleet {
         let service = ServiceExt::<Request<Body>>::map_err(self.api.service(), BoxError::from);
         Process {
             service: layer.layer(BoxCloneSyncService::new(service)),
-            events: events,
+            events,
         }
     }
 }

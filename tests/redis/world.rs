@@ -88,7 +88,7 @@ impl World {
             .build();
         Process {
             handle: layer.handle(),
-            events: events,
+            events,
         }
     }
 

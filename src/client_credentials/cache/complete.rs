@@ -33,9 +33,9 @@ impl TokenCache {
     ///
     /// Called by the drop of a guard, and by waiters of an overdue fetch. Does nothing if the fetch has ended or was
     /// superseded, so that it may be called any number of times.
-    pub(crate) fn abandon(&self, flight: &InFlightFetch) {
-        if self.take_in_flight(flight) {
-            wake(flight.settle(Outcome::Abandoned));
+    pub(crate) fn abandon(&self, fetch: &InFlightFetch) {
+        if self.take_in_flight(fetch) {
+            wake(fetch.settle(Outcome::Abandoned));
         }
     }
 
@@ -47,19 +47,19 @@ impl TokenCache {
     /// there is nothing to return: the waiters call the cache again.
     pub(in crate::client_credentials) fn keep_failure(
         &self,
-        flight: &InFlightFetch,
+        fetch: &InFlightFetch,
         now: Moment,
     ) -> Option<Outcome> {
         let outcome = {
             let mut refresh = lock(&self.0.refresh);
             let failure = refresh.backoff.as_ref();
             let error = failure.map(|f| f.error(now, &self.0.settings.credential));
-            if !refresh.end_flight(flight) {
+            if !refresh.end_flight(fetch) {
                 return None;
             }
             error.map_or(Outcome::Abandoned, Outcome::Unchanged)
         };
-        wake(flight.settle(outcome.clone()));
+        wake(fetch.settle(outcome.clone()));
         Some(outcome)
     }
 
@@ -72,7 +72,7 @@ impl TokenCache {
     /// which zeroizes it, and waking.
     pub(in crate::client_credentials) fn complete(
         &self,
-        flight: &InFlightFetch,
+        fetch: &InFlightFetch,
         result: Result<Acquired, TokenError>,
         now: Moment,
     ) -> Option<Outcome> {
@@ -83,7 +83,7 @@ impl TokenCache {
         let prepared = result.and_then(|Acquired { token, provenance }| {
             let header = token.header_value(settings.scheme.as_deref())?;
             // The lifetime counts from the request, not from the response: the server issued the token in between.
-            let asked_at = token.sent_at().unwrap_or(flight.began()).min(instant);
+            let asked_at = token.sent_at().unwrap_or(fetch.began()).min(instant);
             let lifetime = Lifetime::new(
                 asked_at,
                 wall.checked_sub(instant - asked_at).unwrap_or(wall),
@@ -102,7 +102,7 @@ impl TokenCache {
         let (outcome, old, known) = {
             let mut refresh = lock(&self.0.refresh);
             // Superseded.
-            if !refresh.end_flight(flight) {
+            if !refresh.end_flight(fetch) {
                 return None;
             }
             let mut snapshot = self.0.change();
@@ -122,7 +122,7 @@ impl TokenCache {
                         provenance,
                     });
                     refresh.cooldown.on_refresh_ended(
-                        flight.reason(),
+                        fetch.reason(),
                         Some(published.fingerprint),
                         now,
                     );
@@ -131,11 +131,9 @@ impl TokenCache {
                     (Outcome::Token(published), old, known)
                 }
                 Err(error) => {
-                    refresh
-                        .cooldown
-                        .on_refresh_ended(flight.reason(), None, now);
+                    refresh.cooldown.on_refresh_ended(fetch.reason(), None, now);
                     self.0.successes.update_tracked(&refresh.cooldown);
-                    let began = flight.began_at();
+                    let began = fetch.began_at();
                     let failure =
                         BackoffState::next(known.as_ref(), error, settings, began, now, random);
                     let error = failure.error(now, &settings.credential);
@@ -146,16 +144,16 @@ impl TokenCache {
         };
         // Dropped without a lock: this zeroizes the old token and drops a source's own error.
         drop((old, known));
-        wake(flight.settle(outcome.clone()));
+        wake(fetch.settle(outcome.clone()));
         Some(outcome)
     }
 
     /// Ends the fetch and makes a rejected token usable again. Returns `false` for a superseded fetch.
     ///
     /// Exactly one of the concurrent callers gets `true`, and settles the fetch.
-    fn take_in_flight(&self, flight: &InFlightFetch) -> bool {
+    fn take_in_flight(&self, fetch: &InFlightFetch) -> bool {
         let mut refresh = lock(&self.0.refresh);
-        let ended = refresh.end_flight(flight);
+        let ended = refresh.end_flight(fetch);
         if ended {
             self.0.change().rejected = false;
         }

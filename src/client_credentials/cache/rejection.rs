@@ -106,8 +106,8 @@ impl TokenCache {
         if rejection.for_other_scheme && self.concerns_scheme_only(refresh, &rejection, now) {
             return RejectionOutcome::Final;
         }
-        if let Some(flight) = self.in_flight(refresh, now, woken) {
-            return RejectionOutcome::Wait(flight, None);
+        if let Some(fetch) = self.in_flight(refresh, now, woken) {
+            return RejectionOutcome::Wait(fetch, None);
         }
         // A 401 does not shorten a back-off: every rejected request would cause a token request.
         let failing = refresh.backoff.as_ref().is_some_and(|f| f.is_active(now));
@@ -139,7 +139,7 @@ impl TokenCache {
             FetchReason::Expired.into()
         };
         match self.start(refresh, purpose, now) {
-            Acquire::Wait(flight, guard) => RejectionOutcome::Wait(flight, guard),
+            Acquire::Wait(fetch, guard) => RejectionOutcome::Wait(fetch, guard),
             Acquire::Failed(_) | Acquire::Token(_) => RejectionOutcome::Final,
         }
     }

@@ -103,7 +103,7 @@ impl TokenEndpoint {
         for non_conformance in non_conformances {
             cx.emit(|credential| TokenEvent::NonConformingResponse {
                 credential,
-                non_conformance: non_conformance,
+                non_conformance,
             });
         }
         if token

@@ -144,7 +144,7 @@ impl<'a> LeasedFetch<'a> {
             source,
             cx,
             cell,
-            cache_key: cache_key,
+            cache_key,
             lease_id: LeaseId::random(),
             began: cx.clock().now(),
             policy: wanted,

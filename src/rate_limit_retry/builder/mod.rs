@@ -411,7 +411,7 @@ impl RateLimitRetryLayerBuilder {
         });
         let limiter = Limiter {
             gate,
-            fleet_sync: fleet_sync,
+            fleet_sync,
             retry_config: self.retry_config,
             deadline: self.deadline,
             transient_backoff: TRANSIENT_BACKOFF,

@@ -157,7 +157,7 @@ impl Gate {
         random: Random,
     ) -> Self {
         Self(Arc::new(Inner {
-            config: config,
+            config,
             limits,
             max_waiting,
             random,

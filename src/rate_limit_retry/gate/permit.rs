@@ -58,8 +58,8 @@ impl Permit {
         Self(Some(CountedPermit {
             gate,
             keys,
-            numbers: numbers,
-            sequence: sequence,
+            numbers,
+            sequence,
         }))
     }
 

@@ -491,7 +491,7 @@ fn a_retry_keeps_its_slot_in_a_full_queue() {
     let request = AdmitRequest {
         keys: &key,
         origin: None,
-        sequence: sequence,
+        sequence,
         deadline: None,
         allow_fast_path: false,
     };

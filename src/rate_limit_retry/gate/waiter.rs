@@ -33,7 +33,7 @@ impl Waiter {
     pub(super) fn new(gate: Gate, sequence: u64) -> Self {
         Self {
             gate,
-            sequence: sequence,
+            sequence,
         }
     }
 

@@ -6,7 +6,7 @@
 /// The meaning of a response field.
 ///
 /// A meaning also determines how the value is parsed. A malformed value is ignored, except for
-/// [`Pushback`](Self::Pushback).
+/// [`RetryPushback`](Self::RetryPushback).
 ///
 /// # Examples
 ///

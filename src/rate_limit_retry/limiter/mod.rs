@@ -296,7 +296,7 @@ impl Limiter {
                 let deadline = Some(self.wait_deadline(call, then));
                 admission = self.gate.admit(
                     &AdmitRequest {
-                        deadline: deadline,
+                        deadline,
                         ..request
                     },
                     then,

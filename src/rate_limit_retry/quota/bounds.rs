@@ -67,7 +67,7 @@ impl Bounds {
         if max.is_some_and(|max| max + JITTER_TOLERANCE < min) {
             newer
         } else {
-            Self { min: min, max: max }
+            Self { min, max }
         }
     }
 

@@ -72,7 +72,7 @@ impl Quota {
             process,
             reserved,
             wanted,
-            announced: announced,
+            announced,
             hold: hold.map(|hold| hold - now),
         })
     }

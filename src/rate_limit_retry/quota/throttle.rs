@@ -60,7 +60,7 @@ impl LimitEstimator {
                 last_confirmed: still.max(now),
                 limit: sample.limit,
                 probes: 0,
-                sliding: sliding,
+                sliding,
             });
             return;
         };

@@ -45,7 +45,7 @@ impl TokenBucket {
     /// Creates a rate after a throttle at `first_throttle`. Nothing is measured yet.
     pub(super) fn new(first_throttle: Instant, burst: u64) -> Self {
         Self {
-            first_throttle: first_throttle,
+            first_throttle,
             last_throttle: first_throttle,
             total: 0.0,
             accepted: 0.0,

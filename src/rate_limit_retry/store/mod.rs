@@ -161,7 +161,7 @@ pub trait QuotaStore: Send + Sync + 'static {
     fn reserve(
         &self,
         quota: &CacheKey,
-        exact: FleetQuota,
+        fleet_quota: FleetQuota,
         max_wait: Duration,
     ) -> impl Future<Output = Result<Reservation, StoreError>> + Send;
 

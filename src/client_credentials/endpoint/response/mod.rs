@@ -106,14 +106,14 @@ fn error_response(
     }
     let code = answer.and_then(|a| a.code(status, cx.secrets));
     let text = answer.and_then(|a| a.description(cx.secrets));
-    let refusal = OAuthErrorResponse {
+    let rejection = OAuthErrorResponse {
         status,
         headers,
         code: code.as_deref(),
         text: text.as_deref(),
         body,
     };
-    let error = refusal.error(cx).with_status(status);
+    let error = rejection.error(cx).with_status(status);
     with_retry_after(error.with_oauth_error(code, text), headers, cx.wall)
 }
 

@@ -62,7 +62,7 @@ impl TokenResponse {
                 }
                 Self {
                     members: std::mem::take(&mut found.members),
-                    non_conformances: non_conformances,
+                    non_conformances,
                     is_utf8,
                 }
             }

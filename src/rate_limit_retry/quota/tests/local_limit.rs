@@ -8,113 +8,119 @@ fn limiter(limit: LocalLimit) -> (LocalLimiter, Instant) {
 }
 
 /// How many may be in flight together.
-fn max_concurrency(cap: &mut LocalLimiter, now: Instant) -> u32 {
-    let first = (0..1000).find(|in_flight| cap.admit(*in_flight, false, now).is_some());
+fn max_concurrency(limiter: &mut LocalLimiter, now: Instant) -> u32 {
+    let first = (0..1000).find(|in_flight| limiter.admit(*in_flight, false, now).is_some());
     first.unwrap_or(1000)
 }
 
 /// Requests that go and end at the same moment.
-fn complete(cap: &mut LocalLimiter, count: u32, now: Instant) {
+fn complete(limiter: &mut LocalLimiter, count: u32, now: Instant) {
     for _ in 0..count {
-        cap.on_sent(now);
-        cap.on_completed(now);
+        limiter.on_sent(now);
+        limiter.on_completed(now);
     }
 }
 
 #[test]
 fn max_concurrency_counts_only_requests_in_flight() {
-    let (mut cap, now) = limiter(LocalLimit::in_flight(3));
-    complete(&mut cap, 100, now);
-    assert_eq!(max_concurrency(&mut cap, now), 3);
-    assert_eq!(cap.admit(3, true, now), Some(SendTime::AfterResponse(None)));
-    assert_eq!(cap.admit(2, true, now), None);
-    assert!(!cap.has_recent(now));
+    let (mut limiter, now) = limiter(LocalLimit::in_flight(3));
+    complete(&mut limiter, 100, now);
+    assert_eq!(max_concurrency(&mut limiter, now), 3);
+    assert_eq!(
+        limiter.admit(3, true, now),
+        Some(SendTime::AfterResponse(None))
+    );
+    assert_eq!(limiter.admit(2, true, now), None);
+    assert!(!limiter.has_recent(now));
 }
 
 #[test]
 fn in_flight_and_ended_requests_count_towards_the_period() {
-    let (mut cap, now) = limiter(LocalLimit::per_minute(10));
-    assert_eq!(max_concurrency(&mut cap, now), 10);
+    let (mut limiter, now) = limiter(LocalLimit::per_minute(10));
+    assert_eq!(max_concurrency(&mut limiter, now), 10);
     assert_eq!(
-        cap.admit(10, false, now),
+        limiter.admit(10, false, now),
         Some(SendTime::AfterResponse(None))
     );
 
-    complete(&mut cap, 4, now);
-    complete(&mut cap, 1, now + secs(1));
+    complete(&mut limiter, 4, now);
+    complete(&mut limiter, 1, now + secs(1));
 
-    assert_eq!(max_concurrency(&mut cap, now + secs(1)), 5);
+    assert_eq!(max_concurrency(&mut limiter, now + secs(1)), 5);
     let minute = now + secs(60);
     let wait = Some(SendTime::AfterResponse(Some(minute)));
-    assert_eq!(cap.admit(5, false, now + secs(1)), wait);
-    assert_eq!(max_concurrency(&mut cap, minute - ms(1)), 5);
-    assert_eq!(max_concurrency(&mut cap, minute), 9);
-    assert_eq!(max_concurrency(&mut cap, minute + secs(1)), 10);
+    assert_eq!(limiter.admit(5, false, now + secs(1)), wait);
+    assert_eq!(max_concurrency(&mut limiter, minute - ms(1)), 5);
+    assert_eq!(max_concurrency(&mut limiter, minute), 9);
+    assert_eq!(max_concurrency(&mut limiter, minute + secs(1)), 10);
 }
 
 #[test]
 fn with_nothing_in_flight_the_next_request_waits_for_the_oldest_to_expire() {
-    let (mut cap, now) = limiter(LocalLimit::per_minute(2));
-    complete(&mut cap, 1, now);
-    complete(&mut cap, 1, now + secs(10));
-    let wait = cap.admit(0, false, now + secs(20));
+    let (mut limiter, now) = limiter(LocalLimit::per_minute(2));
+    complete(&mut limiter, 1, now);
+    complete(&mut limiter, 1, now + secs(10));
+    let wait = limiter.admit(0, false, now + secs(20));
     assert_eq!(wait, Some(SendTime::NotBefore(now + secs(60))));
-    let wait = cap.admit(1, false, now + secs(60));
+    let wait = limiter.admit(1, false, now + secs(60));
     assert_eq!(wait, Some(SendTime::AfterResponse(Some(now + secs(70)))));
 }
 
 #[test]
 fn requests_ending_close_together_are_merged() {
     for (later, together) in [(999, true), (1000, true), (1001, false)] {
-        let (mut cap, now) = limiter(LocalLimit::per_second(2));
+        let (mut limiter, now) = limiter(LocalLimit::per_second(2));
         let later = now + Duration::from_micros(later);
-        complete(&mut cap, 1, now);
-        complete(&mut cap, 1, later);
+        complete(&mut limiter, 1, now);
+        complete(&mut limiter, 1, later);
         let end = if together { later } else { now } + secs(1);
-        let wait = cap.admit(0, false, later);
+        let wait = limiter.admit(0, false, later);
         assert_eq!(wait, Some(SendTime::NotBefore(end)), "{together}");
-        assert_eq!(max_concurrency(&mut cap, end), if together { 2 } else { 1 });
-        assert_eq!(max_concurrency(&mut cap, later + secs(1)), 2);
+        assert_eq!(
+            max_concurrency(&mut limiter, end),
+            if together { 2 } else { 1 }
+        );
+        assert_eq!(max_concurrency(&mut limiter, later + secs(1)), 2);
     }
 }
 
 #[test]
 fn the_limit_is_in_use_until_the_last_request_expires() {
-    let (mut cap, now) = limiter(LocalLimit::per_second(10));
-    assert!(!cap.has_recent(now));
-    complete(&mut cap, 1, now);
-    complete(&mut cap, 1, now + ms(500));
-    assert!(cap.has_recent(now + ms(500)));
-    assert!(cap.has_recent(now + ms(1499)));
-    assert!(!cap.has_recent(now + ms(1500)));
-    assert!(!cap.has_recent(now + ms(1501)));
+    let (mut limiter, now) = limiter(LocalLimit::per_second(10));
+    assert!(!limiter.has_recent(now));
+    complete(&mut limiter, 1, now);
+    complete(&mut limiter, 1, now + ms(500));
+    assert!(limiter.has_recent(now + ms(500)));
+    assert!(limiter.has_recent(now + ms(1499)));
+    assert!(!limiter.has_recent(now + ms(1500)));
+    assert!(!limiter.has_recent(now + ms(1501)));
 }
 
 #[test]
 fn a_burst_is_sent_together_and_the_rest_evenly() {
     for (burst, smooth) in [(3, false), (1, false), (0, false), (3, true)] {
-        let (mut cap, now) = limiter(LocalLimit::per_second(10).burst(burst));
+        let (mut limiter, now) = limiter(LocalLimit::per_second(10).burst(burst));
         let together = if smooth { 1 } else { burst.max(1) };
         for _ in 0..together {
-            assert_eq!(cap.admit(0, smooth, now), None);
-            complete(&mut cap, 1, now);
+            assert_eq!(limiter.admit(0, smooth, now), None);
+            complete(&mut limiter, 1, now);
         }
         for next in 1..4 {
             let at = now + ms(100 * next);
             let wait = Some(SendTime::NotBefore(at));
-            assert_eq!(cap.admit(0, smooth, at - ms(99)), wait, "{burst}");
-            assert_eq!(cap.admit(0, smooth, at - ms(1)), wait, "{burst}");
-            assert_eq!(cap.admit(0, smooth, at), None, "{burst}");
-            complete(&mut cap, 1, at);
+            assert_eq!(limiter.admit(0, smooth, at - ms(99)), wait, "{burst}");
+            assert_eq!(limiter.admit(0, smooth, at - ms(1)), wait, "{burst}");
+            assert_eq!(limiter.admit(0, smooth, at), None, "{burst}");
+            complete(&mut limiter, 1, at);
         }
         // A pause is not made up for.
         let later = now + secs(30);
         for _ in 0..together {
-            assert_eq!(cap.admit(0, smooth, later), None);
-            complete(&mut cap, 1, later);
+            assert_eq!(limiter.admit(0, smooth, later), None);
+            complete(&mut limiter, 1, later);
         }
         let wait = Some(SendTime::NotBefore(later + ms(100)));
-        assert_eq!(cap.admit(0, smooth, later), wait, "{burst}");
+        assert_eq!(limiter.admit(0, smooth, later), wait, "{burst}");
     }
 }
 
@@ -135,21 +141,21 @@ fn announced(limit: u64) -> Limit {
 
 #[test]
 fn announced_limits_replace_documented_ones() {
-    let (mut cap, now) = limiter(documented());
-    cap.on_announced(&announced(7));
-    assert_eq!(max_concurrency(&mut cap, now), 7);
-    cap.on_announced(&announced(0));
-    assert_eq!(max_concurrency(&mut cap, now), 1);
+    let (mut limiter, now) = limiter(documented());
+    limiter.on_announced(&announced(7));
+    assert_eq!(max_concurrency(&mut limiter, now), 7);
+    limiter.on_announced(&announced(0));
+    assert_eq!(max_concurrency(&mut limiter, now), 1);
 
     // The period stays until one is announced.
-    complete(&mut cap, 1, now);
-    let wait = cap.admit(0, false, now);
+    complete(&mut limiter, 1, now);
+    let wait = limiter.admit(0, false, now);
     assert_eq!(wait, Some(SendTime::NotBefore(now + secs(60))));
-    cap.on_announced(&Limit {
+    limiter.on_announced(&Limit {
         window: Some(secs(10)),
         ..announced(1)
     });
-    let wait = cap.admit(0, false, now);
+    let wait = limiter.admit(0, false, now);
     assert_eq!(wait, Some(SendTime::NotBefore(now + secs(10))));
 }
 
@@ -165,14 +171,14 @@ fn announcements_for_other_scopes_change_no_limit() {
         (documented(), Limit::default()),
         (documented(), announced(u64::MAX)),
     ] {
-        let (mut cap, now) = limiter(limit);
-        cap.on_announced(&says);
-        assert_eq!(max_concurrency(&mut cap, now), 5, "{says:?}");
+        let (mut limiter, now) = limiter(limit);
+        limiter.on_announced(&says);
+        assert_eq!(max_concurrency(&mut limiter, now), 5, "{says:?}");
     }
-    let (mut cap, now) = limiter(LocalLimit {
+    let (mut limiter, now) = limiter(LocalLimit {
         until_announced: true,
         ..LocalLimit::in_flight(3)
     });
-    cap.on_announced(&announced(1));
-    assert_eq!(max_concurrency(&mut cap, now), 3);
+    limiter.on_announced(&announced(1));
+    assert_eq!(max_concurrency(&mut limiter, now), 3);
 }

@@ -103,7 +103,7 @@ impl TestQuota {
     fn with(config: QuotaConfig) -> Self {
         Self {
             quota: Quota::new(&config, None),
-            config: config,
+            config,
             now: origin(),
         }
     }

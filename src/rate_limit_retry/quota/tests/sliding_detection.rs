@@ -17,46 +17,51 @@ const PROBES: [u64; 6] = [2000, 5000, 10_000, 20_000, 40_000, 60_000];
 
 /// Ten were accepted at first and one throttled after a second; then these probes, and at 61.5 s an accepted one.
 fn recovered(probes: &[u64]) -> TestEstimator {
-    let mut lessons = TestEstimator::new();
-    lessons.succeed(10, 0);
-    lessons.throttle(1000, SILENT);
+    let mut estimator = TestEstimator::new();
+    estimator.succeed(10, 0);
+    estimator.throttle(1000, SILENT);
     for probe in probes {
-        lessons.throttle(*probe, SILENT);
+        estimator.throttle(*probe, SILENT);
     }
-    succeed_probe(&mut lessons, 61_500);
-    lessons
+    succeed_probe(&mut estimator, 61_500);
+    estimator
 }
 
 /// The next window accepts this number, including the probe, before one is throttled at 62.1 s.
 fn throttled(probes: &[u64], accepted: u64, in_flight: u32) -> TestEstimator {
-    let mut lessons = recovered(probes);
-    lessons.succeed(accepted - 1, 62_000);
+    let mut estimator = recovered(probes);
+    estimator.succeed(accepted - 1, 62_000);
     let sample = ThrottleSample {
         in_flight,
         ..SILENT
     };
-    lessons.throttle(62_100, sample);
-    lessons
+    estimator.throttle(62_100, sample);
+    estimator
 }
 
 /// A probe is accepted.
-fn succeed_probe(lessons: &mut TestEstimator, at: u64) {
-    let now = lessons.at(at);
+fn succeed_probe(estimator: &mut TestEstimator, at: u64) {
+    let now = estimator.at(at);
     let probe = Probe {
         since: None,
         sent: Some(now),
     };
-    lessons.estimator.on_sent(now);
-    lessons.estimator.on_success(probe, now);
+    estimator.estimator.on_sent(now);
+    estimator.estimator.on_success(probe, now);
 }
 
-fn is_active(lessons: &TestEstimator) -> bool {
-    lessons.estimator.active_sliding_window().is_some()
+fn is_active(estimator: &TestEstimator) -> bool {
+    estimator.estimator.active_sliding_window().is_some()
 }
 
 /// The estimated length of the window.
-fn length(lessons: &TestEstimator) -> Duration {
-    lessons.estimator.sliding_window.as_ref().unwrap().length()
+fn length(estimator: &TestEstimator) -> Duration {
+    estimator
+        .estimator
+        .sliding_window
+        .as_ref()
+        .unwrap()
+        .length()
 }
 
 #[test]
@@ -67,8 +72,8 @@ fn a_log_starts_only_if_throttled_requests_count() {
         (false, true, false),
         (false, false, false),
     ] {
-        let mut lessons = TestEstimator::new();
-        lessons.succeed(10, 0);
+        let mut estimator = TestEstimator::new();
+        estimator.succeed(10, 0);
         let sample = ThrottleSample {
             silent,
             all_counted: counted,
@@ -76,9 +81,9 @@ fn a_log_starts_only_if_throttled_requests_count() {
             ..SAMPLE
         };
 
-        lessons.throttle(1000, sample);
+        estimator.throttle(1000, sample);
 
-        let sent = lessons
+        let sent = estimator
             .estimator
             .sliding_window
             .as_ref()
@@ -90,27 +95,27 @@ fn a_log_starts_only_if_throttled_requests_count() {
 
 #[test]
 fn a_canceled_request_is_not_in_the_log() {
-    let mut lessons = recovered(&PROBES);
-    let sent = |lessons: &TestEstimator| {
-        let sliding_window = lessons.estimator.sliding_window.as_ref().unwrap();
+    let mut estimator = recovered(&PROBES);
+    let sent = |estimator: &TestEstimator| {
+        let sliding_window = estimator.estimator.sliding_window.as_ref().unwrap();
         sliding_window.sent_since_start(0)
     };
-    lessons.succeed(1, 62_000);
-    assert_eq!(sent(&lessons), 2);
+    estimator.succeed(1, 62_000);
+    assert_eq!(sent(&estimator), 2);
 
-    lessons.estimator.on_cancelled();
+    estimator.estimator.on_cancelled();
 
-    assert_eq!(sent(&lessons), 1);
+    assert_eq!(sent(&estimator), 1);
 }
 
 #[test]
 fn a_429_with_limits_does_not_count_throttled_requests() {
-    let mut lessons = recovered(&PROBES);
-    assert!(lessons.estimator.sliding_window.is_some());
+    let mut estimator = recovered(&PROBES);
+    assert!(estimator.estimator.sliding_window.is_some());
 
-    lessons.throttle(62_000, SAMPLE);
+    estimator.throttle(62_000, SAMPLE);
 
-    assert!(lessons.estimator.sliding_window.is_none());
+    assert!(estimator.estimator.sliding_window.is_none());
 }
 
 #[test]
@@ -125,11 +130,11 @@ fn a_window_reduced_by_throttled_requests_is_sliding() {
         // Fewer were throttled than are missing.
         (&PROBES[5..], 4, 0, false),
     ] {
-        let lessons = throttled(probes, accepted, in_flight);
+        let estimator = throttled(probes, accepted, in_flight);
 
-        assert_eq!(is_active(&lessons), active, "{probes:?} {in_flight}");
-        assert_eq!(lessons.estimator.is_pacing_known(), active);
-        assert_eq!(lessons.estimator.limit(), 10);
+        assert_eq!(is_active(&estimator), active, "{probes:?} {in_flight}");
+        assert_eq!(estimator.estimator.is_pacing_known(), active);
+        assert_eq!(estimator.estimator.limit(), 10);
     }
 }
 
@@ -137,13 +142,13 @@ fn a_window_reduced_by_throttled_requests_is_sliding() {
 fn an_explained_429_lasts_one_window() {
     // The window opened at 60 s at the earliest, and lasts as long at least.
     for in_flight in [0, 12] {
-        let lessons = throttled(&PROBES, 4, in_flight);
-        assert!(lessons.throttled().sliding);
-        assert_eq!(lessons.throttled().last_confirmed, lessons.at(120_000));
+        let estimator = throttled(&PROBES, 4, in_flight);
+        assert!(estimator.throttled().sliding);
+        assert_eq!(estimator.throttled().last_confirmed, estimator.at(120_000));
     }
-    let lessons = throttled(&PROBES[5..], 4, 0);
-    assert!(!lessons.throttled().sliding);
-    assert_eq!(lessons.throttled().last_confirmed, lessons.at(62_100));
+    let estimator = throttled(&PROBES[5..], 4, 0);
+    assert!(!estimator.throttled().sliding);
+    assert_eq!(estimator.throttled().last_confirmed, estimator.at(62_100));
 }
 
 #[test]
@@ -157,11 +162,11 @@ fn the_next_probe_waits_for_headroom_in_the_log() {
         // It does not.
         (&PROBES[..0], 9, 1, 62_660),
     ] {
-        let lessons = throttled(probes, accepted, in_flight);
+        let estimator = throttled(probes, accepted, in_flight);
 
-        let probe = lessons.estimator.next_probe(lessons.at(62_100));
+        let probe = estimator.estimator.next_probe(estimator.at(62_100));
 
-        assert_eq!(probe, lessons.at(at), "{probes:?} {accepted}");
+        assert_eq!(probe, estimator.at(at), "{probes:?} {accepted}");
     }
 }
 
@@ -173,43 +178,43 @@ fn an_explained_smaller_window_slides_from_the_next_probe() {
         (&PROBES[..], 9, 1, false, 10),
         (&PROBES[..0], 9, 0, false, 9),
     ] {
-        let mut lessons = throttled(probes, accepted, 2);
-        assert!(!is_active(&lessons));
+        let mut estimator = throttled(probes, accepted, 2);
+        assert!(!is_active(&estimator));
         for _ in 0..late {
-            lessons.estimator.on_late_success();
+            estimator.estimator.on_late_success();
         }
 
-        succeed_probe(&mut lessons, 124_000);
+        succeed_probe(&mut estimator, 124_000);
 
-        assert_eq!(is_active(&lessons), active, "{probes:?} {accepted}");
-        assert_eq!(lessons.estimator.estimate().limit, Some(allowance));
-        assert_eq!(lessons.estimator.headroom(0).is_none(), active);
+        assert_eq!(is_active(&estimator), active, "{probes:?} {accepted}");
+        assert_eq!(estimator.estimator.estimate().limit, Some(allowance));
+        assert_eq!(estimator.estimator.headroom(0).is_none(), active);
     }
 }
 
 #[test]
 fn throttled_probes_bound_the_window_from_below() {
     // The estimate is a common length, at least the time until the last throttled probe.
-    let mut lessons = TestEstimator::new();
-    lessons.succeed(10, 0);
-    lessons.throttle(1000, SILENT);
-    lessons.throttle(58_000, SILENT);
-    succeed_probe(&mut lessons, 59_500);
-    assert!(length(&lessons) > secs(59), "{:?}", length(&lessons));
+    let mut estimator = TestEstimator::new();
+    estimator.succeed(10, 0);
+    estimator.throttle(1000, SILENT);
+    estimator.throttle(58_000, SILENT);
+    succeed_probe(&mut estimator, 59_500);
+    assert!(length(&estimator) > secs(59), "{:?}", length(&estimator));
 
-    let mut lessons = TestEstimator::new();
-    lessons.succeed(10, 0);
-    lessons.throttle(58_000, SILENT);
-    succeed_probe(&mut lessons, 61_500);
-    assert_eq!(length(&lessons), secs(50));
+    let mut estimator = TestEstimator::new();
+    estimator.succeed(10, 0);
+    estimator.throttle(58_000, SILENT);
+    succeed_probe(&mut estimator, 61_500);
+    assert_eq!(length(&estimator), secs(50));
 }
 
 /// A sliding window of 61 s, and the first request accepted at 70 s.
 fn sliding() -> TestEstimator {
-    let mut lessons = throttled(&PROBES, 4, 0);
-    succeed_probe(&mut lessons, 70_000);
-    assert!(is_active(&lessons));
-    lessons
+    let mut estimator = throttled(&PROBES, 4, 0);
+    succeed_probe(&mut estimator, 70_000);
+    assert!(is_active(&estimator));
+    estimator
 }
 
 #[test]
@@ -220,21 +225,21 @@ fn a_sliding_quota_is_probed_for_growth_every_eight_windows() {
         (560_000, false, 1, false),
         (560_000, true, 0, false),
     ] {
-        let mut lessons = sliding();
-        lessons.succeed(10, at);
+        let mut estimator = sliding();
+        estimator.succeed(10, at);
         if blocked {
-            lessons.throttle(at, SILENT);
+            estimator.throttle(at, SILENT);
         }
-        let now = lessons.at(at);
+        let now = estimator.at(at);
 
-        let verdict = lessons.estimator.admit(in_flight, now);
+        let verdict = estimator.estimator.admit(in_flight, now);
 
         assert_eq!(
             matches!(verdict, EstimatorDecision::Probe),
             probes,
             "{verdict:?}"
         );
-        assert_eq!(lessons.estimator.limit(), if probes { 11 } else { 10 });
+        assert_eq!(estimator.estimator.limit(), if probes { 11 } else { 10 });
         if !probes {
             let EstimatorDecision::Wait(wait) = verdict else {
                 panic!("{verdict:?}")
@@ -246,15 +251,15 @@ fn a_sliding_quota_is_probed_for_growth_every_eight_windows() {
 
 #[test]
 fn an_unexplained_429_discards_the_log() {
-    let mut lessons = sliding();
-    lessons.succeed(10, 200_000);
-    lessons.throttle(200_100, SILENT);
-    assert!(is_active(&lessons));
+    let mut estimator = sliding();
+    estimator.succeed(10, 200_000);
+    estimator.throttle(200_100, SILENT);
+    assert!(is_active(&estimator));
 
-    let mut lessons = sliding();
-    lessons.succeed(3, 200_000);
-    lessons.throttle(200_100, SILENT);
-    assert!(!is_active(&lessons));
-    assert_eq!(lessons.estimator.accepted, 3);
-    assert!(matches!(lessons.estimator.model, Model::FixedWindow(_)));
+    let mut estimator = sliding();
+    estimator.succeed(3, 200_000);
+    estimator.throttle(200_100, SILENT);
+    assert!(!is_active(&estimator));
+    assert_eq!(estimator.estimator.accepted, 3);
+    assert!(matches!(estimator.estimator.model, Model::FixedWindow(_)));
 }
