@@ -63,12 +63,12 @@ fn describe(tenant: &Tenant) -> Value {
         .iter()
         .map(|quota| {
             json!({
-                "limit": quota.limit,
-                "remaining": quota.remaining,
-                "reset_seconds": quota.reset.map(|time| time.as_secs()),
-                "held_seconds": quota.held_for.map(|time| time.as_secs()),
-                "in_flight": quota.in_flight,
-                "waiting": quota.waiting,
+                "limit": quota.limit(),
+                "remaining": quota.remaining(),
+                "reset_seconds": quota.reset().map(|time| time.as_secs()),
+                "held_seconds": quota.held_for().map(|time| time.as_secs()),
+                "in_flight": quota.in_flight(),
+                "waiting": quota.waiting(),
             })
         })
         .collect();

@@ -437,7 +437,7 @@ fn check_key(key: &str) -> Result<(), String> {
     }
     if key.len() < MIN_KEY_LEN {
         return Err(format!(
-            "has a caller key shorter than {SHORTEST_KEY} characters"
+            "has a caller key shorter than {MIN_KEY_LEN} characters"
         ));
     }
     if !key

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use tower_m2m::BoxError;
 use tracing::{
     Event, Metadata,
-    field::{Field, LeasedFetch},
+    field::{Field, Visit},
 };
 use tracing_subscriber::{
     Layer as _, Registry,
@@ -116,7 +116,7 @@ struct Labels {
     of: String,
 }
 
-impl LeasedFetch for Labels {
+impl Visit for Labels {
     fn record_str(&mut self, field: &Field, value: &str) {
         let labels = [
             "tenant",

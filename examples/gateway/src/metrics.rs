@@ -266,7 +266,13 @@ const GAUGES: [Gauge; 6] = [
     (
         "gateway_quota_remaining",
         "Remaining requests, as announced by the upstream.",
-        |t| t.quotas.iter().filter_map(|q| q.remaining).min().map(float),
+        |t| {
+            t.quotas
+                .iter()
+                .filter_map(|q| q.remaining())
+                .min()
+                .map(float)
+        },
     ),
     (
         "gateway_quota_held_seconds",
@@ -274,17 +280,17 @@ const GAUGES: [Gauge; 6] = [
         |t| {
             t.quotas
                 .iter()
-                .map(|q| q.held_for.unwrap_or_default().as_secs_f64())
+                .map(|q| q.held_for().unwrap_or_default().as_secs_f64())
                 .reduce(f64::max)
         },
     ),
     (
         "gateway_in_flight",
         "Requests in flight to the upstream.",
-        |t| Some(t.quotas.iter().map(|q| f64::from(q.in_flight)).sum()),
+        |t| Some(t.quotas.iter().map(|q| f64::from(q.in_flight())).sum()),
     ),
     ("gateway_waiting", "Requests waiting for the quota.", |t| {
-        Some(t.quotas.iter().map(|q| float(q.waiting as u64)).sum())
+        Some(t.quotas.iter().map(|q| float(q.waiting() as u64)).sum())
     }),
 ];
 

@@ -31,10 +31,7 @@ pub(crate) struct Waiter {
 impl Waiter {
     /// Creates the handle of a waiter that is in the gate's state.
     pub(super) fn new(gate: Gate, sequence: u64) -> Self {
-        Self {
-            gate,
-            sequence,
-        }
+        Self { gate, sequence }
     }
 
     /// Returns the permit once the request is admitted, the end of the hold if that is later than the request can

@@ -43,7 +43,7 @@ async fn a_unary_call_carries_the_token() {
 async fn a_unary_call_with_a_rejected_token_is_retried() {
     let server = GrpcServer::start().await;
     let both = M2mLayer::new(limits(), server.credentials());
-    let tokens = both.tokens();
+    let tokens = both.handle().tokens();
     let mut client = HealthClient::new(
         ServiceBuilder::new()
             .layer(RequestBodyReplayLayer::new())
