@@ -99,14 +99,13 @@ pub(super) use self::{secret::trim, validate::REPEATABLE, warnings::report_trimm
 /// A fetch fails with a [`TokenError`](super::TokenError) whose [`kind`](super::TokenError::kind) says what to do:
 ///
 /// - a wrong configuration, key or certificate: [`Configuration`](super::TokenErrorKind::Configuration),
-///   [`InvalidKey`](super::TokenErrorKind::InvalidKey), [`Certificate`](super::TokenErrorKind::Certificate)
+///   [`Certificate`](super::TokenErrorKind::Certificate), [`Discovery`](super::TokenErrorKind::Discovery)
 /// - a rejection by the server: [`InvalidClient`](super::TokenErrorKind::InvalidClient),
 ///   [`InvalidScope`](super::TokenErrorKind::InvalidScope), [`Rejected`](super::TokenErrorKind::Rejected)
 /// - a failure that may disappear by itself: [`Transport`](super::TokenErrorKind::Transport),
 ///   [`Timeout`](super::TokenErrorKind::Timeout), [`Server`](super::TokenErrorKind::Server),
 ///   [`Throttled`](super::TokenErrorKind::Throttled)
-/// - a response that is not a token: [`Malformed`](super::TokenErrorKind::Malformed),
-///   [`Redirected`](super::TokenErrorKind::Redirected)
+/// - a response without a usable token: [`InvalidResponse`](super::TokenErrorKind::InvalidResponse)
 ///
 /// # Examples
 ///
