@@ -12,6 +12,7 @@
 //! | `WrongOrder` | a request is sent, behind erased types | a response that a layer inside has retried |
 //! | `Nested` | a layer is applied, or a request is sent | the same two |
 //! | `PerRequest` | a layer is built | the lifetimes of the layers built at that place before |
+//! | `SetTwice` | a layer is built | the calls of its builder |
 //!
 //! Type names are compared as text, because an inner service is a type parameter without a `'static` bound. A name that
 //! changes with the compiler makes the detection miss, never report falsely.
@@ -63,15 +64,24 @@ pub enum Misuse {
     /// of its own, and loses what the others learned about quotas. Build the layer once, and clone it or the service
     /// that it creates.
     PerRequest,
+    /// A setting of a builder that has one value was set twice, so that the first value was discarded. Keep one of the
+    /// calls. `partition_by`, `partitions_by` and `preset` set the same.
+    SetTwice {
+        /// Name of the method.
+        setting: &'static str,
+    },
 }
 
 impl Misuse {
     /// Returns a sentence that says what is wrong and what to do.
     ///
-    /// One line without a full stop, for logs.
+    /// One line without a full stop, for logs. [`Display`](fmt::Display) also names the setting.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::SetTwice { .. } => {
+                "a setting is set twice, and its first value is discarded: remove one of the calls"
+            }
             Self::WrongOrder => {
                 "RateLimitRetryLayer is inside ClientCredentialsLayer: put it outside, or use M2mLayer"
             }
@@ -87,7 +97,36 @@ impl Misuse {
 
 impl fmt::Display for Misuse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(self.as_str())?;
+        match self {
+            Self::SetTwice { setting } => write!(f, " (`{setting}`)"),
+            Self::WrongOrder | Self::Nested | Self::PerRequest => Ok(()),
+        }
+    }
+}
+
+/// Which settings of a builder were set, of those whose second value would silently replace the first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SetOnce {
+    /// The settings that were set.
+    set: Vec<&'static str>,
+    /// The first one that was set twice.
+    twice: Option<&'static str>,
+}
+
+impl SetOnce {
+    /// Records that `setting` is set.
+    pub(crate) fn record(&mut self, setting: &'static str) {
+        if self.set.contains(&setting) {
+            self.twice.get_or_insert(setting);
+        } else {
+            self.set.push(setting);
+        }
+    }
+
+    /// Returns the misuse to report when the layer is built.
+    pub(crate) fn misuse(&self) -> Option<Misuse> {
+        self.twice.map(|setting| Misuse::SetTwice { setting })
     }
 }
 
@@ -112,12 +151,12 @@ impl Usage {
     /// there for single requests.
     pub(crate) fn begin(
         kind: &'static str,
-        place: &'static Location<'static>,
+        caller: &'static Location<'static>,
         name: Option<Arc<str>>,
     ) -> (Self, Option<Misuse>) {
         let site = Site {
             kind,
-            location: place,
+            location: caller,
             name,
         };
         let repeated = SITES.with(|built| built.begin(&site));

@@ -40,12 +40,12 @@ pub(crate) fn explore(name: &str, scenario: impl Fn() + Send + Sync + 'static) {
 
     let mut builder = loom::model::Builder::new();
     let bound = *builder.preemption_bound.get_or_insert(3);
-    let seen = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&seen);
+    let value = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&value);
     builder.check(move || {
         counter.fetch_add(1, Ordering::Relaxed);
         scenario();
     });
-    let seen = seen.load(Ordering::Relaxed);
-    println!("{name}: {seen} interleavings, at most {bound} preemptions in each");
+    let value = value.load(Ordering::Relaxed);
+    println!("{name}: {value} interleavings, at most {bound} preemptions in each");
 }

@@ -40,8 +40,8 @@ impl WakerSet {
     /// If the place was left, `waker` itself is returned. Cloning and dropping a waker runs the executor's code: the
     /// caller must do both while it does not hold the lock around this set.
     #[must_use = "to be dropped after the lock is released"]
-    pub(crate) fn register(&mut self, place: u64, waker: Waker) -> Option<Waker> {
-        match self.waiting.get_mut(&place) {
+    pub(crate) fn register(&mut self, id: u64, waker: Waker) -> Option<Waker> {
+        match self.waiting.get_mut(&id) {
             // The place was left or woken already: the waiter is not registered again.
             Some(known) => known.replace(waker),
             None => Some(waker),
@@ -49,8 +49,8 @@ impl WakerSet {
     }
 
     /// Removes a waiter. The caller must drop the returned waker after it has released the lock around this set.
-    pub(crate) fn remove(&mut self, place: u64) -> Option<Waker> {
-        self.waiting.remove(&place).flatten()
+    pub(crate) fn remove(&mut self, id: u64) -> Option<Waker> {
+        self.waiting.remove(&id).flatten()
     }
 
     /// Removes all waiters and returns their wakers. The caller must wake them after it has released the lock around this
@@ -69,8 +69,8 @@ mod tests {
         let mut set = WakerSet::default();
         let waker = Waker::noop();
         let places: Vec<_> = (0..3).map(|_| set.insert()).collect();
-        for place in &places {
-            assert!(set.register(*place, waker.clone()).is_none());
+        for id in &places {
+            assert!(set.register(*id, waker.clone()).is_none());
         }
         assert_eq!(set.len(), 3);
         assert!(places.is_sorted());

@@ -13,7 +13,7 @@ use tower::{Layer, ServiceBuilder, service_fn, util::BoxCloneSyncService};
 use tower_m2m::{
     BoxError, M2mLayer, Misuse, RateLimitRetryLayer,
     client_credentials::{ClientCredentialsLayerBuilder, TokenEvent},
-    rate_limit_retry::{RateLimitEvent, RateLimitRetryLayerBuilder},
+    rate_limit_retry::{LocalLimit, RateLimitEvent, RateLimitRetryLayerBuilder},
 };
 
 #[tokio::test(start_paused = true)]
@@ -204,4 +204,31 @@ fn limits_builder_with_events(seen: &Reported) -> RateLimitRetryLayerBuilder {
             events.0.lock().unwrap().push(*misuse);
         }
     })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_setting_that_replaces_another_one_is_reported() {
+    let seen = Reported::default();
+    let twice = limits_builder_with_events(&seen)
+        .partition_by(|_| "one".into())
+        .partitions_by(|_| vec!["other".into()]);
+    drop(twice.build());
+
+    let setting = "partition_by";
+    assert_eq!(seen.take(), [Misuse::SetTwice { setting }]);
+    let text = Misuse::SetTwice { setting }.to_string();
+    assert!(text.contains("(`partition_by`)"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_that_add_to_each_other_are_not_reported() {
+    let seen = Reported::default();
+    let added = limits_builder_with_events(&seen)
+        .partition_by(|_| "one".into())
+        .limit_for("one".into(), LocalLimit::per_second(1))
+        .limit_for("two".into(), LocalLimit::per_second(2))
+        .on_event(|_| {});
+    drop(added.build());
+
+    assert_eq!(seen.take(), []);
 }

@@ -191,8 +191,8 @@ impl Auth {
     #[inline]
     pub(crate) fn on_final<RB>(&self, response: &Response<RB>, call: AuthCall, sent: SentWith) {
         if response.status().is_success() {
-            let cell = &self.refresher.cache;
-            cell.on_accepted(
+            let cache = &self.refresher.cache;
+            cache.on_accepted(
                 call.origin(),
                 sent.fingerprint,
                 sent.report.then_some(sent.at),
@@ -281,8 +281,8 @@ mod tests {
 
     /// Returns the rules of a layer whose token is `key`, and the actions that it reports after rejections.
     async fn auth() -> (Arc<Auth>, Arc<Mutex<Vec<RejectionAction>>>) {
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&told);
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&events);
         let origin = "https://api.example".parse().unwrap();
         let layer = ClientCredentialsLayer::builder(AccessToken::new("key"), origin);
         let layer = layer.on_event(move |event| {
@@ -292,7 +292,7 @@ mod tests {
         });
         let auth = layer.build().into_auth();
         auth.refresher.get().await.unwrap();
-        (auth, told)
+        (auth, events)
     }
 
     /// Returns the rejection of a request that was sent with the token `name`, if the 401 is one.
@@ -322,11 +322,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_rejected_replay_is_reported_as_returned() {
-        let (auth, told) = auth().await;
+        let (auth, events) = auth().await;
         let refusal = rejected(&auth, "key", "Bearer").unwrap();
 
         auth.on_replay_rejected(&refusal);
 
-        assert_eq!(*lock(&told), [RejectionAction::Returned]);
+        assert_eq!(*lock(&events), [RejectionAction::Returned]);
     }
 }

@@ -249,16 +249,16 @@ impl Authorizer {
 
     /// Lists the allowed origins for an error message, at most [`MAX_LISTED_ORIGINS`] of them.
     fn list_allowed(&self) -> String {
-        let shown = self
+        let listed = self
             .origins
             .iter()
             .take(MAX_LISTED_ORIGINS)
             .map(Origin::to_string);
-        let mut shown = shown.collect::<Vec<_>>().join(", ");
+        let mut listed = listed.collect::<Vec<_>>().join(", ");
         if let Some(more @ 1..) = self.origins.len().checked_sub(MAX_LISTED_ORIGINS) {
-            shown.push_str(&format!(" and {more} more"));
+            listed.push_str(&format!(" and {more} more"));
         }
-        shown
+        listed
     }
 
     /// Checks that every `Host` header names the origin. Overwrites the header if so configured.

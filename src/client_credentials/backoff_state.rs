@@ -74,7 +74,7 @@ impl BackoffState {
                 .mul_f64(1.0 + random / 5.0)
         };
         // The server's `Retry-After` extends the back-off, up to the configured bound.
-        let asked = error
+        let requested = error
             .retry_after()
             .unwrap_or_default()
             .min(settings.max_token_backoff);
@@ -84,7 +84,7 @@ impl BackoffState {
             error,
             consecutive_failures: failures,
             since: known.map_or(began, |k| k.since),
-            until: now.after(own.max(asked)),
+            until: now.after(own.max(requested)),
             recheck_at: now.after(RECHECK_INTERVAL),
         }
     }

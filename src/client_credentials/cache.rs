@@ -245,10 +245,10 @@ impl TokenCache {
         let mut woken = Vec::new();
         let mut refresh = lock(&self.0.refresh);
         // Checked again under the lock: the previous holder may have published a token.
-        let answer = if let Some((token, _)) = self.header(now) {
+        let acquired = if let Some((token, _)) = self.header(now) {
             Acquire::Token(token)
-        } else if let Some(flight) = self.in_flight(&mut refresh, now, &mut woken) {
-            Acquire::Wait(flight, None)
+        } else if let Some(fetch) = self.in_flight(&mut refresh, now, &mut woken) {
+            Acquire::Wait(fetch, None)
         } else if refresh.closed {
             Acquire::Failed(TokenError::shut_down())
         } else {
@@ -276,7 +276,7 @@ impl TokenCache {
         };
         drop(refresh);
         wake(woken);
-        answer
+        acquired
     }
 
     /// Starts an early refresh and returns its guard. `None` if a fetch is in flight, a back-off is active or the cache
@@ -317,8 +317,8 @@ impl TokenCache {
     pub(crate) fn refresh_now(&self, now: Moment) -> Acquire {
         let mut woken = Vec::new();
         let mut refresh = lock(&self.0.refresh);
-        let answer = if let Some(flight) = self.in_flight(&mut refresh, now, &mut woken) {
-            Acquire::Wait(flight, None)
+        let acquired = if let Some(fetch) = self.in_flight(&mut refresh, now, &mut woken) {
+            Acquire::Wait(fetch, None)
         } else if refresh.closed {
             Acquire::Failed(TokenError::shut_down())
         } else {
@@ -326,7 +326,7 @@ impl TokenCache {
         };
         drop(refresh);
         wake(woken);
-        answer
+        acquired
     }
 
     /// Drops the token. Returns whether there was one. The next request fetches another.
@@ -388,15 +388,15 @@ impl TokenCache {
         now: Moment,
         woken: &mut Vec<Waker>,
     ) -> Option<Arc<InFlightFetch>> {
-        let flight = refresh.in_flight.clone()?;
-        if now.instant() < flight.overdue_at() {
-            return Some(flight);
+        let fetch = refresh.in_flight.clone()?;
+        if now.instant() < fetch.overdue_at() {
+            return Some(fetch);
         }
         // The task of the overdue fetch continues, if it runs at all. Its result is ignored.
         refresh.in_flight = None;
         self.0.change().rejected = false;
         // Locks the state of the fetch while `refresh` is locked. Waiters lock only the former.
-        woken.extend(flight.settle(Outcome::Abandoned));
+        woken.extend(fetch.settle(Outcome::Abandoned));
         None
     }
 
@@ -419,16 +419,16 @@ impl TokenCache {
             refresh_before: settings.refresh_before,
         };
         let limit = settings.fetch_timeout;
-        let flight = Arc::new(InFlightFetch::new(
+        let fetch = Arc::new(InFlightFetch::new(
             refresh.fetch_count,
             purpose,
             state,
             now,
             limit,
         ));
-        refresh.in_flight = Some(Arc::clone(&flight));
-        let guard = FetchGuard::new(self.clone(), Arc::clone(&flight));
-        Acquire::Wait(flight, Some(guard))
+        refresh.in_flight = Some(Arc::clone(&fetch));
+        let guard = FetchGuard::new(self.clone(), Arc::clone(&fetch));
+        Acquire::Wait(fetch, Some(guard))
     }
 }
 
@@ -441,11 +441,11 @@ fn wake(wakers: Vec<Waker>) {
 
 impl RefreshState {
     /// Removes `flight` if it is the current fetch. Returns `false` for a superseded one, whose result is ignored.
-    pub(super) fn end_flight(&mut self, flight: &InFlightFetch) -> bool {
+    pub(super) fn end_flight(&mut self, fetch: &InFlightFetch) -> bool {
         let current = self
             .in_flight
             .as_ref()
-            .is_some_and(|current| current.number() == flight.number());
+            .is_some_and(|current| current.number() == fetch.number());
         if current {
             self.in_flight = None;
         }
@@ -463,20 +463,20 @@ impl RefreshState {
 #[derive(Debug)]
 pub(crate) struct FetchGuard {
     /// The cache that the result goes to.
-    cell: TokenCache,
+    cache: TokenCache,
     /// The fetch to run.
-    flight: Arc<InFlightFetch>,
+    fetch: Arc<InFlightFetch>,
 }
 
 impl FetchGuard {
     /// Creates the guard of `flight`, which has just become the current fetch.
-    pub(crate) fn new(cell: TokenCache, flight: Arc<InFlightFetch>) -> Self {
-        Self { cell, flight }
+    pub(crate) fn new(cache: TokenCache, fetch: Arc<InFlightFetch>) -> Self {
+        Self { cache, fetch }
     }
 
     /// Returns the fetch to run.
     pub(crate) fn fetch(&self) -> &Arc<InFlightFetch> {
-        &self.flight
+        &self.fetch
     }
 
     /// Publishes the result of the fetch. Ignored if the fetch was superseded.
@@ -487,19 +487,19 @@ impl FetchGuard {
         result: Result<impl Into<Acquired>, TokenError>,
         now: Moment,
     ) -> Option<Outcome> {
-        self.cell
-            .complete(&self.flight, result.map(Into::into), now)
+        self.cache
+            .complete(&self.fetch, result.map(Into::into), now)
     }
 
     /// Ends a recheck that found the rejected secret unchanged. The remembered failure remains in effect.
     pub(crate) fn unchanged(self, now: Moment) -> Option<Outcome> {
-        self.cell.keep_failure(&self.flight, now)
+        self.cache.keep_failure(&self.fetch, now)
     }
 }
 
 impl Drop for FetchGuard {
     fn drop(&mut self) {
         // Does nothing after `complete`: the fetch is no longer the current one.
-        self.cell.abandon(&self.flight);
+        self.cache.abandon(&self.fetch);
     }
 }

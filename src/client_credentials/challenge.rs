@@ -81,19 +81,19 @@ pub(crate) fn verdict(headers: &HeaderMap, scheme: Option<&str>) -> Verdict {
         return Verdict::TokenRejected;
     };
     let challenges = challenges(headers, None);
-    let (ours, others): (Vec<_>, Vec<_>) = challenges
+    let (own, others): (Vec<_>, Vec<_>) = challenges
         .iter()
         .partition(|challenge| challenge.scheme.eq_ignore_ascii_case(scheme));
 
     // One challenge of our scheme that another token may satisfy is enough.
-    let refused = ours
+    let refused = own
         .iter()
         .any(|challenge| !challenge.needs_more_than_a_token());
     // Text without a recognizable challenge counts as none.
-    let bare = ours.is_empty() && !others.iter().any(|challenge| challenge.is_recognized());
+    let bare = own.is_empty() && !others.iter().any(|challenge| challenge.is_recognized());
     if refused || bare {
         Verdict::TokenRejected
-    } else if ours.is_empty() {
+    } else if own.is_empty() {
         Verdict::OtherScheme
     } else {
         Verdict::Unrelated

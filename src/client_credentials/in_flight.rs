@@ -113,7 +113,7 @@ impl InFlightFetch {
     pub(crate) fn new(
         number: u64,
         purpose: FetchPurpose,
-        cell: CacheState,
+        cache: CacheState,
         began: Moment,
         limit: Duration,
     ) -> Self {
@@ -124,7 +124,7 @@ impl InFlightFetch {
             recheck: purpose.recheck,
             began,
             deadline: add_capped(began.instant(), limit),
-            cache: cell,
+            cache,
             state: Mutex::default(),
         }
     }
@@ -200,7 +200,7 @@ impl InFlightFetch {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     /// The fetch.
-    flight: Arc<InFlightFetch>,
+    fetch: Arc<InFlightFetch>,
     /// Key of this waiter in the set of wakers.
     waker_id: u64,
 }
@@ -210,9 +210,9 @@ impl Waiter {
     ///
     /// The limit protects memory: each waiting caller holds its request. A fetch that has ended accepts any number of
     /// callers.
-    pub(crate) fn new(flight: Arc<InFlightFetch>, limit: usize) -> Option<Self> {
-        let place = {
-            let mut state = lock(&flight.state);
+    pub(crate) fn new(fetch: Arc<InFlightFetch>, limit: usize) -> Option<Self> {
+        let id = {
+            let mut state = lock(&fetch.state);
             // A caller that receives the outcome at once occupies no place.
             if state.outcome.is_none() && state.wakers.len() >= limit {
                 return None;
@@ -220,14 +220,14 @@ impl Waiter {
             state.wakers.insert()
         };
         Some(Self {
-            flight,
-            waker_id: place,
+            fetch,
+            waker_id: id,
         })
     }
 
     /// Returns the fetch.
     pub(crate) fn fetch(&self) -> &InFlightFetch {
-        &self.flight
+        &self.fetch
     }
 
     /// Returns the outcome, or registers the waker of `cx`.
@@ -235,7 +235,7 @@ impl Waiter {
         // A waker runs the executor's code when it is cloned or dropped: cloned before the lock is taken, and the
         // replaced one is dropped after it is released.
         let waker = cx.waker().clone();
-        let mut state = lock(&self.flight.state);
+        let mut state = lock(&self.fetch.state);
         if let Some(outcome) = &state.outcome {
             return Poll::Ready(outcome.clone());
         }
@@ -249,7 +249,7 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         // The lock is a temporary of this statement: the waker is dropped after it is released.
-        let _waker = lock(&self.flight.state).wakers.remove(self.waker_id);
+        let _waker = lock(&self.fetch.state).wakers.remove(self.waker_id);
     }
 }
 

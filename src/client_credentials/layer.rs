@@ -17,7 +17,13 @@ use super::{
     settings::Settings,
     store::{BoxTokenStore, SharingSettings, TokenSharing},
 };
-use crate::{Clock, Origin, clock::SharedClock, misuse::Usage, sharded::Sharded, sinks::Sinks};
+use crate::{
+    Clock, Origin,
+    clock::SharedClock,
+    misuse::{SetOnce, Usage},
+    sharded::Sharded,
+    sinks::Sinks,
+};
 
 /// Adds an access token to each request, refreshes the token, and replays a request once if its token was rejected.
 ///
@@ -62,8 +68,8 @@ impl ClientCredentialsLayer {
             foreign: ForeignOrigin::default(),
             host: HostMismatch::default(),
             existing: ExistingCredential::default(),
-            header: header::AUTHORIZATION,
-            scheme: Some("Bearer".into()),
+            header: None,
+            scheme: None,
             credential: None,
             refresh_before: Duration::from_secs(30),
             fetch_timeout: Duration::from_secs(30),
@@ -76,6 +82,7 @@ impl ClientCredentialsLayer {
             clock: SharedClock::default(),
             seed: None,
             sinks: Sinks::default(),
+            set_once: SetOnce::default(),
         }
     }
 
@@ -145,9 +152,9 @@ pub struct ClientCredentialsLayerBuilder {
     host: HostMismatch,
     /// Action for requests that already carry a credential.
     existing: ExistingCredential,
-    /// Header that carries the token.
-    header: HeaderName,
-    /// Scheme before the token; `None` sends the token alone.
+    /// Header that carries the token; `None` for `Authorization`.
+    header: Option<HeaderName>,
+    /// Scheme before the token; `None` for the default of the header.
     scheme: Option<Box<str>>,
     /// Name of the credential in errors and events.
     credential: Option<Arc<str>>,
@@ -173,6 +180,8 @@ pub struct ClientCredentialsLayerBuilder {
     seed: Option<u64>,
     /// Receivers of events.
     sinks: Sinks<TokenEvents>,
+    /// Detects settings that are set twice.
+    set_once: SetOnce,
 }
 
 impl ClientCredentialsLayerBuilder {
@@ -209,6 +218,7 @@ impl ClientCredentialsLayerBuilder {
     /// # }
     /// ```
     pub fn assume_origin(mut self, origin: Origin) -> Self {
+        self.set_once.record("assume_origin");
         self.assumed = Some(origin.clone());
         self.allow_origin(origin)
     }
@@ -249,7 +259,7 @@ impl ClientCredentialsLayerBuilder {
 
     /// Sends the token in `header`, such as `x-api-key`, without a scheme. Default: `Authorization`, with `Bearer`.
     ///
-    /// To send a scheme too, set [`scheme`](Self::scheme) afterwards.
+    /// To send a scheme too, also set [`scheme`](Self::scheme).
     ///
     /// # Examples
     ///
@@ -267,9 +277,7 @@ impl ClientCredentialsLayerBuilder {
     /// # }
     /// ```
     pub fn header(mut self, header: HeaderName) -> Self {
-        self.header = header;
-        // Headers such as `x-api-key` carry the token alone.
-        self.scheme = None;
+        self.header = Some(header);
         self
     }
 
@@ -298,8 +306,8 @@ impl ClientCredentialsLayerBuilder {
     ///
     /// Raise it if token requests are slow or the clocks of the APIs are ahead. A value longer than a fifth of the
     /// lifetime has no further effect.
-    pub fn refresh_before(mut self, lead: Duration) -> Self {
-        self.refresh_before = lead;
+    pub fn refresh_before(mut self, margin: Duration) -> Self {
+        self.refresh_before = margin;
         self
     }
 
@@ -399,6 +407,7 @@ impl ClientCredentialsLayerBuilder {
     /// # }
     /// ```
     pub fn store(mut self, store: impl TokenStore) -> Self {
+        self.set_once.record("store");
         self.store = Some(BoxTokenStore::new(store));
         self
     }
@@ -464,6 +473,9 @@ impl ClientCredentialsLayerBuilder {
         let name = self.credential.clone();
         // The caller's location identifies layers that are built for single requests.
         let (usage, misuse) = Usage::begin("credentials", Location::caller(), name);
+        // Headers such as `x-api-key` carry the token alone. The order of both settings does not matter.
+        let bearer = || self.header.is_none().then(|| "Bearer".into());
+        let scheme = self.scheme.or_else(bearer);
         let settings = Settings {
             credential: self.credential,
             refresh_before: self.refresh_before,
@@ -471,17 +483,17 @@ impl ClientCredentialsLayerBuilder {
             max_token_backoff: self.max_token_backoff,
             refresh_cooldown: self.refresh_cooldown,
             max_waiting: self.max_waiting,
-            scheme: self.scheme,
+            scheme,
         };
         let mut sinks = self.sinks;
         // After the program's sinks, which therefore see each event first.
         crate::telemetry::install_token_sinks(&mut sinks, &self.clock);
         let now = self.clock.now();
-        let cell = TokenCache::new(settings, self.origins.len(), self.seed, now);
+        let cache = TokenCache::new(settings, self.origins.len(), self.seed, now);
         let sharing = self
             .store
             .map(|store| TokenSharing::new(store, self.sharing, &self.origins));
-        let tokens = Refresher::new(cell, self.source, sharing, self.clock, sinks);
+        let tokens = Refresher::new(cache, self.source, sharing, self.clock, sinks);
         let authorizer = Authorizer {
             origins: self.origins,
             assumed: self.assumed,
@@ -489,7 +501,7 @@ impl ClientCredentialsLayerBuilder {
             foreign: self.foreign,
             host: self.host,
             existing: self.existing,
-            header: self.header,
+            header: self.header.unwrap_or(header::AUTHORIZATION),
         };
         let exchange = Arc::new(Auth {
             refresher: Arc::new(tokens),
@@ -498,7 +510,7 @@ impl ClientCredentialsLayerBuilder {
             usage,
         });
         // Reported last, when all sinks are in place.
-        exchange.report(misuse);
+        exchange.report(misuse.or(self.set_once.misuse()));
         ClientCredentialsLayer {
             policies: Sharded::new(|| AuthPolicy::new(Arc::clone(&exchange))),
         }

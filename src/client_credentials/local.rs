@@ -196,21 +196,21 @@ mod tests {
         }
         let origin = "https://api.example".parse().unwrap();
         let layer = ClientCredentialsLayer::builder(token, origin);
-        let near = AuthPolicy::new(layer.clock(clock.clone()).build().into_auth());
-        assert!(near.token(SystemClock.now(), 0).is_none());
-        near.auth.refresher.get().await.unwrap();
-        near
+        let auth_policy = AuthPolicy::new(layer.clock(clock.clone()).build().into_auth());
+        assert!(auth_policy.token(SystemClock.now(), 0).is_none());
+        auth_policy.auth.refresher.get().await.unwrap();
+        auth_policy
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_local_copy_is_used_for_one_second_or_until_the_cache_changes() {
         let clock = Counting::default();
-        let near = local_cache(None, &clock).await;
+        let auth_policy = local_cache(None, &clock).await;
         let now = SystemClock.now();
         // Whether a copy is taken for a request that is sent then.
         let takes = |at: Duration| {
             let before = clock.0.load(SeqCst);
-            let (header, sent) = near.token(now + at, 0).unwrap();
+            let (header, sent) = auth_policy.token(now + at, 0).unwrap();
             assert_eq!(header, "Bearer key");
             assert!(header.is_sensitive());
             assert_eq!(sent.at, now + at);
@@ -222,27 +222,27 @@ mod tests {
         assert!(takes(SECOND));
         assert!(!takes(2 * SECOND - MS));
 
-        assert!(near.auth.refresher.cache.invalidate());
+        assert!(auth_policy.auth.refresher.cache.invalidate());
 
-        assert!(near.token(now + 2 * SECOND - MS, 0).is_none());
+        assert!(auth_policy.token(now + 2 * SECOND - MS, 0).is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_local_copy_is_not_used_after_expiry() {
-        let near = local_cache(Some(2 * SECOND), &Counting::default()).await;
+        let auth_policy = local_cache(Some(2 * SECOND), &Counting::default()).await;
         let now = SystemClock.now();
 
-        assert!(near.token(now + 1999 * MS, 0).is_some());
-        assert!(near.token(now + 2 * SECOND, 0).is_none());
+        assert!(auth_policy.token(now + 1999 * MS, 0).is_some());
+        assert!(auth_policy.token(now + 2 * SECOND, 0).is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn successes_are_reported_every_100_ms() {
-        let near = local_cache(None, &Counting::default()).await;
+        let auth_policy = local_cache(None, &Counting::default()).await;
         let now = SystemClock.now();
-        let tells = |at: u32| near.token(now + at * MS, 0).unwrap().1.report;
+        let reports = |at: u32| auth_policy.token(now + at * MS, 0).unwrap().1.report;
         // A request that copies the token always reports its success.
-        assert!(tells(0));
+        assert!(reports(0));
 
         for (at, told) in [
             (1, true),
@@ -251,7 +251,7 @@ mod tests {
             (101, true),
             (200, false),
         ] {
-            assert_eq!(tells(at), told, "{at}");
+            assert_eq!(reports(at), told, "{at}");
         }
         let mut none = Vec::new();
         assert!(report_due(&mut none, 0, now));

@@ -59,14 +59,14 @@ pub(super) fn redact_secrets(text: &str, secrets: &[&str]) -> String {
         text = secret.replace_in(&text);
     }
     let is_separator = |c: char| c.is_whitespace() || matches!(c, '"' | ',');
-    let mut shown = String::with_capacity(text.len());
+    let mut output = String::with_capacity(text.len());
     for part in text.split_inclusive(is_separator) {
         let word = part.trim_end_matches(is_separator);
         let hidden = contains_secret(word, &secrets);
-        shown.push_str(if hidden { SECRET } else { word });
-        shown.push_str(&part[word.len()..]);
+        output.push_str(if hidden { SECRET } else { word });
+        output.push_str(&part[word.len()..]);
     }
-    shown
+    output
 }
 
 /// Returns whether `word` contains one of `secrets`, encoded once or twice.
@@ -281,7 +281,7 @@ pub(super) fn path(path: &str, secrets: &[&str]) -> String {
         path = path[..end].rsplit_once('/').map_or("", |(whole, _)| whole);
     }
     let path = redact_secrets(path, secrets);
-    let mut shown = String::new();
+    let mut output = String::new();
     let mut characters = 0;
     for (number, segment) in path.split('/').enumerate() {
         let segment = if is_token_like(segment) {
@@ -291,18 +291,18 @@ pub(super) fn path(path: &str, secrets: &[&str]) -> String {
         };
         characters += segment.chars().count() + 1;
         if characters > MAX_PATH_CHARS {
-            shown.push_str("/...");
-            return shown;
+            output.push_str("/...");
+            return output;
         }
         if number > 0 {
-            shown.push('/');
+            output.push('/');
         }
-        shown.push_str(segment);
+        output.push_str(segment);
     }
     if is_long {
-        shown.push_str("/...");
+        output.push_str("/...");
     }
-    shown
+    output
 }
 
 /// Maximum number of characters of a path that are shown.
@@ -377,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_secret_is_redacted_in_every_encoding() {
-        for (text, shown) in [
+        for (text, output) in [
             (
                 "the secret p@ss w/ö! is wrong",
                 "the secret [secret] is wrong",
@@ -398,7 +398,7 @@ mod tests {
         ] {
             assert_eq!(
                 redact_secrets(text, &["", "the", "p@ss w/ö!", "passw0rd!"]),
-                shown
+                output
             );
         }
     }
@@ -463,9 +463,9 @@ mod tests {
                 let text = format!("{}{}", " ".repeat(space), format!("{filler} ").repeat(900));
                 let secrets = [secret.trim()];
 
-                let shown = sanitize(&text, &secrets, 10_000);
+                let output = sanitize(&text, &secrets, 10_000);
 
-                assert!(!shown.contains("can"), "{space}: {shown}");
+                assert!(!output.contains("can"), "{space}: {output}");
             }
         }
         assert_eq!(sanitize(&"word".repeat(2_000), &[], 200), "[redacted]");
@@ -473,13 +473,13 @@ mod tests {
 
     #[test]
     fn paths_are_shortened_and_redacted() {
-        for (given, shown) in [
+        for (given, output) in [
             ("/oauth2/token", "/oauth2/token"),
             ("/login/0123456789abcdef0123/x", "/login/[redacted]/x"),
             ("/login/canary/x", "/login/[secret]/x"),
             ("", ""),
         ] {
-            assert_eq!(path(given, &["canary"]), shown);
+            assert_eq!(path(given, &["canary"]), output);
         }
         let long = path(&"/a".repeat(30_000), &[]);
         assert!(long.ends_with("/a/...") && long.len() <= 210, "{long}");

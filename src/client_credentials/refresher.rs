@@ -60,14 +60,14 @@ pub(crate) struct Refresher {
 impl Refresher {
     /// Combines a token cache with a source.
     pub(crate) fn new(
-        cell: TokenCache,
+        cache: TokenCache,
         source: BoxTokenSource,
         sharing: Option<TokenSharing>,
         clock: SharedClock,
         sinks: Sinks<TokenEvents>,
     ) -> Self {
         Self {
-            cache: cell,
+            cache,
             source,
             sharing,
             clock,
@@ -137,7 +137,7 @@ impl Refresher {
             match self.cache.acquire(self.clock.moment()) {
                 Acquire::Token(token) => return Ok(token),
                 Acquire::Failed(error) => return Err(error),
-                Acquire::Wait(flight, guard) => match self.join(flight, guard).await? {
+                Acquire::Wait(fetch, guard) => match self.join(fetch, guard).await? {
                     Outcome::Token(token) => return Ok(token),
                     Outcome::Failed(error) | Outcome::Unchanged(error) => return Err(error),
                     Outcome::Abandoned => {}
@@ -165,10 +165,10 @@ impl Refresher {
             match self.cache.refresh_now(self.clock.moment()) {
                 Acquire::Token(token) => return Ok(token),
                 Acquire::Failed(error) => return Err(error),
-                Acquire::Wait(flight, guard) => {
+                Acquire::Wait(fetch, guard) => {
                     // A fetch for another reason may load a token from the store, which is not a new one.
-                    let is_forced = flight.reason() == FetchReason::Forced;
-                    match self.join(flight, guard).await? {
+                    let is_forced = fetch.reason() == FetchReason::Forced;
+                    match self.join(fetch, guard).await? {
                         Outcome::Token(token)
                             if is_forced || token.provenance == Provenance::Issued =>
                         {
@@ -198,8 +198,8 @@ impl Refresher {
         let token = match self.cache.reject(rejection, self.clock.moment()) {
             RejectionOutcome::Final => None,
             RejectionOutcome::Replaced(token) => Some(token),
-            RejectionOutcome::Wait(flight, guard) => {
-                match self.join(flight, guard).await.ok()? {
+            RejectionOutcome::Wait(fetch, guard) => {
+                match self.join(fetch, guard).await.ok()? {
                     Outcome::Token(token) => Some(token),
                     Outcome::Failed(error) | Outcome::Unchanged(error) => {
                         // It may be the rejected token, which the filter below removes.
@@ -242,14 +242,14 @@ impl Refresher {
     /// Dropping the future removes this caller from the waiters. The fetch continues.
     async fn join(
         self: &Arc<Self>,
-        flight: Arc<InFlightFetch>,
+        fetch: Arc<InFlightFetch>,
         guard: Option<FetchGuard>,
     ) -> Result<Outcome, TokenError> {
         if let Some(guard) = guard {
             self.spawn_fetch(guard)?;
         }
         let settings = self.cache.settings();
-        match WaitFuture::new(&self.cache, flight, settings.max_waiting) {
+        match WaitFuture::new(&self.cache, fetch, settings.max_waiting) {
             Some(waiting) => Ok(waiting.await),
             None => Err(TokenError::queue_full(settings)),
         }
@@ -294,13 +294,13 @@ impl Refresher {
     ///
     /// Dropping the future drops the guard. The waiters wake and call the cache again, and no event is emitted.
     async fn run_fetch(self: Arc<Self>, guard: FetchGuard) {
-        let flight = Arc::clone(guard.fetch());
-        let reason = flight.reason();
+        let fetch = Arc::clone(guard.fetch());
+        let reason = fetch.reason();
         let credential = self.cache.settings().credential.as_deref();
         // The guard stays on this task's stack meanwhile: whatever ends the task ends the fetch.
-        let fetched = self.fetch_with_timeout(&flight).await;
+        let fetched = self.fetch_with_timeout(&fetch).await;
         let now = self.clock.moment();
-        let elapsed = now.instant().saturating_duration_since(flight.began());
+        let elapsed = now.instant().saturating_duration_since(fetch.began());
         let outcome = match fetched {
             FetchOutcome::SecretUnchanged => {
                 // No fetch was made: there is no event.
@@ -359,28 +359,28 @@ impl Refresher {
     /// # Cancel safety
     ///
     /// Dropping the future drops that of the source. The guard of the fetch, which the caller holds, ends the fetch.
-    async fn fetch_with_timeout(&self, flight: &InFlightFetch) -> FetchOutcome {
+    async fn fetch_with_timeout(&self, fetch: &InFlightFetch) -> FetchOutcome {
         let work = async {
-            if flight.is_recheck() && !self.source.changed().await {
+            if fetch.is_recheck() && !self.source.changed().await {
                 return FetchOutcome::SecretUnchanged;
             }
             // After the recheck, which is not a fetch.
             self.sinks.emit(&TokenEvent::FetchStarted {
                 credential: self.cache.settings().credential.as_deref(),
-                reason: flight.reason(),
+                reason: fetch.reason(),
             });
             let cx = FetchContext::new(
-                flight.reason(),
-                flight.rejected(),
-                self.source_context(flight.deadline()),
+                fetch.reason(),
+                fetch.rejected(),
+                self.source_context(fetch.deadline()),
             );
             FetchOutcome::Result(match &self.sharing {
-                Some(sharing) => sharing.fetch(&self.source, cx, flight.cache()).await,
+                Some(sharing) => sharing.fetch(&self.source, cx, fetch.cache()).await,
                 None => self.source.fetch(cx).await.map(Acquired::from),
             })
         };
         // Within the time limit, so that a panic is reported as such and not as a lost fetch.
-        match timeout_at(flight.deadline(), catch_panic(work)).await {
+        match timeout_at(fetch.deadline(), catch_panic(work)).await {
             Ok(Some(fetched)) => fetched,
             Ok(None) => FetchOutcome::Result(Err(TokenError::panicked())),
             Err(_) => {

@@ -27,7 +27,7 @@ use super::{
 /// Dropping the future removes the caller from the waiters. The fetch continues.
 pub(super) struct WaitFuture<'a> {
     /// The cache that the fetch belongs to.
-    cell: &'a TokenCache,
+    cache: &'a TokenCache,
     /// Place among the waiters of the fetch.
     waiter: Waiter,
     /// Fires when the fetch is overdue. `None` without a runtime, or once it has fired.
@@ -40,16 +40,16 @@ impl<'a> WaitFuture<'a> {
     /// Without a runtime there is no timer, and an overdue fetch is noticed only by the next caller that needs a token.
     /// The timer is created before the place is taken: a waiter that exists is always complete.
     pub(super) fn new(
-        cell: &'a TokenCache,
-        flight: Arc<InFlightFetch>,
+        cache: &'a TokenCache,
+        fetch: Arc<InFlightFetch>,
         limit: usize,
     ) -> Option<Self> {
         let timer = Handle::try_current()
             .is_ok()
-            .then(|| Box::pin(sleep_until(flight.overdue_at())));
-        let waiter = Waiter::new(flight, limit)?;
+            .then(|| Box::pin(sleep_until(fetch.overdue_at())));
+        let waiter = Waiter::new(fetch, limit)?;
         Some(Self {
-            cell,
+            cache,
             waiter,
             timer,
         })
@@ -66,7 +66,7 @@ impl Future for WaitFuture<'_> {
             && timer.as_mut().poll(cx).is_ready()
         {
             this.timer = None;
-            this.cell.abandon(this.waiter.fetch());
+            this.cache.abandon(this.waiter.fetch());
         }
         this.waiter.poll(cx)
     }

@@ -72,10 +72,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let looking = Inspecting::new(self.inner.call(request), self.settings);
-        GrpcStatusFuture {
-            inspecting: looking,
-        }
+        let inspecting = Inspecting::new(self.inner.call(request), self.settings);
+        GrpcStatusFuture { inspecting }
     }
 }
 

@@ -61,10 +61,10 @@ pub(super) fn without_secrets(text: &str) -> Box<str> {
     let (user, rest) = rest
         .rsplit_once('@')
         .map_or(("", rest), |(_, rest)| ("...@", rest));
-    let (shown, query) = rest
+    let (output, query) = rest
         .find(['?', '#'])
         .map_or((rest, ""), |at| (&rest[..=at], "..."));
-    let cut: String = shown.chars().take(MAX_SHOWN_CHARS).collect();
+    let cut: String = output.chars().take(MAX_SHOWN_CHARS).collect();
     format!("{scheme}{user}{cut}{query}").into()
 }
 

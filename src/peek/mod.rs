@@ -57,10 +57,10 @@ pin_project! {
 
 impl<F, RB: Body, L> Inspecting<F, RB, L> {
     /// Wraps the future of a response.
-    pub(crate) fn new(future: F, look: L) -> Self {
+    pub(crate) fn new(future: F, inspector: L) -> Self {
         Self {
             future,
-            inspector: look,
+            inspector,
             inspection: None,
         }
     }

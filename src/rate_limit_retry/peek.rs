@@ -132,10 +132,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let looking = Inspecting::new(self.inner.call(request), self.settings);
-        PeekBodyFuture {
-            inspecting: looking,
-        }
+        let inspecting = Inspecting::new(self.inner.call(request), self.settings);
+        PeekBodyFuture { inspecting }
     }
 }
 

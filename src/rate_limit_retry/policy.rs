@@ -91,12 +91,12 @@ impl LimitPolicy {
             return Begun::Wait(call, None);
         }
         match limiter.try_admit(&mut call, now) {
-            Ok(ticket) => {
+            Ok(permit) => {
                 // The gate does not count requests of an open partition; later ones may skip it.
-                if ticket.is_uncounted() {
+                if permit.is_uncounted() {
                     self.fast_path.cache(&limiter.gate, head.uri, named, &call);
                 }
-                Begun::Ready(call, ticket)
+                Begun::Ready(call, permit)
             }
             Err(admission) => Begun::Wait(call, Some(admission)),
         }
@@ -113,7 +113,7 @@ impl Policy for LimitPolicy {
     #[inline]
     fn begin<B>(&self, request: &mut Request<B>) -> Result<Begin<Self>, BoxError> {
         Ok(match self.begin_call(&(&*request).into(), None) {
-            Begun::Ready(call, ticket) => Begin::Ready(call, started(ticket)),
+            Begun::Ready(call, permit) => Begin::Ready(call, started(permit)),
             Begun::Wait(call, admission) => Begin::Wait(call, admission),
         })
     }
@@ -126,9 +126,9 @@ impl Policy for LimitPolicy {
         self.limiter.admit(call, pending).await
     }
 
-    fn start(&self, call: &mut Call, ticket: Permit) -> Result<Option<Started<Self>>, BoxError> {
-        let ticket = self.limiter.start(call, ticket)?;
-        Ok(ticket.map(started))
+    fn start(&self, call: &mut Call, permit: Permit) -> Result<Option<Started<Self>>, BoxError> {
+        let permit = self.limiter.start(call, permit)?;
+        Ok(permit.map(started))
     }
 
     fn mark<B>(&self, call: &Call, request: &mut Request<B>) {
@@ -136,8 +136,8 @@ impl Policy for LimitPolicy {
     }
 
     #[inline]
-    fn is_final<RB>(&self, call: &Call, ticket: &Permit, response: &Response<RB>) -> bool {
-        Limiter::is_final(call, ticket, response)
+    fn is_final<RB>(&self, call: &Call, permit: &Permit, response: &Response<RB>) -> bool {
+        Limiter::is_final(call, permit, response)
     }
 
     #[inline]
@@ -148,12 +148,12 @@ impl Policy for LimitPolicy {
     fn on_response<RB: Body, C: Resend>(
         &self,
         call: &mut Call,
-        ticket: Permit,
+        permit: Permit,
         outcome: Result<Response<RB>, BoxError>,
         mut copy: Option<C>,
     ) -> Next<Self, RB, C> {
         self.limiter
-            .on_response(call, ticket, outcome, &mut copy)
+            .on_response(call, permit, outcome, &mut copy)
             .into()
     }
 

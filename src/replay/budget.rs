@@ -108,7 +108,7 @@ impl BudgetShare {
     /// Charges `bytes` more. Returns `false`, and charges nothing, if the budget does not allow it.
     pub(super) fn grow(&mut self, bytes: usize) -> bool {
         let budget = self.max_total_bytes.max_total_bytes;
-        let more = |kept: usize| kept.checked_add(bytes).filter(|sum| *sum <= budget);
+        let more = |in_use: usize| in_use.checked_add(bytes).filter(|sum| *sum <= budget);
         let there = self
             .max_total_bytes
             .buffered

@@ -94,8 +94,8 @@ impl State {
         let reader = self.reader.and_then(|reader| self.position_of(reader));
         self.last_copy += 1;
         // Not before the reader: such a copy could not take over.
-        let place = source.max(reader.unwrap_or(source)) + 1;
-        self.copies.insert(place, self.last_copy);
+        let rank = source.max(reader.unwrap_or(source)) + 1;
+        self.copies.insert(rank, self.last_copy);
         Some(self.last_copy)
     }
 
@@ -187,12 +187,12 @@ impl State {
         let size = self.size.saturating_add(length.unwrap_or(0));
         // The last remaining copy needs no buffer: a new copy could only be made of itself, and it can be sent without.
         let wanted = self.copies.len() > 1 && size <= cap;
-        let kept = if wanted {
+        let content = if wanted {
             self.buffer(frame)
         } else {
             Err(NotBuffered::Unwanted)
         };
-        match kept {
+        match content {
             Ok(replaced) => {
                 self.size = size;
                 Recorded {
@@ -253,12 +253,12 @@ impl State {
     ///
     /// `Superseded` takes precedence over `Incomplete`: it is the more precise reason.
     fn check_current(&self, copy: u64) -> Result<(), ReplayError> {
-        let place = self.position_of(copy).ok_or(ReplayError::Superseded)?;
+        let rank = self.position_of(copy).ok_or(ReplayError::Superseded)?;
         // The reader continues even after a loss: it has read past what is missing.
         match self.reader {
             Some(reader) if reader == copy => Ok(()),
             // Copies are sent in order, so one before the reader belongs to an attempt that was abandoned.
-            Some(reader) if self.position_of(reader) > Some(place) => Err(ReplayError::Superseded),
+            Some(reader) if self.position_of(reader) > Some(rank) => Err(ReplayError::Superseded),
             // A new reader would start from the buffer, in which frames are missing.
             _ if self.incomplete => Err(ReplayError::Incomplete),
             _ => Ok(()),

@@ -53,7 +53,7 @@ pub(super) struct M2mCall {
 /// Dropping it drops the permit, which then counts the request as sent with an unknown outcome.
 pub(super) struct M2mAttempt {
     /// Permit of the limiter (`Permit`), which records the outcome.
-    ticket: Permit,
+    permit: Permit,
     /// The token that the attempt was sent with, if any.
     sent: Option<SentWith>,
 }
@@ -91,8 +91,8 @@ impl Policy for M2mPolicy {
             return Ok(Begin::Wait(M2mCall { limits, auth }, None));
         }
         Ok(match self.limits.begin_call(&head, credential) {
-            Begun::Ready(limits, ticket) => {
-                Begin::Ready(M2mCall { limits, auth }, started(ticket, token))
+            Begun::Ready(limits, permit) => {
+                Begin::Ready(M2mCall { limits, auth }, started(permit, token))
             }
             Begun::Wait(limits, admission) => Begin::Wait(M2mCall { limits, auth }, admission),
         })
@@ -120,7 +120,7 @@ impl Policy for M2mPolicy {
         limiter.admit(&mut call.limits, pending).await
     }
 
-    fn start(&self, call: &mut M2mCall, ticket: Permit) -> Result<Option<Started<Self>>, BoxError> {
+    fn start(&self, call: &mut M2mCall, permit: Permit) -> Result<Option<Started<Self>>, BoxError> {
         let limiter = &self.limits.limiter;
         let now = limiter.now();
         let token = match call.auth {
@@ -128,14 +128,14 @@ impl Policy for M2mPolicy {
                 Some(token) => Some(token),
                 None => {
                     // The token expired during the wait. The permit is returned, and the call waits again.
-                    limiter.not_sent(ticket);
+                    limiter.not_sent(permit);
                     return Ok(None);
                 }
             },
             None => None,
         };
-        let ticket = limiter.start(&mut call.limits, ticket)?;
-        Ok(ticket.map(|ticket| started(ticket, token)))
+        let permit = limiter.start(&mut call.limits, permit)?;
+        Ok(permit.map(|permit| started(permit, token)))
     }
 
     fn authorize(&self, headers: &mut HeaderMap, credential: HeaderValue) {
@@ -149,7 +149,7 @@ impl Policy for M2mPolicy {
     #[inline]
     fn is_final<RB>(&self, call: &M2mCall, attempt: &M2mAttempt, response: &Response<RB>) -> bool {
         // A final response is a success, which rejects no token.
-        Limiter::is_final(&call.limits, &attempt.ticket, response)
+        Limiter::is_final(&call.limits, &attempt.permit, response)
     }
 
     #[inline]
@@ -181,7 +181,7 @@ impl Policy for M2mPolicy {
         }
         let limiter = &self.limits.limiter;
         // The limiter charges a 401 to the quota and never retries it. The token's policy decides about it.
-        let next = limiter.on_response(&mut call.limits, attempt.ticket, outcome, &mut copy);
+        let next = limiter.on_response(&mut call.limits, attempt.permit, outcome, &mut copy);
         match (next.into(), rejected) {
             (Next::Return(Ok(response)), Some((auth, refusal))) => {
                 let may_replay = self.auth.auth.replay && !call.limits.token_replaced;
@@ -224,10 +224,10 @@ impl Policy for M2mPolicy {
 }
 
 /// Combines a permit, and a token if there is one, into an attempt.
-fn started(ticket: Permit, token: Option<(HeaderValue, SentWith)>) -> Started<M2mPolicy> {
+fn started(permit: Permit, token: Option<(HeaderValue, SentWith)>) -> Started<M2mPolicy> {
     let (credential, sent) = token.unzip();
     Started {
-        attempt: M2mAttempt { ticket, sent },
+        attempt: M2mAttempt { permit, sent },
         credential,
     }
 }

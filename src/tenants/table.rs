@@ -174,9 +174,9 @@ impl Table {
     ///
     /// The tenant is unknown, its layer could not be built, or the table is full.
     pub(super) fn tenant(&self, id: &CredentialId) -> Result<Arc<Tenant>, TenantError> {
-        let near = self.local.local();
+        let copies = self.local.local();
         // Contended only if there are more threads than shards: the request then uses the table instead of waiting.
-        if let Ok(copies) = near.try_lock()
+        if let Ok(copies) = copies.try_lock()
             && let Some(tenant) = copies.get(id)
         {
             tenant.mark_used();
@@ -188,7 +188,7 @@ impl Table {
         let tenant = self.get_or_create(id)?;
         // A removal first increments the counter and then removes the copies: either it is seen here, or it removes
         // this copy.
-        if let Ok(mut copies) = near.try_lock()
+        if let Ok(mut copies) = copies.try_lock()
             && self.removals.load(Acquire) == changes
         {
             copies.insert(id.clone(), Arc::clone(&tenant));
@@ -199,7 +199,7 @@ impl Table {
     /// Returns the tenant `id`, if it is in the table.
     pub(super) fn get(&self, id: &CredentialId) -> Option<Arc<Tenant>> {
         let known = lock(&self.tenants);
-        known.by_id.get(id).map(|seen| Arc::clone(&seen.tenant))
+        known.by_id.get(id).map(|entry| Arc::clone(&entry.tenant))
     }
 
     /// Returns the ids of all tenants.
@@ -227,9 +227,9 @@ impl Table {
             return;
         }
         self.removals.fetch_add(1, AcqRel);
-        for near in self.local.all() {
+        for copies in self.local.all() {
             let removed: Vec<_> = {
-                let mut copies = lock(near);
+                let mut copies = lock(copies);
                 ids.iter().filter_map(|id| copies.remove(id)).collect()
             };
             // Without the lock on the copies: a tenant's `Drop` may run foreign code.
@@ -258,8 +258,8 @@ impl Table {
                 .unwrap_or_else(|_| Err("the closure of `TenantsLayer` panicked".into()))
                 .map_err(|error| TenantError::LayerFailed(id.clone(), Arc::from(error)))?
                 .ok_or_else(|| TenantError::Unknown(id.clone()))?;
-            if let Some(kept) = self.insert(&call, layer) {
-                return kept;
+            if let Some(inserted) = self.insert(&call, layer) {
+                return inserted;
             }
         }
     }
@@ -282,8 +282,8 @@ impl Table {
             return None;
         }
         // Another thread may have been faster: a tenant never has two token caches.
-        if let Some(seen) = known.by_id.get(id) {
-            return Some(Ok(Arc::clone(&seen.tenant)));
+        if let Some(entry) = known.by_id.get(id) {
+            return Some(Ok(Arc::clone(&entry.tenant)));
         }
         if known.by_id.len() >= self.limits.max_tenants {
             return Some(Err(TenantError::AtCapacity(id.clone())));
@@ -315,7 +315,7 @@ impl Table {
         let mut removed = Vec::new();
         let mut known = lock(&self.tenants);
         for (id, tenant) in &idle {
-            let same = |seen: &TenantEntry| Arc::ptr_eq(&seen.tenant, tenant);
+            let same = |entry: &TenantEntry| Arc::ptr_eq(&entry.tenant, tenant);
             // It may have been used, or replaced, while no lock was held.
             if known.by_id.get(id).is_some_and(same) && !tenant.used.load(Relaxed) {
                 known.by_id.remove(id);
@@ -347,13 +347,13 @@ impl TenantMap {
         }
         self.last_sweep = Some(now);
         let mut idle = Vec::new();
-        for (id, seen) in &mut self.by_id {
+        for (id, entry) in &mut self.by_id {
             // Used since the last sweep: its idle time starts over.
-            if seen.tenant.used.swap(false, Relaxed) {
-                seen.last_used = now;
+            if entry.tenant.used.swap(false, Relaxed) {
+                entry.last_used = now;
             }
-            if since(seen.last_used) >= limits.idle_timeout {
-                idle.push((id.clone(), Arc::clone(&seen.tenant)));
+            if since(entry.last_used) >= limits.idle_timeout {
+                idle.push((id.clone(), Arc::clone(&entry.tenant)));
             }
         }
         idle

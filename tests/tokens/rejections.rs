@@ -79,6 +79,32 @@ async fn a_token_issued_again_is_not_replayed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_header_and_its_scheme_may_be_set_in_either_order() {
+    for scheme_first in [true, false] {
+        let key = HeaderName::from_static("x-api-key");
+        let (inner, calls) = serving(|request| {
+            let sent = request.headers().get("x-api-key").cloned();
+            std::future::ready(status_only(
+                match sent.as_ref().map(|value| value.as_bytes()) {
+                    Some(b"Token secret") => StatusCode::OK,
+                    _ => StatusCode::BAD_REQUEST,
+                },
+            ))
+        });
+        let builder = ClientCredentialsLayer::builder(AccessToken::new("secret"), origin());
+        let builder = match scheme_first {
+            true => builder.scheme("Token").header(key),
+            false => builder.header(key).scheme("Token"),
+        };
+
+        let response = send(&builder.build().layer(inner), get("/")).await.unwrap();
+
+        assert_eq!(response.status(), StatusCode::OK, "{scheme_first}");
+        assert_eq!(calls.load(SeqCst), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_401_unrelated_to_the_token_causes_no_refresh() {
     let source = Source::with_lifetime(HOUR);
     let (inner, calls) = serving(|_| {

@@ -99,9 +99,9 @@ impl Encoder<'_> {
     fn encode(&mut self, first: &str, second: &[u8], flag: bool) -> Option<()> {
         let end = self.end + LENGTHS_SIZE + first.len() + second.len();
         // One bounds check for all parts. Lengths that fit into an array fit into 31 bits.
-        let place = self.bytes.get_mut(self.end..end)?;
-        let (lengths, place) = place.split_first_chunk_mut()?;
-        let (first_part, second_part) = place.split_at_mut_checked(first.len())?;
+        let space = self.bytes.get_mut(self.end..end)?;
+        let (lengths, space) = space.split_first_chunk_mut()?;
+        let (first_part, second_part) = space.split_at_mut_checked(first.len())?;
         let both =
             first.len() as u64 | (second.len() as u64) << 32 | u64::from(flag) << SENSITIVE_BIT;
         *lengths = both.to_le_bytes();

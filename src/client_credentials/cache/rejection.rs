@@ -70,10 +70,10 @@ impl TokenCache {
     pub(crate) fn reject(&self, rejection: Rejection, now: Moment) -> RejectionOutcome {
         let mut woken = Vec::new();
         let mut refresh = lock(&self.0.refresh);
-        let answer = self.on_rejected(&mut refresh, rejection, now, &mut woken);
+        let outcome = self.on_rejected(&mut refresh, rejection, now, &mut woken);
         drop(refresh);
         wake(woken);
-        answer
+        outcome
     }
 
     /// Decides what follows a 401. Adds wakers to `woken`, for the caller to wake after the lock is released.

@@ -216,13 +216,13 @@ impl de::Error for Invalid {
     /// given as a name.
     fn unknown_field(name: &str, known: &'static [&'static str]) -> Self {
         let of_key = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-        let shown: String = name.chars().take_while(of_key).take(MAX_SHOWN).collect();
-        let more = if shown == name { "" } else { "…" };
+        let excerpt: String = name.chars().take_while(of_key).take(MAX_SHOWN).collect();
+        let more = if excerpt == name { "" } else { "…" };
         let remedy = match nearest(&name.to_ascii_lowercase(), known) {
             Some(key) => format!("did you mean {key}?"),
             None => "remove it (`tower_m2m::docs::configuration` lists them all)".to_owned(),
         };
-        let text = format!("{shown}{more} is not a known key; {remedy}");
+        let text = format!("{excerpt}{more} is not a known key; {remedy}");
         Self { text, known }
     }
 }
@@ -242,8 +242,8 @@ impl std::error::Error for Invalid {}
 /// Ties are broken by the alphabet, so that an error is the same in each run.
 pub(super) fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str> {
     let first = name.chars().next()?;
-    let near = known.iter().filter(|key| key.starts_with(first));
-    let (distance, key) = near.map(|key| (distance(key, name), *key)).min()?;
+    let similar = known.iter().filter(|key| key.starts_with(first));
+    let (distance, key) = similar.map(|key| (distance(key, name), *key)).min()?;
     // A short key tolerates one edit, so that a different short word does not match.
     let allowed = if key.len() < 8 { 1 } else { 2 };
     (distance <= allowed).then_some(key)

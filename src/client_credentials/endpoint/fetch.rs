@@ -86,9 +86,14 @@ impl TokenEndpoint {
         // Taken before the request is sent: the lifetime counts from then, so a slow response never extends it.
         let sent_at = cx.clock().now();
         let http = into_http(request.token_endpoint().clone(), &mut request);
-        let read = transport.send(http).await.and_then(|answered| {
+        let read = transport.send(http).await.and_then(|http_response| {
             let context = self.response_context(&request, cx);
-            response::read(answered.status, &answered.headers, &answered.body, &context)
+            response::read(
+                http_response.status,
+                &http_response.headers,
+                &http_response.body,
+                &context,
+            )
         });
         let (token, non_conformances) = read.map_err(|error| FailedAttempt {
             request_sent: true,
@@ -275,14 +280,14 @@ impl TokenEndpoint {
             Location::Known(uri) => response::redacted_uri(uri),
             Location::Discovered(discovery) => {
                 let issuer = discovery.issuer();
-                let place = issuer.parse().map_or_else(
+                let url = issuer.parse().map_or_else(
                     |_| "an issuer".to_owned(),
                     |uri| response::redacted_uri(&uri),
                 );
                 // A parsed URI always has a path, whereas an issuer may have none.
-                match place.strip_suffix('/') {
+                match url.strip_suffix('/') {
                     Some(bare) if !issuer.ends_with('/') => bare.to_owned(),
-                    _ => place,
+                    _ => url,
                 }
             }
         }

@@ -241,7 +241,7 @@ fn time_left(now: Instant, cx: &SourceContext<'_>) -> Duration {
 /// Stricter than [`TokenError::is_transient`]: a 500, a throttled request or a malformed response is left to the
 /// back-off of the layer, which is longer.
 fn is_retryable(error: &TokenError) -> bool {
-    let passes = match error.kind() {
+    let is_transient = match error.kind() {
         TokenErrorKind::Timeout | TokenErrorKind::Transport => true,
         TokenErrorKind::SigningFailed => error.is_transient(),
         TokenErrorKind::Server => matches!(
@@ -255,7 +255,7 @@ fn is_retryable(error: &TokenError) -> bool {
         _ => false,
     };
     // The caller's backoff respects `Retry-After`, for which a fetch has no time.
-    passes && error.retry_after().is_none()
+    is_transient && error.retry_after().is_none()
 }
 
 /// Backoff between the attempts of one fetch: initial and maximum interval.

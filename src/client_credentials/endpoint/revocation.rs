@@ -109,9 +109,9 @@ impl TokenEndpoint {
         };
         let uri = uri.ok_or_else(|| self.with_endpoint(no_endpoint()))?;
         // The error names this endpoint rather than the token endpoint.
-        let place = response::redacted_uri(&uri);
+        let url = response::redacted_uri(&uri);
         let revoked = self.send_revocation(uri, choice, token, cx).await;
-        revoked.map_err(|error| error.with_endpoint(place))
+        revoked.map_err(|error| error.with_endpoint(url))
     }
 
     /// Sends the revocation request and reads the response.
@@ -144,9 +144,14 @@ impl TokenEndpoint {
         }
         // A previous certificate is sufficient for a revocation.
         let transport = self.client.ready().await?.transport;
-        let answered = transport.send(into_http(uri, &mut request)).await?;
+        let http_response = transport.send(into_http(uri, &mut request)).await?;
         let context = self.response_context(&request, cx);
-        response::revoked(answered.status, &answered.headers, &answered.body, &context)
+        response::revoked(
+            http_response.status,
+            &http_response.headers,
+            &http_response.body,
+            &context,
+        )
     }
 }
 

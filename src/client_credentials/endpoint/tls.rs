@@ -119,7 +119,7 @@ pub(super) fn roots(text: &[u8]) -> Result<Roots, TokenError> {
 ///
 /// A configuration error, if the platform has no usable root certificate, or the runtime shut down during the read.
 pub(super) async fn platform_roots() -> Result<Roots, TokenError> {
-    let mut place = RootsWaiter(None);
+    let mut waiter = RootsWaiter(None);
     poll_fn(|cx| {
         // The waker is cloned before the lock is taken, and the replaced one is dropped after the lock is released:
         // both run foreign code.
@@ -128,9 +128,9 @@ pub(super) async fn platform_roots() -> Result<Roots, TokenError> {
         if let Some(read) = &roots.loaded {
             return Poll::Ready(Ok(read.clone()));
         }
-        let (number, attempts) = match place.0 {
+        let (number, attempts) = match waiter.0 {
             Some(entered) => entered,
-            None => *place.0.insert((roots.waiting.insert(), roots.attempts)),
+            None => *waiter.0.insert((roots.waiting.insert(), roots.attempts)),
         };
         // A read failed since this caller began to wait.
         if roots.attempts != attempts {

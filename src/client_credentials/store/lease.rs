@@ -55,7 +55,7 @@ pub(super) struct LeasedFetch<'a> {
     /// Reason, deadline and clock of the fetch.
     cx: FetchContext<'a>,
     /// State of the token cache (`TokenCache`) when the fetch began.
-    cell: &'a CacheState,
+    cache: &'a CacheState,
     /// Cache key of the source's configuration.
     cache_key: CacheKey,
     /// Identifies this fetch as the holder of a lease.
@@ -101,7 +101,7 @@ impl TokenSharing {
         &self,
         source: &BoxTokenSource,
         cx: FetchContext<'_>,
-        cell: &CacheState,
+        cache: &CacheState,
     ) -> Result<Acquired, TokenError> {
         if source.revokes() {
             return Err(TokenError::configuration(
@@ -111,7 +111,7 @@ impl TokenSharing {
         }
         match source.cache_key().await {
             Some(cache_key) => {
-                LeasedFetch::new(self, source, cx, cell, cache_key)
+                LeasedFetch::new(self, source, cx, cache, cache_key)
                     .fetch()
                     .await
             }
@@ -126,24 +126,24 @@ impl<'a> LeasedFetch<'a> {
         sharing: &'a TokenSharing,
         source: &'a BoxTokenSource,
         cx: FetchContext<'a>,
-        cell: &'a CacheState,
+        cache: &'a CacheState,
         cache_key: CacheKey,
     ) -> Self {
         let wanted = ReusePolicy {
             reason: cx.reason(),
             known: [
-                cell.current.as_ref().map(|current| current.fingerprint),
-                cell.invalidated,
+                cache.current.as_ref().map(|current| current.fingerprint),
+                cache.invalidated,
                 cx.rejected().map(|rejected| rejected.fingerprint()),
             ],
             max_lifetime: sharing.settings.max_lifetime,
-            refresh_before: cell.refresh_before,
+            refresh_before: cache.refresh_before,
         };
         Self {
             sharing,
             source,
             cx,
-            cell,
+            cache,
             cache_key,
             lease_id: LeaseId::random(),
             began: cx.clock().now(),
@@ -231,13 +231,13 @@ impl<'a> LeasedFetch<'a> {
     async fn lookup(&self) -> Result<Option<Acquired>, StoreError> {
         let clock = self.cx.clock();
         // Taken before the call, so that the time of the call counts against the remaining lifetime.
-        let asked = clock.now();
-        let answer = self
+        let started = clock.now();
+        let reply = self
             .call_store(|store| store.get(&self.cache_key), Access::Read)
             .await;
-        match answer {
+        match reply {
             Ok(entry) => {
-                let token = entry.and_then(|e| reuse(&e, &self.policy, asked, clock.now()));
+                let token = entry.and_then(|e| reuse(&e, &self.policy, started, clock.now()));
                 Ok(token.map(|token| Acquired {
                     token,
                     provenance: Provenance::Shared,
@@ -262,18 +262,18 @@ impl<'a> LeasedFetch<'a> {
     /// Dropped between its two calls, it leaves a cooldown without a removed token. The token is then replaced by the
     /// next rejection after the cooldown, or when it expires.
     async fn suppress(&self) -> Result<Option<Acquired>, StoreError> {
-        let current = self.cell.current.as_ref();
+        let current = self.cache.current.as_ref();
         let Some(current) = current.filter(|_| self.cx.reason() == FetchReason::Rejected) else {
             return Ok(None);
         };
         // Each origin has its own cooldown. An origin that rejects every token does not delay a replacement for the
         // others.
-        let rejected_at = self.cell.rejected_at;
+        let rejected_at = self.cache.rejected_at;
         let cooldown_key = match rejected_at.and_then(|index| self.sharing.origins.get(index)) {
             Some(origin) => self.cache_key.clone().field("origin", origin.to_string()),
             None => self.cache_key.clone(),
         };
-        let length = self.cell.cooldown.min(MAX_COOLDOWN);
+        let length = self.cache.cooldown.min(MAX_COOLDOWN);
         if self
             .write(|store| store.begin_cooldown(&cooldown_key, length))
             .await?
@@ -379,12 +379,12 @@ impl<'a> LeasedFetch<'a> {
     /// Makes a call that writes to the store.
     async fn write<'s, T, F>(
         &'s self,
-        ask: impl FnOnce(&'s dyn Erased) -> F,
+        request: impl FnOnce(&'s dyn Erased) -> F,
     ) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>> + 's,
     {
-        self.call_store(ask, Access::Write).await
+        self.call_store(request, Access::Write).await
     }
 
     /// Calls the store with the configured timeout. Emits an event when the store begins to fail or recovers. A panic
@@ -401,7 +401,7 @@ impl<'a> LeasedFetch<'a> {
     /// Dropping the future drops the call of the store, which may have been executed. The health is not updated then.
     async fn call_store<'s, T, F>(
         &'s self,
-        ask: impl FnOnce(&'s dyn Erased) -> F,
+        request: impl FnOnce(&'s dyn Erased) -> F,
         access: Access,
     ) -> Result<T, StoreError>
     where
@@ -410,12 +410,12 @@ impl<'a> LeasedFetch<'a> {
         // The timeout includes user code of the store, which may neither block the fetch for longer nor end it by a
         // panic.
         let limit = self.sharing.settings.timeout;
-        let ask = catch_panic(async { ask(&*self.sharing.store.0).await });
-        let answer = timeout(limit, ask)
+        let request = catch_panic(async { request(&*self.sharing.store.0).await });
+        let reply = timeout(limit, request)
             .await
             .unwrap_or_else(|_| Some(Err(StoreError::timeout(limit))))
             .unwrap_or_else(|| Err(StoreError::unavailable("panicked")));
-        let error = answer.as_ref().err();
+        let error = reply.as_ref().err();
         let change = lock(&self.sharing.health).record(access, error);
         let surroundings = self.cx.surroundings();
         match (change, error) {
@@ -427,7 +427,7 @@ impl<'a> LeasedFetch<'a> {
             }
             (None, _) => {}
         }
-        answer
+        reply
     }
 }
 

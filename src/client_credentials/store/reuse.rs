@@ -41,13 +41,13 @@ pub(super) struct ReusePolicy {
 pub(super) fn reuse(
     entry: &StoredToken,
     wanted: &ReusePolicy,
-    asked: Instant,
+    requested_at: Instant,
     now: Instant,
 ) -> Option<AccessToken> {
     let token = entry.token();
     let lasts = entry
         .left()
-        .saturating_sub(now.saturating_duration_since(asked));
+        .saturating_sub(now.saturating_duration_since(requested_at));
     // A token that this process knows is either in use already or was rejected.
     if wanted.known.contains(&Some(token.fingerprint()))
         || entry.lifetime() > wanted.max_lifetime
@@ -57,10 +57,13 @@ pub(super) fn reuse(
     }
     // Reconstruct when the token was requested, so that its refresh point lies where the issuer's response put it.
     let spent = entry.lifetime().saturating_sub(entry.left());
-    let token = match asked.checked_sub(spent) {
+    let token = match requested_at.checked_sub(spent) {
         Some(sent_at) => token.clone().with_sent_at(sent_at),
         // The clock of this process does not reach back that far: the remaining lifetime becomes the lifetime.
-        None => token.clone().expires_in(entry.left()).with_sent_at(asked),
+        None => token
+            .clone()
+            .expires_in(entry.left())
+            .with_sent_at(requested_at),
     };
     // An early refresh happens while the current token still works, so another token that is due as well is of no use.
     let due = wanted.reason == FetchReason::Early && is_stale(&token, wanted, now);
@@ -136,12 +139,12 @@ mod tests {
 
     #[test]
     fn the_stores_latency_counts_towards_the_age() {
-        let asked = start();
+        let requested_at = start();
         let cold = policy(FetchReason::Cold);
         let entry = entry(MINUTE);
 
-        assert!(reuse(&entry, &cold, asked, asked + MINUTE / 2).is_some());
-        assert!(reuse(&entry, &cold, asked, asked + MINUTE).is_none());
+        assert!(reuse(&entry, &cold, requested_at, requested_at + MINUTE / 2).is_some());
+        assert!(reuse(&entry, &cold, requested_at, requested_at + MINUTE).is_none());
     }
 
     #[test]

@@ -25,8 +25,13 @@ use super::{
     store::{FleetSync, StoredQuotas},
 };
 use crate::{
-    Clock, ErrorClass, Origin, backoff::Backoff, clock::SharedClock, error::Classifier,
-    misuse::Usage, random::Random, sinks::Sinks,
+    Clock, ErrorClass, Origin,
+    backoff::Backoff,
+    clock::SharedClock,
+    error::Classifier,
+    misuse::{SetOnce, Usage},
+    random::Random,
+    sinks::Sinks,
 };
 
 impl RateLimitRetryLayer {
@@ -128,6 +133,8 @@ pub struct RateLimitRetryLayerBuilder {
     store: Option<StoredQuotas>,
     /// Receivers of events.
     sinks: Sinks<RateLimitEvents>,
+    /// Detects settings that are set twice.
+    set_once: SetOnce,
 }
 
 impl RateLimitRetryLayerBuilder {
@@ -160,6 +167,7 @@ impl RateLimitRetryLayerBuilder {
             seed: None,
             store: None,
             sinks: Sinks::default(),
+            set_once: SetOnce::default(),
         }
     }
 
@@ -305,6 +313,7 @@ impl RateLimitRetryLayerBuilder {
         mut self,
         is_permanent: impl Fn(&ErrorResponse<'_>) -> bool + Send + Sync + 'static,
     ) -> Self {
+        self.set_once.record("is_permanent");
         self.permanent_errors = PermanentErrors::new(is_permanent);
         self
     }
@@ -338,6 +347,7 @@ impl RateLimitRetryLayerBuilder {
         mut self,
         classify: impl Fn(&(dyn Error + 'static)) -> ErrorClass + Send + Sync + 'static,
     ) -> Self {
+        self.set_once.record("classify_errors");
         self.classifier = Classifier::new(classify);
         self
     }
@@ -348,6 +358,7 @@ impl RateLimitRetryLayerBuilder {
     /// The profile applies to all origins of the layer. With one, requests do not take the fast path, because the
     /// profile may find a limit in any field.
     pub fn profile(mut self, profile: impl HeaderProfile) -> Self {
+        self.set_once.record("profile");
         self.profile = Some(Box::new(profile));
         self
     }
@@ -359,6 +370,7 @@ impl RateLimitRetryLayerBuilder {
     ///
     /// Call [`QuotaHandle::release_reservations`](super::QuotaHandle::release_reservations) at the end of the program.
     pub fn store(mut self, quotas: StoredQuotas) -> Self {
+        self.set_once.record("store");
         self.quota_config.shared = true;
         self.store = Some(quotas);
         self
@@ -428,7 +440,7 @@ impl RateLimitRetryLayerBuilder {
             sinks,
             usage,
         };
-        limiter.emit_misuse(misuse);
+        limiter.emit_misuse(misuse.or(self.set_once.misuse()));
         RateLimitRetryLayer::from_limiter(limiter)
     }
 }

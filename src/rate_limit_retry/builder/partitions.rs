@@ -19,7 +19,7 @@ impl RateLimitRetryLayerBuilder {
         self,
         key: impl Fn(&Parts) -> PartitionKey + Send + Sync + 'static,
     ) -> Self {
-        self.partitions_by(move |parts| vec![key(parts)])
+        self.set_partitions(move |parts| vec![key(parts)])
     }
 
     /// Sets the function that derives a request's partitions, if several limits apply at once. A request is sent when
@@ -54,9 +54,18 @@ impl RateLimitRetryLayerBuilder {
     /// # drop(layer.build());
     /// ```
     pub fn partitions_by(
+        self,
+        keys: impl Fn(&Parts) -> Vec<PartitionKey> + Send + Sync + 'static,
+    ) -> Self {
+        self.set_partitions(keys)
+    }
+
+    /// Sets the function that derives a request's partitions. Three methods set it, and only one of them may be called.
+    fn set_partitions(
         mut self,
         keys: impl Fn(&Parts) -> Vec<PartitionKey> + Send + Sync + 'static,
     ) -> Self {
+        self.set_once.record("partition_by");
         self.partitioning = Partitioning::By(Arc::new(keys));
         self
     }
@@ -92,12 +101,13 @@ impl RateLimitRetryLayerBuilder {
     /// Sets the partitions and limits that a vendor documents, for a layer that sends requests to this vendor only.
     /// Default: no preset.
     ///
-    /// Replaces the function set by [`partitions_by`](Self::partitions_by).
+    /// Replaces the function set by [`partitions_by`](Self::partitions_by), which is reported as
+    /// [`Misuse::SetTwice`](crate::Misuse::SetTwice).
     pub fn preset(mut self, preset: Preset) -> Self {
         // A preset adds to the limits of individual partitions, and replaces those with the same key.
         let limits = preset.limits.iter();
         let limits = limits.map(|(name, limit)| (PartitionKey::from(*name), *limit));
         self.limits.by_partition.extend(limits);
-        self.partitions_by(preset.keys)
+        self.set_partitions(preset.keys)
     }
 }

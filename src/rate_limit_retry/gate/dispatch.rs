@@ -50,7 +50,7 @@ impl GateState {
     pub(super) fn add_waiter(
         &mut self,
         keys: &Keys,
-        arrival: u64,
+        sequence: u64,
         latest: Option<Instant>,
         pace: &QuotaConfig,
         now: Instant,
@@ -64,13 +64,13 @@ impl GateState {
             unpolled: false,
             requeues: 0,
         };
-        self.waiters.insert(arrival, waiter);
+        self.waiters.insert(sequence, waiter);
         for key in keys.iter() {
             if let Some(partition) = self.partitions.get_mut(key) {
                 partition.waiter_count += 1;
             }
         }
-        self.enqueue(keys, arrival, false, pace, now);
+        self.enqueue(keys, sequence, false, pace, now);
     }
 
     /// Counts a request in all partitions, or in none. Returns the numbers that the partitions gave it, in the order
@@ -84,11 +84,11 @@ impl GateState {
     pub(super) fn try_enter(
         &mut self,
         keys: &[PartitionKey],
-        arrival: u64,
+        sequence: u64,
         pace: &QuotaConfig,
         now: Instant,
     ) -> Result<Box<[u64]>, Option<Instant>> {
-        if let Some(until) = self.all_blocked_until(keys, arrival, pace, now) {
+        if let Some(until) = self.all_blocked_until(keys, sequence, pace, now) {
             return Err(until);
         }
         let enter = |key| {
@@ -102,16 +102,16 @@ impl GateState {
     pub(super) fn all_blocked_until(
         &mut self,
         keys: &[PartitionKey],
-        arrival: u64,
+        sequence: u64,
         pace: &QuotaConfig,
         now: Instant,
     ) -> Option<Option<Instant>> {
         // `None < Some(None) < Some(Some(_))`: a partition with a known end outweighs one without.
-        let mut kept = None;
+        let mut blocked_by = None;
         for key in keys {
-            kept = kept.max(self.blocked_until(key, arrival, pace, now));
+            blocked_by = blocked_by.max(self.blocked_until(key, sequence, pace, now));
         }
-        kept
+        blocked_by
     }
 
     /// Returns `Some` if this partition keeps a request back, with the end of the hold, if that is known.
@@ -121,7 +121,7 @@ impl GateState {
     fn blocked_until(
         &mut self,
         key: &PartitionKey,
-        arrival: u64,
+        sequence: u64,
         pace: &QuotaConfig,
         now: Instant,
     ) -> Option<Option<Instant>> {
@@ -131,7 +131,7 @@ impl GateState {
             SendTime::Now => {
                 // Its quota has room, but an earlier request waits for it.
                 let first = partition.queue.first();
-                first.is_some_and(|first| first < arrival).then_some(None)
+                first.is_some_and(|first| first < sequence).then_some(None)
             }
             SendTime::AfterResponse(_) => Some(None),
             SendTime::NotBefore(at) => Some(Some(at)),
@@ -147,7 +147,7 @@ impl GateState {
     fn enqueue(
         &mut self,
         keys: &[PartitionKey],
-        arrival: u64,
+        sequence: u64,
         everywhere: bool,
         pace: &QuotaConfig,
         now: Instant,
@@ -155,21 +155,21 @@ impl GateState {
         let mut left = false;
         let latest = self
             .waiters
-            .get(&arrival)
+            .get(&sequence)
             .and_then(|waiter| waiter.deadline);
         for key in keys {
             let belongs = everywhere
                 || keys.len() == 1
-                || self.blocked_until(key, arrival, pace, now).is_some();
+                || self.blocked_until(key, sequence, pace, now).is_some();
             let Some(partition) = self.partitions.get_mut(key) else {
                 continue;
             };
             if belongs {
                 // Requests on the fast path would overtake the waiter.
-                partition.queue.insert(arrival, latest);
+                partition.queue.insert(sequence, latest);
                 partition.disable_fast_path();
             } else {
-                left |= partition.queue.remove(arrival, latest);
+                left |= partition.queue.remove(sequence, latest);
             }
         }
         left
@@ -182,15 +182,15 @@ impl GateState {
     fn requeue(
         &mut self,
         keys: &[PartitionKey],
-        arrival: u64,
+        sequence: u64,
         pace: &QuotaConfig,
         now: Instant,
     ) -> bool {
-        let asides = self.waiters.get(&arrival).map_or(0, |w| w.requeues);
+        let requeue_count = self.waiters.get(&sequence).map_or(0, |w| w.requeues);
         // A request whose partitions have room in turn, but never together, would be overtaken forever: after a
         // number of requeues it keeps its position in every queue.
-        let left = self.enqueue(keys, arrival, asides >= MAX_REQUEUES, pace, now);
-        if let Some(waiter) = self.waiters.get_mut(&arrival).filter(|_| left) {
+        let left = self.enqueue(keys, sequence, requeue_count >= MAX_REQUEUES, pace, now);
+        if let Some(waiter) = self.waiters.get_mut(&sequence).filter(|_| left) {
             waiter.requeues += 1;
         }
         left
@@ -212,43 +212,43 @@ impl GateState {
     ) -> Vec<Waker> {
         let mut woken = Vec::new();
         // `look`: partitions whose first waiter is still to be examined. `touched`: all partitions that are affected.
-        let mut look: Vec<PartitionKey> = keys.to_vec();
-        let mut touched = look.clone();
-        while let Some(key) = look.pop() {
+        let mut pending: Vec<PartitionKey> = keys.to_vec();
+        let mut touched = pending.clone();
+        while let Some(key) = pending.pop() {
             let first = |state: &Self| state.partitions.get(&key)?.queue.first();
-            let Some(arrival) = first(self) else {
+            let Some(sequence) = first(self) else {
                 continue;
             };
-            let Some(wanted) = self.waiters.get(&arrival).map(|w| Arc::clone(&w.keys)) else {
+            let Some(wanted) = self.waiters.get(&sequence).map(|w| Arc::clone(&w.keys)) else {
                 continue;
             };
-            if let Ok(epochs) = self.try_enter(&wanted, arrival, pace, now) {
-                self.granted.insert(arrival, now);
+            if let Ok(epochs) = self.try_enter(&wanted, sequence, pace, now) {
+                self.granted.insert(sequence, now);
                 let mut latest = None;
-                if let Some(waiter) = self.waiters.get_mut(&arrival) {
+                if let Some(waiter) = self.waiters.get_mut(&sequence) {
                     waiter.granted = Some(epochs);
                     latest = waiter.deadline;
                     woken.extend(waiter.waker.take());
                 }
-                self.dequeue(&wanted, arrival, latest);
+                self.dequeue(&wanted, sequence, latest);
             // Neither granted nor requeued: the queue has not changed. This ends the loop, as requeues are bounded
             // per waiter.
-            } else if !self.requeue(&wanted, arrival, pace, now) {
+            } else if !self.requeue(&wanted, sequence, pace, now) {
                 continue;
             }
-            look.extend(wanted.iter().cloned());
+            pending.extend(wanted.iter().cloned());
             if wanted.len() > 1 {
                 touched.extend(wanted.iter().cloned());
             }
         }
         // The first in a queue must poll in time. A timer that is set early enough stays: to wake each time would
         // never end, because each poll dispatches.
-        for arrival in self.first_waiters(&touched) {
-            let Some(wanted) = self.waiters.get(&arrival).map(|w| Arc::clone(&w.keys)) else {
+        for sequence in self.first_waiters(&touched) {
+            let Some(wanted) = self.waiters.get(&sequence).map(|w| Arc::clone(&w.keys)) else {
                 continue;
             };
-            let at = self.wake_at(&wanted, arrival, pace, now);
-            if let Some(waiter) = self.waiters.get_mut(&arrival)
+            let at = self.wake_at(&wanted, sequence, pace, now);
+            if let Some(waiter) = self.waiters.get_mut(&sequence)
                 && at < waiter.next_check
             {
                 woken.extend(waiter.waker.take());
@@ -280,25 +280,25 @@ impl GateState {
     ///
     /// [`take_expiring`](super::queue::Queue::take_expiring) returns each waiter once. The end of the hold may have
     /// changed since.
-    pub(super) fn restore_deadlines(&mut self, keys: &[PartitionKey], arrival: u64) {
+    pub(super) fn restore_deadlines(&mut self, keys: &[PartitionKey], sequence: u64) {
         let latest = self
             .waiters
-            .get(&arrival)
+            .get(&sequence)
             .and_then(|waiter| waiter.deadline);
         for key in keys {
             if let Some(partition) = self.partitions.get_mut(key)
-                && partition.queue.contains(arrival)
+                && partition.queue.contains(sequence)
             {
-                partition.queue.insert(arrival, latest);
+                partition.queue.insert(sequence, latest);
             }
         }
     }
 
     /// Removes a waiter from the queues of its partitions.
-    fn dequeue(&mut self, keys: &[PartitionKey], arrival: u64, latest: Option<Instant>) {
+    fn dequeue(&mut self, keys: &[PartitionKey], sequence: u64, latest: Option<Instant>) {
         for key in keys {
             if let Some(partition) = self.partitions.get_mut(key) {
-                partition.queue.remove(arrival, latest);
+                partition.queue.remove(sequence, latest);
             }
         }
     }
@@ -306,12 +306,12 @@ impl GateState {
     /// Enqueues a waiter that is polled again after it was absent.
     ///
     /// Its sequence number has not changed, so that it comes before requests that arrived later.
-    pub(super) fn rejoin(&mut self, arrival: u64, pace: &QuotaConfig, now: Instant) {
-        let waiter = self.waiters.get_mut(&arrival);
+    pub(super) fn rejoin(&mut self, sequence: u64, pace: &QuotaConfig, now: Instant) {
+        let waiter = self.waiters.get_mut(&sequence);
         if let Some(waiter) = waiter.filter(|waiter| waiter.unpolled) {
             waiter.unpolled = false;
             let keys = Arc::clone(&waiter.keys);
-            self.enqueue(&keys, arrival, false, pace, now);
+            self.enqueue(&keys, sequence, false, pace, now);
         }
     }
 
@@ -340,8 +340,8 @@ impl GateState {
                 self.dequeue(&wanted, first, latest);
             }
         }
-        let overdue = |(arrival, at): (&u64, &Instant)| {
-            (add_capped(*at, POLL_GRACE) <= now).then_some(*arrival)
+        let overdue = |(sequence, at): (&u64, &Instant)| {
+            (add_capped(*at, POLL_GRACE) <= now).then_some(*sequence)
         };
         // The oldest sequence numbers only, so that the work of one poll is bounded.
         let granted = self
@@ -349,9 +349,9 @@ impl GateState {
             .iter()
             .take(MAX_GRANT_CHECKS)
             .filter_map(overdue);
-        for arrival in granted.collect::<Vec<_>>() {
-            self.granted.remove(&arrival);
-            let Some(waiter) = self.waiters.get_mut(&arrival) else {
+        for sequence in granted.collect::<Vec<_>>() {
+            self.granted.remove(&sequence);
+            let Some(waiter) = self.waiters.get_mut(&sequence) else {
                 continue;
             };
             waiter.unpolled = true;
@@ -386,7 +386,7 @@ impl GateState {
     pub(super) fn wake_at(
         &mut self,
         keys: &[PartitionKey],
-        arrival: u64,
+        sequence: u64,
         pace: &QuotaConfig,
         now: Instant,
     ) -> Instant {
@@ -395,10 +395,10 @@ impl GateState {
             let Some(partition) = self.partitions.get_mut(key) else {
                 continue;
             };
-            let Some(first) = partition.queue.first().filter(|first| *first <= arrival) else {
+            let Some(first) = partition.queue.first().filter(|first| *first <= sequence) else {
                 continue;
             };
-            behind = behind.max(arrival - first);
+            behind = behind.max(sequence - first);
             // The latest time counts: the request needs all of its partitions.
             at = at.max(match partition.quota.admit(pace, now) {
                 SendTime::Now => None,

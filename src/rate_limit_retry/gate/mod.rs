@@ -206,8 +206,8 @@ impl Gate {
                 let agents = state.take_agent_wakers(keys, &self.0.config, now);
                 drop(state);
                 wake_all(agents);
-                let ticket = Permit::new(self.clone(), Arc::clone(keys), numbers, sequence);
-                return Admission::Admitted(ticket);
+                let permit = Permit::new(self.clone(), Arc::clone(keys), numbers, sequence);
+                return Admission::Admitted(permit);
             }
             Err(Some(until)) if request.deadline.is_some_and(|latest| until > latest) => {
                 return Admission::TooLate(until);

@@ -76,7 +76,7 @@ impl Partition {
 
     /// Returns the flag of the fast path, if the partition is open.
     pub(super) fn fast_path_flag(&self) -> Option<&Arc<FastPathFlag>> {
-        self.fast_path.as_ref().filter(|openness| openness.get())
+        self.fast_path.as_ref().filter(|flag| flag.get())
     }
 
     /// Applies an origin-wide hold: holds the partition until the given time and closes the fast path.
@@ -100,8 +100,8 @@ impl Partition {
 
     /// Closes the fast path: requests go through the gate from now on.
     pub(super) fn disable_fast_path(&mut self) {
-        if let Some(openness) = &self.fast_path {
-            openness.set(false);
+        if let Some(flag) = &self.fast_path {
+            flag.set(false);
         }
     }
 

@@ -218,8 +218,8 @@ impl<'a> QuotaFields<'a> {
             Field::Used => match by_seconds(value) {
                 Some(pairs) => {
                     // Bounds the memory that one response can use.
-                    let room = MAX_ITEMS.saturating_sub(self.used_by_seconds.len());
-                    self.used_by_seconds.extend(pairs.into_iter().take(room));
+                    let left = MAX_ITEMS.saturating_sub(self.used_by_seconds.len());
+                    self.used_by_seconds.extend(pairs.into_iter().take(left));
                 }
                 None => set_max(&mut self.used, numbers(value, integer_part).max()),
             },
@@ -272,8 +272,8 @@ impl<'a> QuotaFields<'a> {
     /// pairs; or the window (`1m`).
     fn set_limit(&mut self, value: &[u8]) {
         if let Some(pairs) = value.contains(&b':').then(|| by_seconds(value)).flatten() {
-            let room = MAX_ITEMS.saturating_sub(self.limits_by_seconds.len());
-            return self.limits_by_seconds.extend(pairs.into_iter().take(room));
+            let left = MAX_ITEMS.saturating_sub(self.limits_by_seconds.len());
+            return self.limits_by_seconds.extend(pairs.into_iter().take(left));
         }
         // The first item decides: a limit starts with a digit, `unlimited` does not.
         let first = split_quoted(value, b',').next().unwrap_or_default();
@@ -310,8 +310,8 @@ impl<'a> QuotaFields<'a> {
 
     /// Adds policies, up to [`MAX_ITEMS`] in total.
     fn add_policies(&mut self, policies: impl IntoIterator<Item = Item>) {
-        let room = MAX_ITEMS.saturating_sub(self.policies.len());
-        self.policies.extend(policies.into_iter().take(room));
+        let left = MAX_ITEMS.saturating_sub(self.policies.len());
+        self.policies.extend(policies.into_iter().take(left));
     }
 
     /// Adds a reset. The latest one applies.

@@ -185,8 +185,8 @@ impl Limiter {
             Partitioning::By(keys) => {
                 let mut keys = keys(&parts.to_parts());
                 // A partition counts a request once.
-                let mut seen = HashSet::new();
-                keys.retain(|key| seen.insert(key.clone()));
+                let mut distinct = HashSet::new();
+                keys.retain(|key| distinct.insert(key.clone()));
                 keys.into()
             }
         }

@@ -93,7 +93,7 @@ impl Limiter {
         call: &mut Call,
         permit: Permit,
         outcome: Result<Response<RB>, BoxError>,
-        kept: &mut Option<K>,
+        request_copy: &mut Option<K>,
     ) -> Next<RB, K> {
         if let Ok(response) = &outcome
             && Self::is_final(call, &permit, response)
@@ -137,7 +137,7 @@ impl Limiter {
                 let until = add_capped(now, (wait + jitter).min(self.gate.max_hold()));
                 let route_held = unavailable && {
                     let class = call.route.or_else(|| {
-                        let line = kept.as_ref().and_then(Resend::method_and_path);
+                        let line = request_copy.as_ref().and_then(Resend::method_and_path);
                         line.map(|(method, path)| RouteClass::of(method, path))
                     });
                     self.hold_route(call, class.unwrap_or(RouteClass::WRITES), until, now)
@@ -235,7 +235,7 @@ impl Limiter {
                 Err(_) => inner_gave_up.then_some(GiveUpReason::Retries),
             },
             permanent,
-            replayable: kept.is_some(),
+            replayable: request_copy.is_some(),
             has_runtime: Handle::try_current().is_ok(),
             held,
             backoff: self
@@ -252,14 +252,16 @@ impl Limiter {
             match self.charge_budget(call.account, decide(&context, &self.retry_config), now) {
                 Decision::Return => return Next::Return(self.finish(call, outcome)),
                 Decision::GiveUp(reason) => reason,
-                Decision::RetryAfterHold | Decision::RetryAfterBackoff(_) if !supersede(kept) => {
+                Decision::RetryAfterHold | Decision::RetryAfterBackoff(_)
+                    if !supersede(request_copy) =>
+                {
                     GiveUpReason::Body
                 }
                 Decision::RetryAfterHold => {
-                    return self.retry(call, &context, outcome, Duration::ZERO, kept);
+                    return self.retry(call, &context, outcome, Duration::ZERO, request_copy);
                 }
                 Decision::RetryAfterBackoff(wait) => {
-                    return self.retry(call, &context, outcome, wait, kept);
+                    return self.retry(call, &context, outcome, wait, request_copy);
                 }
             };
         let attempt = call.attempt;
@@ -324,10 +326,10 @@ impl Limiter {
         context: &RetryContext<'_>,
         outcome: Result<Response<RB>, BoxError>,
         wait: Duration,
-        kept: &mut Option<K>,
+        request_copy: &mut Option<K>,
     ) -> Next<RB, K> {
         // `decide` returns no retry without a copy.
-        let Some(kept) = kept.take() else {
+        let Some(request_copy) = request_copy.take() else {
             return Next::Return(self.finish(call, outcome));
         };
         let attempt = call.attempt;
@@ -341,7 +343,7 @@ impl Limiter {
         });
         call.attempt = call.attempt.saturating_add(1);
         call.possibly_processed |= context.is_possibly_processed();
-        Next::Retry(outcome.ok(), wait, kept)
+        Next::Retry(outcome.ok(), wait, request_copy)
     }
 
     /// Records the number of sends in a response to return.
@@ -374,9 +376,9 @@ fn status_and_error<RB>(
 
 /// Ends the reading of the body by the earlier attempt. Clears the copy and returns `false` if the copy can no longer
 /// be sent in full.
-fn supersede<K: Resend>(kept: &mut Option<K>) -> bool {
-    *kept = kept.take().filter(Resend::supersede);
-    kept.is_some()
+fn supersede<K: Resend>(request_copy: &mut Option<K>) -> bool {
+    *request_copy = request_copy.take().filter(Resend::supersede);
+    request_copy.is_some()
 }
 
 /// Maximum jitter added to the hold of a route, so that requests that were held together are not sent together.

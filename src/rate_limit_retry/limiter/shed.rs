@@ -11,13 +11,13 @@ use http::{HeaderMap, StatusCode};
 /// configured to send, and each rejection of its overload manager and of an overloaded upstream with
 /// `x-envoy-overloaded`.
 pub(super) fn is_shed(status: StatusCode, headers: &HeaderMap) -> bool {
-    let says = |name: &str| {
+    let has = |name: &str| {
         let value = headers.get(name).map(|value| value.as_bytes().trim_ascii());
         value.is_some_and(|value| value.eq_ignore_ascii_case(b"true"))
     };
-    let overloaded = status == StatusCode::SERVICE_UNAVAILABLE && says("x-envoy-overloaded");
+    let overloaded = status == StatusCode::SERVICE_UNAVAILABLE && has("x-envoy-overloaded");
     let error = status.is_client_error() || status.is_server_error();
-    overloaded || error && says("x-envoy-ratelimited")
+    overloaded || error && has("x-envoy-ratelimited")
 }
 
 #[cfg(test)]

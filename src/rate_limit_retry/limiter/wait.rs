@@ -57,22 +57,22 @@ impl Limiter {
     pub(crate) fn start(
         &self,
         call: &mut Call,
-        ticket: Permit,
+        permit: Permit,
     ) -> Result<Option<Permit>, BoxError> {
-        if self.is_held(call, &ticket) {
-            self.not_sent(ticket);
+        if self.is_held(call, &permit) {
+            self.not_sent(permit);
             return Ok(None);
         }
         if call.deadline.is_some_and(|at| at <= self.clock.now()) {
-            self.not_sent(ticket);
+            self.not_sent(permit);
             return Err(Self::deadline_exceeded(call, false));
         }
-        Ok(Some(ticket))
+        Ok(Some(permit))
     }
 
     /// Releases a permit that was not used.
-    pub(crate) fn not_sent(&self, ticket: Permit) {
-        ticket.settle(Outcome::NotSent, self.clock.now());
+    pub(crate) fn not_sent(&self, permit: Permit) {
+        permit.settle(Outcome::NotSent, self.clock.now());
     }
 
     /// Returns whether the response can be drained before the call's deadline with time left for another attempt.
@@ -108,7 +108,7 @@ impl Limiter {
         poll_fn(|cx| {
             let (now, _) = self.clock.now_and_wall();
             match waiter.poll(cx, now) {
-                WaiterPoll::Ready(ticket) => return Poll::Ready(Ok(ticket)),
+                WaiterPoll::Ready(permit) => return Poll::Ready(Ok(permit)),
                 WaiterPoll::TooLate(until) => return Poll::Ready(Err(Some(until))),
                 WaiterPoll::Pending(None) => {}
                 WaiterPoll::Pending(Some(at)) => {

@@ -269,11 +269,11 @@ impl AnnouncedWindow {
     /// start of a window, [`SHARE_SMOOTHING`] requests of the earlier share stabilize it.
     pub(super) fn estimate_share(&self, before: f64, in_flight: u32) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "counts of requests")]
-        let (ours, fall) = (
+        let (own_share, fall) = (
             (self.own_accepted + u64::from(in_flight)) as f64,
             self.initial_remaining.saturating_sub(self.available()) as f64,
         );
-        ((before * SHARE_SMOOTHING + ours) / (SHARE_SMOOTHING + fall)).clamp(0.0, 1.0)
+        ((before * SHARE_SMOOTHING + own_share) / (SHARE_SMOOTHING + fall)).clamp(0.0, 1.0)
     }
 
     /// Returns how many more requests of this process have room, where others use all but a `share` of what remains.
@@ -304,10 +304,10 @@ impl AnnouncedWindow {
         resets_at: Option<Instant>,
     ) -> Option<SendTime> {
         if self.available() > u64::from(in_flight) {
-            let ours = self.share_of_available(share);
+            let own_share = self.share_of_available(share);
             // The response does not include what others have in flight, which is about as much as their share of this
             // process's requests. The last remaining requests go to the first that asks.
-            let fits = in_flight == 0 || (f64::from(in_flight) + 1.0) * (2.0 - share) <= ours;
+            let fits = in_flight == 0 || (f64::from(in_flight) + 1.0) * (2.0 - share) <= own_share;
             return (!fits).then_some(SendTime::AfterResponse(resets_at));
         }
         match (resets_at, in_flight) {

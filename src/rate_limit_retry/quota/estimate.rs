@@ -256,8 +256,8 @@ impl LimitEstimator {
         let window_start = self.window_start.filter(|_| steady)?;
         let left = window.limit.saturating_sub(self.accepted);
         #[expect(clippy::cast_precision_loss, reason = "counts of requests")]
-        let room = left as f64 - f64::from(in_flight);
-        Some((room, window.length.latest_end(window_start.at)))
+        let available = left as f64 - f64::from(in_flight);
+        Some((available, window.length.latest_end(window_start.at)))
     }
 
     /// Returns whether the estimate limits requests after a hold, so that slow start is not needed.
@@ -331,8 +331,8 @@ impl LimitEstimator {
                 });
                 // The limit that the server named counts only for a first window, of which a part may have been
                 // missed.
-                let told = throttled.limit.filter(|limit| first && *limit >= used);
-                let allowance = told.unwrap_or(used);
+                let announced = throttled.limit.filter(|limit| first && *limit >= used);
+                let allowance = announced.unwrap_or(used);
                 match kind {
                     // Other clients have used the window up: the count has no information about the limit.
                     _ if allowance == 0 => {}

@@ -29,7 +29,7 @@ impl Quota {
     pub(crate) fn record(
         &mut self,
         number: u64,
-        learnt: Outcome<'_>,
+        outcome: Outcome<'_>,
         scope: Scope,
         config: &QuotaConfig,
         random: f64,
@@ -41,13 +41,13 @@ impl Quota {
             fleet.on_completed();
         }
         // A drop has no `now`: the time of the last send stands in for the end.
-        if let (Some(cap), false) = (&mut self.local_limit, matches!(learnt, Outcome::NotSent))
+        if let (Some(cap), false) = (&mut self.local_limit, matches!(outcome, Outcome::NotSent))
             && let Some(ended) = now.or(self.last_used)
         {
             cap.on_completed(ended);
         }
         // `served`: the response proves that the request was accepted.
-        let (info, throttled, served) = match learnt {
+        let (info, throttled, served) = match outcome {
             Outcome::Response { throttled, info } => (info, throttled, !throttled),
             Outcome::FailedResponse { info } => (info, false, false),
             // The server has not counted the request: the estimate takes it back.

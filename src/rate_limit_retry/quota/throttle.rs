@@ -137,11 +137,11 @@ impl LimitEstimator {
             .window_start
             .map_or(TimeRange::at(refused), |window_start| window_start.at);
         let probe = period.next_probe(window_start, refused, now);
-        let room = |slide: &SlidingWindow| slide.available_at(self.limit()).unwrap_or(probe);
+        let available = |slide: &SlidingWindow| slide.available_at(self.limit()).unwrap_or(probe);
         let sliding = self.throttled.is_some_and(|throttled| throttled.sliding);
         match &self.sliding_window {
-            Some(slide) if slide.is_active() => room(slide),
-            Some(slide) if sliding => room(slide).max(probe),
+            Some(slide) if slide.is_active() => available(slide),
+            Some(slide) if sliding => available(slide).max(probe),
             _ => probe,
         }
     }

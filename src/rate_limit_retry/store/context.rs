@@ -37,7 +37,7 @@ pub(super) struct AgentContext {
     pub(super) health: Mutex<Health>,
     /// Time until which no slots are requested, because the store has failed. Reports have a backoff of their own, in
     /// each agent.
-    pub(super) rests: Mutex<Option<Instant>>,
+    pub(super) retry_at: Mutex<Option<Instant>>,
 }
 
 impl AgentContext {
@@ -50,16 +50,16 @@ impl AgentContext {
     pub(super) async fn ask<T>(
         &self,
         partition: &PartitionKey,
-        asked: impl Future<Output = Result<T, StoreError>>,
+        request: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let limit = self.quotas.timeout;
         // `catch_panic` returns `None` after a panic.
-        let answer = timeout(limit, catch_panic(asked))
+        let reply = timeout(limit, catch_panic(request))
             .await
             .unwrap_or_else(|_| Some(Err(StoreError::timeout(limit))))
             .unwrap_or_else(|| Err(panic_error()));
-        self.record_health(partition, answer.as_ref().err());
-        answer
+        self.record_health(partition, reply.as_ref().err());
+        reply
     }
 
     /// Records the outcome of a store call. Emits an event if the store starts to fail or has recovered.

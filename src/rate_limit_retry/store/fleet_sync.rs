@@ -67,7 +67,7 @@ impl FleetSync {
                 sinks,
                 random,
                 health: Mutex::default(),
-                rests: Mutex::default(),
+                retry_at: Mutex::default(),
             }),
             agents: Mutex::default(),
         }
@@ -172,7 +172,7 @@ impl FleetSync {
         let fleet_quota = shared.quotas.fleet_quota?;
         let now = shared.clock.now();
         // A store that failed recently is not called again for each request.
-        if lock(&shared.rests).is_some_and(|until| now < until) {
+        if lock(&shared.retry_at).is_some_and(|until| now < until) {
             return None;
         }
         let mut wait = Duration::ZERO;
@@ -191,7 +191,7 @@ impl FleetSync {
                 Ok(late) => return Some(late),
                 Err(_) => {
                     let until = add_capped(shared.clock.now(), RETRY_INTERVAL);
-                    *lock(&shared.rests) = Some(until);
+                    *lock(&shared.retry_at) = Some(until);
                     return None;
                 }
             }

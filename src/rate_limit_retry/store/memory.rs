@@ -50,7 +50,7 @@ impl MemoryQuota {
     pub(crate) fn report(&mut self, report: &QuotaReport, now: Instant) -> (QuotaSnapshot, bool) {
         // Expires reservations, the window and the hold.
         self.processes
-            .retain(|_, (_, seen)| add_capped(*seen, RESERVATION_TTL) > now);
+            .retain(|_, (_, updated)| add_capped(*updated, RESERVATION_TTL) > now);
         self.window = self.window.filter(|window| window.resets_at > now);
         self.hold = self.hold.filter(|hold| *hold > now);
         if let Some(announced) = &report.announced {

@@ -65,7 +65,7 @@ pub(crate) struct Connection {
     /// Time limit of each command, including a new connection. Default: 250 ms.
     timeout: Duration,
     /// Callback for published messages. `None` if the connection does not subscribe.
-    heard: Option<OnPush>,
+    on_push: Option<OnPush>,
     /// Known nodes and slots. Held only for a lookup or an update, never across an `await`.
     routes: Arc<Mutex<Routes>>,
 }
@@ -93,14 +93,14 @@ impl Connection {
     /// As for [`new`](Self::new).
     pub(crate) fn with_push_handler<U: AsRef<str>>(
         urls: impl IntoIterator<Item = U>,
-        heard: impl Fn(Option<&str>) + Send + Sync + 'static,
+        on_push: impl Fn(Option<&str>) + Send + Sync + 'static,
     ) -> Result<Self, StoreError> {
         let connection = Self::open(urls, |info| {
             let settings = info.redis_settings().clone();
             info.set_redis_settings(settings.set_protocol(ProtocolVersion::RESP3))
         })?;
         Ok(Self {
-            heard: Some(Arc::new(heard)),
+            on_push: Some(Arc::new(on_push)),
             ..connection
         })
     }
@@ -127,7 +127,7 @@ impl Connection {
         Ok(Self {
             seeds,
             timeout: Duration::from_millis(250),
-            heard: None,
+            on_push: None,
             routes: Arc::default(),
         })
     }
@@ -178,12 +178,12 @@ impl Connection {
         let this = self.clone();
         // On a separate task: an unresponsive server is detected and its connection discarded even if the caller's
         // future is dropped first.
-        let asked = tokio::spawn(async move { this.run(&call).await });
-        let answer = asked.await.unwrap_or_else(|_| {
+        let task = tokio::spawn(async move { this.run(&call).await });
+        let reply = task.await.unwrap_or_else(|_| {
             let what = "did not complete the request: the runtime shut down";
             Err(StoreError::unavailable(what))
         })?;
-        T::from_redis_value(answer).map_err(|error| map_error(error.into()))
+        T::from_redis_value(reply).map_err(|error| map_error(error.into()))
     }
 
     /// Sends the command, follows redirections and retries broken connections. Sends it at most [`MAX_ATTEMPTS`] times.
@@ -200,13 +200,13 @@ impl Connection {
         let slot = slot(call.first_key());
         // A node without a connection connects within the time limit of the first command.
         let mut node = self.node(slot)?;
-        let (mut full_script, mut asking, mut broken) = (false, false, 0);
+        let (mut full_script, mut is_asking, mut broken) = (false, false, 0);
         for _ in 0..MAX_ATTEMPTS {
-            let asked = node
-                .execute(call.command(full_script), asking, self.timeout)
+            let task = node
+                .execute(call.command(full_script), is_asking, self.timeout)
                 .await;
-            let error = match asked {
-                Ok(answer) => return Ok(answer),
+            let error = match task {
+                Ok(reply) => return Ok(reply),
                 Err(Failed::Answer(error)) => error,
                 // A server or a load balancer closes idle connections, and in a cluster another node may own the slot
                 // by now. Only connection errors are retried, never timeouts, at most once for each configured node.
@@ -215,7 +215,7 @@ impl Connection {
                 {
                     broken += 1;
                     self.evict(&node);
-                    (node, asking) = (self.node(slot)?, false);
+                    (node, is_asking) = (self.node(slot)?, false);
                     continue;
                 }
                 Err(failed) => return Err(self.failed(&node, failed)),
@@ -228,20 +228,20 @@ impl Connection {
                     let Some(address) = redirected(&error, node.address()) else {
                         return Err(map_error(error));
                     };
-                    asking = kind == ServerErrorKind::Ask;
+                    is_asking = kind == ServerErrorKind::Ask;
                     // The routes change only after MOVED. ASK applies to one command while a slot is in migration.
                     let mut routes = lock(&self.routes);
-                    if !asking {
+                    if !is_asking {
                         routes.moved(slot, address.clone());
                     }
                     node = routes
-                        .node_at(address, &self.seeds[0], self.heard.as_ref())
+                        .node_at(address, &self.seeds[0], self.on_push.as_ref())
                         .map_err(map_error)?;
                 }
                 // A slot is in migration, and its keys are spread over two nodes.
                 ErrorKind::Server(ServerErrorKind::TryAgain) => {
                     sleep(RETRY_INTERVAL).await;
-                    (node, asking) = (self.node(slot)?, false);
+                    (node, is_asking) = (self.node(slot)?, false);
                 }
                 _ => return Err(map_error(error)),
             }
@@ -289,7 +289,7 @@ impl Connection {
             return Err(StoreError::unavailable(NO_PROVIDER));
         }
         let mut routes = lock(&self.routes);
-        let node = routes.node(slot, &self.seeds, self.heard.as_ref());
+        let node = routes.node(slot, &self.seeds, self.on_push.as_ref());
         node.map_err(map_error)
     }
 

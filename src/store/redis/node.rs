@@ -43,10 +43,10 @@ pub(super) enum Failed {
 
 impl Node {
     /// Creates a node without connecting.
-    pub(super) fn new(client: Client, heard: Option<OnPush>) -> Self {
+    pub(super) fn new(client: Client, on_push: Option<OnPush>) -> Self {
         Self {
             client,
-            on_push: heard,
+            on_push,
             manager: Mutex::new(None),
         }
     }
@@ -69,20 +69,20 @@ impl Node {
     pub(super) async fn execute(
         &self,
         command: Cmd,
-        asking: bool,
+        is_asking: bool,
         limit: Duration,
     ) -> Result<Value, Failed> {
         // In one write, so that no other caller's command comes between the two on the shared connection.
         let mut pipeline = Pipeline::new();
-        if asking {
+        if is_asking {
             pipeline.cmd("ASKING");
         }
         pipeline.add_command(command);
         let mut manager = self.manager().map_err(Failed::Broken)?;
         self.with_timeout(limit, async {
-            let answers = manager.req_packed_commands(&pipeline, usize::from(asking), 1);
-            let answer = answers.await?.pop().unwrap_or(Value::Nil);
-            answer.extract_error()
+            let replies = manager.req_packed_commands(&pipeline, usize::from(is_asking), 1);
+            let reply = replies.await?.pop().unwrap_or(Value::Nil);
+            reply.extract_error()
         })
         .await
     }
@@ -118,9 +118,9 @@ impl Node {
     async fn with_timeout<T>(
         &self,
         limit: Duration,
-        asked: impl Future<Output = Result<T, RedisError>>,
+        work: impl Future<Output = Result<T, RedisError>>,
     ) -> Result<T, Failed> {
-        match timeout(limit, asked).await {
+        match timeout(limit, work).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) if is_server_error(&error) => Err(Failed::Answer(error)),
             Ok(Err(error)) => {
@@ -147,9 +147,9 @@ impl Node {
             .set_number_of_retries(0)
             .set_connection_timeout(None)
             .set_response_timeout(None);
-        if let Some(heard) = self.on_push.clone() {
+        if let Some(on_push) = self.on_push.clone() {
             config = config.set_push_sender(move |push: PushInfo| {
-                dispatch_push(&push, &*heard);
+                dispatch_push(&push, &*on_push);
                 Ok::<_, Infallible>(())
             });
         }
@@ -164,22 +164,22 @@ impl Node {
         let former = lock(&self.manager).take();
         // The callback runs, and the connection closes, after the lock is released.
         if former.is_some()
-            && let Some(heard) = &self.on_push
+            && let Some(on_push) = &self.on_push
         {
-            heard(None);
+            on_push(None);
         }
         drop(former);
     }
 }
 
 /// Passes a push message of the server to the callback.
-fn dispatch_push(push: &PushInfo, heard: &(dyn Fn(Option<&str>) + Send + Sync)) {
+fn dispatch_push(push: &PushInfo, on_push: &(dyn Fn(Option<&str>) + Send + Sync)) {
     match push.kind {
-        PushKind::Disconnection => heard(None),
+        PushKind::Disconnection => on_push(None),
         PushKind::Message => {
             let channel = push.data.first().cloned();
             if let Some(Ok(channel)) = channel.map(from_redis_value::<String>) {
-                heard(Some(&channel));
+                on_push(Some(&channel));
             }
         }
         _ => {}

@@ -35,11 +35,11 @@ impl Routes {
         &mut self,
         slot: u16,
         seeds: &[ConnectionInfo],
-        heard: Option<&OnPush>,
+        on_push: Option<&OnPush>,
     ) -> Result<Arc<Node>, RedisError> {
         let seed = &seeds[self.seed % seeds.len()];
         let address = self.slots.get(&slot).unwrap_or(seed.addr()).clone();
-        self.node_at(address, seed, heard)
+        self.node_at(address, seed, on_push)
     }
 
     /// Returns the node at an address. Credentials and all other settings are those of `like`.
@@ -51,7 +51,7 @@ impl Routes {
         &mut self,
         address: ConnectionAddr,
         like: &ConnectionInfo,
-        heard: Option<&OnPush>,
+        on_push: Option<&OnPush>,
     ) -> Result<Arc<Node>, RedisError> {
         let name = address.to_string();
         if let Some(node) = self.nodes.get(&name) {
@@ -59,7 +59,7 @@ impl Routes {
         }
         // Nodes of a cluster share credentials and TLS settings.
         let client = Client::open(like.clone().set_addr(address))?;
-        let node = Arc::new(Node::new(client, heard.cloned()));
+        let node = Arc::new(Node::new(client, on_push.cloned()));
         self.nodes.insert(name, Arc::clone(&node));
         Ok(node)
     }

@@ -226,10 +226,10 @@ impl ClientAuth {
     fn of<M: ClientAuthentication>(id: impl Into<String>, make: impl FnOnce(String) -> M) -> Self {
         let id = id.into();
         // An id from a file or a variable may end with a line break, which no server accepts.
-        let kept = trimmed(&id);
+        let value = trimmed(&id);
         Self {
-            trimmed_id: kept.len() < id.len(),
-            ..Self::custom(make(kept.to_owned()))
+            trimmed_id: value.len() < id.len(),
+            ..Self::custom(make(value.to_owned()))
         }
     }
 

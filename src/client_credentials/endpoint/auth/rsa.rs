@@ -216,9 +216,9 @@ impl Number {
         for (index, digit) in self.0.iter().enumerate() {
             let mut carry = 0;
             for (offset, other) in other.0.iter().enumerate() {
-                let place = &mut digits[index + offset];
-                carry += u64::from(*digit) * u64::from(*other) + u64::from(*place);
-                *place = carry as u32;
+                let target = &mut digits[index + offset];
+                carry += u64::from(*digit) * u64::from(*other) + u64::from(*target);
+                *target = carry as u32;
                 carry >>= 32;
             }
             digits[index + other.0.len()] = carry as u32;

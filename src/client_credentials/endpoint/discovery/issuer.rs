@@ -72,14 +72,14 @@ impl Issuer {
             Uri::from_parts(parts).ok()
         };
         let known = [at(format!("{OAUTH}{path}")), at(format!("{path}{OPENID}"))];
-        let mut places: Vec<_> = self.document.iter().cloned().collect();
-        for place in known.into_iter().flatten() {
+        let mut urls: Vec<_> = self.document.iter().cloned().collect();
+        for url in known.into_iter().flatten() {
             // The configured URL may be one of the well-known ones.
-            if !places.contains(&place) {
-                places.push(place);
+            if !urls.contains(&url) {
+                urls.push(url);
             }
         }
-        places
+        urls
     }
 }
 
@@ -110,22 +110,22 @@ const OPENID: &str = "/.well-known/openid-configuration";
 mod tests {
     use super::*;
 
-    fn places(issuer: &str) -> Vec<String> {
-        let places = Issuer::new(issuer.into()).metadata_urls();
-        places.iter().map(Uri::to_string).collect()
+    fn urls(issuer: &str) -> Vec<String> {
+        let urls = Issuer::new(issuer.into()).metadata_urls();
+        urls.iter().map(Uri::to_string).collect()
     }
 
     #[test]
     fn metadata_urls_follow_rfc_8414_and_then_openid() {
         assert_eq!(
-            places("https://id.example/realms/m2m"),
+            urls("https://id.example/realms/m2m"),
             [
                 "https://id.example/.well-known/oauth-authorization-server/realms/m2m",
                 "https://id.example/realms/m2m/.well-known/openid-configuration",
             ]
         );
         assert_eq!(
-            places("https://id.example/"),
+            urls("https://id.example/"),
             [
                 "https://id.example/.well-known/oauth-authorization-server",
                 "https://id.example/.well-known/openid-configuration",

@@ -191,35 +191,39 @@ impl Discovery {
         allow_http: bool,
         wall: SystemTime,
     ) -> Result<Metadata, TokenError> {
-        let places = self.issuer.metadata_urls();
-        if places.is_empty() {
+        let urls = self.issuer.metadata_urls();
+        if urls.is_empty() {
             return Err(TokenError::configuration(
                 "was not sent: the issuer is not a URL",
             ));
         }
         let mut tried = LookupFailures::default();
-        for place in places {
-            let answered = match transport.send(get(place.clone())).await {
+        for url in urls {
+            let http_response = match transport.send(get(url.clone())).await {
                 // The transport reports only a body that is too large this way. Metadata is never that large, so this is
                 // another document.
                 Err(error) if error.kind() == TokenErrorKind::InvalidResponse => {
-                    tried.add_unexpected(&place, "more than 1 MiB");
+                    tried.add_unexpected(&url, "more than 1 MiB");
                     continue;
                 }
-                answered => answered?,
+                http_response => http_response?,
             };
-            let status = answered.status;
+            let status = http_response.status;
             if status.is_success() {
-                match Metadata::read(&answered.body, &self.issuer, allow_http) {
+                match Metadata::read(&http_response.body, &self.issuer, allow_http) {
                     Ok(metadata) => return Ok(metadata),
                     Err(MetadataError::Rejected(error)) => return Err(error),
-                    Err(MetadataError::NoMetadata(what)) => tried.add_unexpected(&place, what),
+                    Err(MetadataError::NoMetadata(what)) => tried.add_unexpected(&url, what),
                 }
             } else if has_no_metadata(status) {
-                tried.add_not_found(&place, status);
+                tried.add_not_found(&url, status);
             } else {
-                let error = status_error(&place, status, &tried);
-                return Err(response::with_retry_after(error, &answered.headers, wall));
+                let error = status_error(&url, status, &tried);
+                return Err(response::with_retry_after(
+                    error,
+                    &http_response.headers,
+                    wall,
+                ));
             }
         }
         Err(tried.error())
@@ -249,16 +253,16 @@ struct LookupFailures {
 
 impl LookupFailures {
     /// Records a URL that responded with a status.
-    fn add_not_found(&mut self, place: &Uri, status: StatusCode) {
-        let place = response::redacted_uri(place);
+    fn add_not_found(&mut self, url: &Uri, status: StatusCode) {
+        let url = response::redacted_uri(url);
         self.messages
-            .push(format!("{place} returned {}", status.as_u16()));
+            .push(format!("{url} returned {}", status.as_u16()));
     }
 
     /// Records a URL that responded with something other than metadata.
-    fn add_unexpected(&mut self, place: &Uri, what: &str) {
-        let place = response::redacted_uri(place);
-        self.messages.push(format!("{place} returned {what}"));
+    fn add_unexpected(&mut self, url: &Uri, what: &str) {
+        let url = response::redacted_uri(url);
+        self.messages.push(format!("{url} returned {what}"));
         self.unexpected = true;
     }
 
@@ -277,9 +281,9 @@ impl LookupFailures {
 }
 
 /// Builds a request for metadata.
-fn get(place: Uri) -> Request<Full<Bytes>> {
+fn get(url: Uri) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::default());
-    *request.uri_mut() = place;
+    *request.uri_mut() = url;
     let json = HeaderValue::from_static("application/json");
     request.headers_mut().insert(header::ACCEPT, json);
     request
@@ -289,15 +293,15 @@ fn get(place: Uri) -> Request<Full<Bytes>> {
 }
 
 /// Returns the error for a response that neither contains metadata nor means that there is none.
-fn status_error(place: &Uri, status: StatusCode, tried: &LookupFailures) -> TokenError {
+fn status_error(url: &Uri, status: StatusCode, tried: &LookupFailures) -> TokenError {
     let kind = match status {
         StatusCode::TOO_MANY_REQUESTS => TokenErrorKind::Throttled,
         status if status.is_server_error() => TokenErrorKind::Server,
         // 1xx and unknown statuses.
         _ => TokenErrorKind::InvalidResponse,
     };
-    let place = response::redacted_uri(place);
-    let mut text = format!("failed during discovery, at {place}");
+    let url = response::redacted_uri(url);
+    let mut text = format!("failed during discovery, at {url}");
     if !tried.messages.is_empty() {
         text.push_str(&format!(", after {}", tried.messages.join(", ")));
     }

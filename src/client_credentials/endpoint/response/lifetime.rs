@@ -38,11 +38,11 @@ pub(super) fn lifetime(
 ) -> Duration {
     let claimed = Claims::of(token).and_then(|claims| from_claims(&claims, made));
     match (announced(members, made, non_conformances), claimed) {
-        (Some(told), Some(claimed)) if claimed < told => {
+        (Some(announced), Some(claimed)) if claimed < announced => {
             non_conformances.push(NonConformance::ShorterLifetime);
             claimed
         }
-        (told, claimed) => told.or(claimed).unwrap_or(default_lifetime),
+        (announced, claimed) => announced.or(claimed).unwrap_or(default_lifetime),
     }
     .min(MAX_LIFETIME)
 }

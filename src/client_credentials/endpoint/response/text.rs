@@ -53,7 +53,7 @@ pub(super) fn repaired(text: &str) -> Zeroizing<String> {
     let mut json = Zeroizing::new(String::with_capacity(text.len() + 5 * controls));
     let (mut rest, mut within) = (text, false);
     while let Some(character) = rest.chars().next() {
-        let (length, shown) = match character {
+        let (length, output) = match character {
             '\\' if within => escape(rest),
             control if control < ' ' && within => {
                 let escaped = format!("\\u{:04x}", u32::from(control));
@@ -66,7 +66,7 @@ pub(super) fn repaired(text: &str) -> Zeroizing<String> {
                 (length, Cow::Borrowed(&rest[..length]))
             }
         };
-        json.push_str(&shown);
+        json.push_str(&output);
         rest = &rest[length..];
     }
     json

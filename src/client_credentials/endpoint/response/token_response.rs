@@ -51,7 +51,7 @@ impl TokenResponse {
     /// The content type is a hint for the report only. The content decides about the format.
     pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Option<Self> {
         let is_utf8 = std::str::from_utf8(body).is_ok();
-        let mut answer = match Members::read(body) {
+        let mut response = match Members::read(body) {
             Some(mut found) => {
                 let mut non_conformances = Vec::new();
                 if found.duplicate {
@@ -73,11 +73,11 @@ impl TokenResponse {
             .and_then(|value| value.to_str().ok()?.split(';').next());
         // A missing content type leaves the format open (RFC 9110 §8.3).
         if essence.is_some_and(|kind| !kind.trim().eq_ignore_ascii_case("application/json")) {
-            answer
+            response
                 .non_conformances
                 .push(NonConformance::WrongContentType);
         }
-        Some(answer)
+        Some(response)
     }
 
     /// Parses a form. Returns `None` if no member identifies it as a token response.
@@ -85,7 +85,7 @@ impl TokenResponse {
     /// The last of duplicate members counts, as in JSON.
     fn parse_form(body: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(trimmed(body)).ok()?.trim();
-        let mut answer = Self {
+        let mut response = Self {
             members: Map::new(),
             non_conformances: vec![NonConformance::FormEncoded],
             is_utf8: true,
@@ -95,20 +95,22 @@ impl TokenResponse {
             let (name, value) = pair.split_once('=')?;
             let value = Value::String(decode(value)?);
             // The replaced value may be a token.
-            if let Some(mut old) = answer.members.insert(decode(name)?, value) {
+            if let Some(mut old) = response.members.insert(decode(name)?, value) {
                 wipe(&mut old);
                 duplicate = true;
             }
         }
         if duplicate {
-            answer
+            response
                 .non_conformances
                 .push(NonConformance::DuplicateMember);
         }
         // Any text with an equals sign is a valid form, so a known member is required.
         let known = ["access_token", "error"];
-        let is_answer = known.iter().any(|name| answer.members.contains_key(*name));
-        is_answer.then_some(answer)
+        let is_answer = known
+            .iter()
+            .any(|name| response.members.contains_key(*name));
+        is_answer.then_some(response)
     }
 
     /// Returns the error code: a known code, or the text of the `error` member in the character set of RFC 6749 §5.2,

@@ -171,8 +171,8 @@ impl BoxSecretSource {
     /// Compares in variable time. Both values belong to this process, and no response depends on the comparison.
     pub(super) fn has_other_fallback(&self, secret: &Secret) -> bool {
         let memory = lock(&self.0.history);
-        let kept = memory.fallback.as_ref();
-        kept.is_some_and(|kept| kept.expose() != secret.expose())
+        let fallback = memory.fallback.as_ref();
+        fallback.is_some_and(|fallback| fallback.expose() != secret.expose())
     }
 
     /// Reads the current value, trimmed. An empty value is an error.
@@ -265,8 +265,8 @@ impl SecretHistory {
     /// The 24 h begin with the first read that does not return the fallback's value, and end with one that does.
     fn note(&mut self, given: Option<&Secret>, now: Instant) {
         let given_now = given.map(Secret::expose);
-        let kept = self.fallback.as_ref().map(Secret::expose);
-        self.superseded = match kept.is_none() || given_now == kept {
+        let fallback = self.fallback.as_ref().map(Secret::expose);
+        self.superseded = match fallback.is_none() || given_now == fallback {
             true => None,
             false => self.superseded.or(Some(now)),
         };

@@ -80,8 +80,8 @@ pub trait SecretSource: Send + Sync + 'static {
 /// `None` avoids a copy of the secret in the usual case.
 pub(in crate::client_credentials) fn trim(secret: &Secret) -> Option<Secret> {
     let secret = secret.expose();
-    let kept = trimmed(secret);
-    (kept.len() < secret.len()).then(|| kept.into())
+    let value = trimmed(secret);
+    (value.len() < secret.len()).then(|| value.into())
 }
 
 impl SecretSource for Secret {

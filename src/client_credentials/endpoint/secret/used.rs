@@ -30,9 +30,9 @@ pub(in super::super) struct UsedSecrets {
 impl UsedSecrets {
     /// Marks the secrets that are read from now on as the client's credentials. With `kept`, their fallback is used
     /// instead of the current values.
-    pub(in super::super) fn begin_credentials(&mut self, kept: bool) {
+    pub(in super::super) fn begin_credentials(&mut self, fallback: bool) {
         self.credentials = self.secrets.len();
-        self.use_fallback = kept;
+        self.use_fallback = fallback;
     }
 
     /// Returns, and clears, the errors of sources that were replaced by their fallback.
@@ -74,15 +74,15 @@ impl UsedSecrets {
     ) -> Result<Secret, TokenError> {
         let secret = match source.fallback_at(now) {
             // The source is not read at all: its current value has just been rejected.
-            Some(kept) if self.use_fallback => kept,
-            kept => match (source.read(kept.is_some(), now).await, kept) {
+            Some(fallback) if self.use_fallback => fallback,
+            fallback => match (source.read(fallback.is_some(), now).await, fallback) {
                 (Ok((secret, trimmed)), _) => {
                     self.trimmed.extend(trimmed.then(|| source.name()));
                     secret
                 }
-                (Err(error), Some(kept)) => {
+                (Err(error), Some(fallback)) => {
                     self.read_errors.push(error);
-                    kept
+                    fallback
                 }
                 (Err(error), None) => return Err(error),
             },

@@ -96,13 +96,13 @@ impl RedisQuotaStore {
         urls: impl IntoIterator<Item = U>,
         keys: StoreKeyring,
     ) -> Result<Self, StoreError> {
-        let news = Arc::new(PushHub::default());
-        let announced = Arc::clone(&news);
+        let hub = Arc::new(PushHub::default());
+        let announced = Arc::clone(&hub);
         Ok(Self {
             connection: Connection::with_push_handler(urls, move |channel| {
                 announced.notify(channel)
             })?,
-            push: news,
+            push: hub,
             keys,
             prefix: "m2m".to_owned(),
             report: Script::new(include_str!("report.lua")),

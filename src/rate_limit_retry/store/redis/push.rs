@@ -103,7 +103,7 @@ impl PushHub {
             hub: Arc::clone(self),
             connection: connection.clone(),
             channel,
-            seen: known,
+            last_number: known,
             waker_id: None,
         }
     }
@@ -143,7 +143,7 @@ pub(super) struct Subscription {
     /// Name of the channel.
     channel: String,
     /// The channel's count at registration.
-    seen: u64,
+    last_number: u64,
     /// Number of the waker in the [`WakerSet`], after the first poll.
     waker_id: Option<u64>,
 }
@@ -169,7 +169,7 @@ impl Subscription {
             let Some(entry) = state.channels.get_mut(&self.channel) else {
                 return Poll::Ready(());
             };
-            if entry.last_event != self.seen {
+            if entry.last_event != self.last_number {
                 return Poll::Ready(());
             }
             let number = *self.waker_id.get_or_insert_with(|| entry.wakers.insert());
