@@ -13,6 +13,7 @@
 //! Any crate of the program can enable a provider in rustls, because Cargo unifies features. `ClientConfig::builder()`
 //! panics if two are enabled and none is installed, so the https client passes its provider explicitly.
 
+#[cfg(feature = "https")]
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;

@@ -35,7 +35,7 @@ impl WakerSet {
         self.waiting.len()
     }
 
-    /// Stores the waker of the waiter at `place`, and returns the one that it replaces.
+    /// Stores the waker of the waiter at `id`, and returns the one that it replaces.
     ///
     /// If the place was left, `waker` itself is returned. Cloning and dropping a waker runs the executor's code: the
     /// caller must do both while it does not hold the lock around this set.

@@ -186,7 +186,7 @@ async fn a_response_of_ten_megabytes_is_rejected() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_non_utf_8_response_has_its_own_error_kind() {
+async fn a_non_utf_8_response_is_an_invalid_response() {
     let body = Bytes::from_static(b"{\"access_token\":\"\xff\xfe\"}");
 
     let error = fetch_bytes(200, body, ClientAuth::basic("id", "secret"), |e| e)

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use tower_m2m::rate_limit_retry::headers::{HeaderProfile, ClockSkew, Vendor, read, read_with};
+use tower_m2m::rate_limit_retry::headers::{ClockSkew, HeaderProfile, Vendor, read, read_with};
 use tower_m2m_fuzz::{headers, now, status};
 
 fuzz_target!(|data: &[u8]| {
@@ -14,7 +14,7 @@ fuzz_target!(|data: &[u8]| {
     let (status, headers) = (status(*first), headers(lines));
     let skew = {
         let mut skew = ClockSkew::default();
-        skew.learn(&headers, now());
+        skew.observe(&headers, now());
         skew.server_time(now())
     };
     let profiles: [&dyn HeaderProfile; 3] = [&Vendor::GITHUB, &Vendor::SHOPIFY, &Vendor::PRISJAKT];

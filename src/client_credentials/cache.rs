@@ -440,7 +440,7 @@ fn wake(wakers: Vec<Waker>) {
 }
 
 impl RefreshState {
-    /// Removes `flight` if it is the current fetch. Returns `false` for a superseded one, whose result is ignored.
+    /// Removes `fetch` if it is the current fetch. Returns `false` for a superseded one, whose result is ignored.
     pub(super) fn end_flight(&mut self, fetch: &InFlightFetch) -> bool {
         let current = self
             .in_flight
@@ -469,7 +469,7 @@ pub(crate) struct FetchGuard {
 }
 
 impl FetchGuard {
-    /// Creates the guard of `flight`, which has just become the current fetch.
+    /// Creates the guard of `fetch`, which has just become the current fetch.
     pub(crate) fn new(cache: TokenCache, fetch: Arc<InFlightFetch>) -> Self {
         Self { cache, fetch }
     }

@@ -98,7 +98,7 @@ impl<B: Body> ReplayBody<B> {
     /// Wraps `body`, of which at most `max_body_bytes` bytes of data are buffered.
     ///
     /// For a client without a [`RequestBodyReplayLayer`](super::RequestBodyReplayLayer), which does this for each
-    /// request. The body belongs to no budget: only `cap` limits its memory. With a cap of zero, only a body without
+    /// request. The body belongs to no budget: only `max_body_bytes` limits its memory. With zero, only a body without
     /// data can be sent again.
     ///
     /// # Examples
@@ -113,11 +113,11 @@ impl<B: Body> ReplayBody<B> {
     /// assert!(ReplayBody::new(body, 8).try_clone().is_none());
     /// ```
     #[must_use]
-    pub fn new(body: B, cap: usize) -> Self {
-        Self::within(body, cap, None)
+    pub fn new(body: B, max_body_bytes: usize) -> Self {
+        Self::within(body, max_body_bytes, None)
     }
 
-    /// Wraps `body` like [`new`](Self::new), and charges what is buffered to the budget of `budget`.
+    /// Wraps `body` like [`new`](Self::new), and charges what is buffered to `memory`.
     pub(super) fn within(body: B, cap: usize, memory: Option<&Arc<Budget>>) -> Self {
         let size_hint = body.size_hint();
         let is_end_stream = body.is_end_stream();
@@ -308,7 +308,7 @@ impl<B> fmt::Debug for ReplayBody<B> {
         f.debug_struct("ReplayBody")
             .field("copy", &self.copy)
             .field("read", &self.read)
-            .field("cap", &self.shared.max_body_bytes)
+            .field("max_body_bytes", &self.shared.max_body_bytes)
             .finish_non_exhaustive()
     }
 }

@@ -94,9 +94,9 @@ impl M2mLayer {
     /// let credentials = ClientCredentialsLayer::builder(source, origin).build();
     /// let layer = M2mLayer::new(RateLimitRetryLayer::new(), credentials);
     ///
-    /// layer.tokens().prefetch().await?;
+    /// layer.handle().tokens().prefetch().await?;
     ///
-    /// assert!(layer.tokens().status().is_usable());
+    /// assert!(layer.handle().tokens().status().is_usable());
     /// # Ok(())
     /// # }
     /// ```

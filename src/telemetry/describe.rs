@@ -86,7 +86,7 @@ const COUNTERS: [(&str, &str); 9] = [
     ),
     (
         "tower_m2m_rejected_total",
-        "Requests rejected because the hold was too long",
+        "Requests rejected because the hold was too long or the queue was full",
     ),
     (
         "tower_m2m_replay_over_budget_total",

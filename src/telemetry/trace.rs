@@ -188,7 +188,7 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
             partition,
             held_for,
         } => {
-            tracing::info!(target: TARGET, partition = partition.as_str(), ?held_for, "rejected: hold too long");
+            tracing::info!(target: TARGET, partition = partition.as_str(), ?held_for, "rejected: hold too long or queue full");
         }
         RateLimitEvent::RemoteHold {
             partition,

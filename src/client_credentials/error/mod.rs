@@ -307,7 +307,7 @@ impl fmt::Debug for TokenError {
             .field("kind", &self.0.kind)
             .field("transient", &self.0.transient)
             .field("message", &format_args!("{self}"))
-            .field("description", &self.0.error_description)
+            .field("error_description", &self.0.error_description)
             .field("source", &self.0.source)
             .finish_non_exhaustive()
     }

@@ -31,7 +31,7 @@ pub(super) struct ReusePolicy {
 
 /// Returns the token in `entry` if it meets the requirements.
 ///
-/// `asked` is when the store was read. The remaining lifetime counts from then, so that a slow response never extends
+/// `requested_at` is when the store was read. The remaining lifetime counts from then, so that a slow response never extends
 /// it.
 ///
 /// Returns `None` if the token is known, its lifetime is implausible, less than a second remains, or it is due for

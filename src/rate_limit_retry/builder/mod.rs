@@ -255,8 +255,8 @@ impl RateLimitRetryLayerBuilder {
     /// In simulations, 8 costs no time if the server announces its quota, and wastes few requests if the quota is
     /// exhausted. Lower it for servers that punish rejected requests; raise it if a partition is created for each of
     /// many tenants, and each receives a burst of requests at first.
-    pub fn initial_window(mut self, burst: u32) -> Self {
-        self.quota_config.initial_window = burst;
+    pub fn initial_window(mut self, requests: u32) -> Self {
+        self.quota_config.initial_window = requests;
         self
     }
 
@@ -271,8 +271,8 @@ impl RateLimitRetryLayerBuilder {
 
     /// Sets whether requests within the quota are sent immediately or spread over the window. Default:
     /// [`Pacing::Burst`].
-    pub fn pacing(mut self, release: Pacing) -> Self {
-        self.quota_config.pacing = release;
+    pub fn pacing(mut self, pacing: Pacing) -> Self {
+        self.quota_config.pacing = pacing;
         self
     }
 

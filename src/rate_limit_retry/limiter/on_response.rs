@@ -59,7 +59,7 @@ impl Limiter {
 
     /// Reports the outcome of an attempt to its partitions, emits events, and decides what follows.
     ///
-    /// `kept` is the copy of the request, if it can still be sent. Before it is sent, the attempt that has ended
+    /// `request_copy` is the copy of the request, if it can still be sent. Before it is sent, the attempt that has ended
     /// stops reading the body.
     ///
     /// What is recorded in the partitions depends on the end of the attempt. The first row that matches applies:

@@ -85,7 +85,7 @@ impl Connection {
     /// Creates a connection that can receive messages; see [`subscribe`](Self::subscribe). It speaks RESP3, which
     /// delivers messages on the connection that commands use.
     ///
-    /// `heard` is called with the name of a channel for each message, and with `None` when messages may have been lost.
+    /// `on_push` is called with the name of a channel for each message, and with `None` when messages may have been lost.
     /// It must return at once: it runs on the task of the connection, or on that of a caller.
     ///
     /// # Errors

@@ -56,7 +56,7 @@ impl Node {
         self.client.get_connection_info().addr()
     }
 
-    /// Executes a command. With `asking`, sends `ASKING` first, for a slot that is in migration to this node.
+    /// Executes a command. With `is_asking`, sends `ASKING` first, for a slot that is in migration to this node.
     ///
     /// # Errors
     ///
@@ -112,7 +112,7 @@ impl Node {
         }
     }
 
-    /// Waits for the operation `asked` for at most `limit`. Discards the connection on a timeout or a connection error.
+    /// Waits for the operation `work` for at most `limit`. Discards the connection on a timeout or a connection error.
     ///
     /// The connection is shared, so discarding it also fails the commands of other callers that wait for it.
     async fn with_timeout<T>(

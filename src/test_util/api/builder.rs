@@ -227,7 +227,7 @@ impl ApiBuilder {
 impl fmt::Debug for ApiBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ApiBuilder")
-            .field("count_refused", &self.count_throttled)
+            .field("count_throttled", &self.count_throttled)
             .field("dialect", &self.dialect)
             .field("latency", &self.latency)
             .finish_non_exhaustive()

@@ -229,7 +229,7 @@ impl fmt::Debug for Api {
         f.debug_struct("Api")
             .field("origin", &self.service.0.origin)
             .field("listens", &self.server.is_some())
-            .field("seen", &self.stats())
+            .field("stats", &self.stats())
             .finish_non_exhaustive()
     }
 }

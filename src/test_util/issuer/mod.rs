@@ -256,7 +256,7 @@ impl fmt::Debug for Issuer {
         f.debug_struct("Issuer")
             .field("origin", &self.service.0.origin)
             .field("listens", &self.server.is_some())
-            .field("seen", &self.stats())
+            .field("stats", &self.stats())
             .finish_non_exhaustive()
     }
 }

@@ -28,7 +28,7 @@ pub(in super::super) struct UsedSecrets {
 }
 
 impl UsedSecrets {
-    /// Marks the secrets that are read from now on as the client's credentials. With `kept`, their fallback is used
+    /// Marks the secrets that are read from now on as the client's credentials. With `fallback`, their fallback is used
     /// instead of the current values.
     pub(in super::super) fn begin_credentials(&mut self, fallback: bool) {
         self.credentials = self.secrets.len();
