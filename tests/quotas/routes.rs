@@ -1,6 +1,9 @@
 //! One route is unavailable, and the others are not.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
 
 use http::{Request, StatusCode};
 use tokio::time::{Instant, sleep};
@@ -140,6 +143,42 @@ async fn failures_of_all_routes_hold_the_partition() {
 
 /// Responds with 503 and `Retry-After` to paths that begin with `path`, otherwise with 200. Also returns the paths of
 /// all requests.
+#[tokio::test(start_paused = true)]
+async fn a_429_for_a_recovering_route_holds_the_whole_partition() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let (inner, calls) = serving(move |_| {
+        let (status, limit) = match count.fetch_add(1, SeqCst) {
+            0 => (StatusCode::OK, 14),
+            1 => (StatusCode::SERVICE_UNAVAILABLE, 14),
+            // Names another limit than the response before, such as that of a shorter window.
+            2 => (StatusCode::TOO_MANY_REQUESTS, 10),
+            _ => (StatusCode::OK, 14),
+        };
+        let mut response = status_only(status);
+        let headers = response.headers_mut();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert("retry-after", 0.into());
+        } else {
+            let remaining = u64::from(status.is_success()) * 5;
+            headers.insert("x-ratelimit-limit", limit.into());
+            headers.insert("x-ratelimit-remaining", remaining.into());
+            headers.insert("x-ratelimit-reset", 30.into());
+        }
+        std::future::ready(response)
+    });
+    let service = RateLimitRetryLayer::new().layer(inner);
+    send(&service, get("/reports")).await.unwrap();
+
+    let read = spawn(&service, get("/reports"));
+    sleep(SECOND).await;
+    assert_eq!(calls.load(SeqCst), 3);
+    let began = Instant::now();
+    send(&service, post("/orders")).await.unwrap();
+
+    assert!(began.elapsed() >= 29 * SECOND, "{:?}", began.elapsed());
+    assert_eq!(read.await.unwrap().unwrap().status(), StatusCode::OK);
+}
+
 fn unavailable(path: &'static str, hint: &'static str) -> (Inner, Arc<Mutex<Vec<String>>>) {
     let sent = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&sent);

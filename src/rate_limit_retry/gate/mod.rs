@@ -351,11 +351,11 @@ impl Gate {
         wake_all(wakers);
     }
 
-    /// Holds all requests of a partition until the given time, as a throttling response does.
+    /// Holds all requests of a route until the given time, as a throttling response does.
     ///
-    /// Creates the partition if it does not exist. A hold that ends later stays. The end is taken for one that the
+    /// Creates the route's partition if it does not exist. A hold that ends later stays. The end is taken for one that the
     /// server named.
-    pub(crate) fn hold(&self, key: &PartitionKey, until: Instant, now: Instant) {
+    pub(crate) fn hold_route(&self, key: &PartitionKey, until: Instant, now: Instant) {
         // Declared outside the guard's block: dropped after the lock is released.
         let mut removed = Vec::new();
         let wakers = {
@@ -370,6 +370,7 @@ impl Gate {
                 &mut removed,
             );
             if let Some(partition) = state.partitions.get_mut(key) {
+                partition.is_route = true;
                 partition.quota.hold(until);
                 partition.disable_fast_path();
             }

@@ -52,6 +52,9 @@ pub(super) struct Partition {
     pub(super) queue: Queue,
     /// Number of waiters that have this partition among their keys, queued here or not.
     pub(super) waiter_count: u32,
+    /// Whether it only holds a route of another partition. The server counts no requests by it, so no response can be
+    /// about it instead of the other keys of a request.
+    pub(super) is_route: bool,
     /// End of the latest origin-wide hold applied here. Keeps a hold from being applied again after the owner has
     /// forgotten the partition.
     origin_held_until: Option<Instant>,
@@ -69,6 +72,7 @@ impl Partition {
             fast_path: None,
             queue: Queue::default(),
             waiter_count: 0,
+            is_route: false,
             origin_held_until: None,
             agent: None,
         })

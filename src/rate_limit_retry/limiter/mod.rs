@@ -168,7 +168,7 @@ impl Limiter {
         let Some(key) = partition.and_then(|key| self.routes.hold(key, class, until, now)) else {
             return false;
         };
-        self.gate.hold(&key, until, now);
+        self.gate.hold_route(&key, until, now);
         if !call.keys.contains(&key) {
             call.keys = call.keys.iter().cloned().chain([key]).collect();
         }
