@@ -184,13 +184,13 @@ async fn failures_are_logged_with_their_cause_and_rate_limited() {
     ] {
         assert!(failed[0].contains(part), "{part} in {}", failed[0]);
     }
-    let left_out: usize = log
+    let suppressed: usize = log
         .iter()
-        .filter(|line| line.contains("left out") && line.contains("request failed"))
+        .filter(|line| line.contains("suppressed") && line.contains("request failed"))
         .filter_map(|line| field(line, "count=")?.parse::<usize>().ok())
         .sum();
     let written = failed.iter().filter(|line| line.contains("cause=")).count();
-    assert_eq!(written + left_out, 300, "{log:#?}");
+    assert_eq!(written + suppressed, 300, "{log:#?}");
     assert!(log.len() < 150, "{} lines", log.len());
     let all = log.join("\n");
     assert!(!all.contains('\u{1b}') && !all.contains("canary"), "{all}");
