@@ -307,12 +307,12 @@ mod tests {
     #[tokio::test]
     async fn size_hint_decreases_while_a_copy_is_read() {
         let mut body = ReplayBody::new(Full::new(Bytes::from("data")), 10);
-        let fresh = "ReplayBody { copy: 0, read: 0, cap: 10, .. }";
+        let fresh = "ReplayBody { copy: 0, read: 0, max_body_bytes: 10, .. }";
         assert_eq!(format!("{body:?}"), fresh);
 
         body.frame().await.unwrap().unwrap();
 
-        let read = "ReplayBody { copy: 0, read: 4, cap: 10, .. }";
+        let read = "ReplayBody { copy: 0, read: 4, max_body_bytes: 10, .. }";
         assert_eq!(format!("{body:?}"), read);
     }
 }
