@@ -146,7 +146,7 @@ impl GateState {
         let is_route = |key| self.partitions.get(key).is_some_and(|known| known.is_route);
         if all && first.is_some_and(|partition| partition.origin.is_some()) {
             Scope::Origin
-        } else if keys.iter().filter(|key| !is_route(*key)).count() > 1 {
+        } else if keys.len() > 1 && keys.iter().filter(|key| !is_route(*key)).count() > 1 {
             Scope::Ambiguous
         } else {
             Scope::Partition
