@@ -69,6 +69,7 @@
 mod boottime;
 mod budget;
 mod builder;
+mod cost;
 mod decide;
 mod error;
 mod event;
@@ -95,6 +96,7 @@ pub(crate) use self::store::MemoryQuota;
 pub use self::store::RedisQuotaStore;
 pub use self::{
     builder::RateLimitRetryLayerBuilder,
+    cost::Cost,
     decide::GiveUpReason,
     error::{DeadlineExceeded, QueueFull, RateLimited},
     event::{GaveUp, RateLimitEvent},

@@ -40,8 +40,8 @@ use super::{
 use crate::{
     clock::add_capped,
     rate_limit_retry::{
-        PartitionKey,
-        quota::{Outcome, QuotaConfig, Scope, SendTime},
+        Cost, PartitionKey,
+        quota::{Outcome, QuotaConfig, Scope, SendTime, Sent},
     },
 };
 
@@ -93,7 +93,7 @@ impl GateState {
         }
         let enter = |key| {
             let partition: Option<&mut Partition> = self.partitions.get_mut(key);
-            partition.map_or(0, |p| p.quota.enter(pace, now))
+            partition.map_or(0, |p| p.quota.enter(&Cost::ONE, pace, now))
         };
         Ok(keys.iter().map(enter).collect())
     }
@@ -127,7 +127,7 @@ impl GateState {
     ) -> Option<Option<Instant>> {
         self.apply_origin_holds(key, now);
         let partition = self.partitions.get_mut(key)?;
-        match partition.quota.admit(pace, now) {
+        match partition.quota.admit(&Cost::ONE, pace, now) {
             SendTime::Now => {
                 // Its quota has room, but an earlier request waits for it.
                 let first = partition.queue.first();
@@ -260,7 +260,7 @@ impl GateState {
                 continue;
             };
             if !partition.queue.is_empty()
-                && let SendTime::NotBefore(until) = partition.quota.admit(pace, now)
+                && let SendTime::NotBefore(until) = partition.quota.admit(&Cost::ONE, pace, now)
             {
                 let late = partition.queue.take_expiring(until);
                 woken.extend(self.take_wakers(&late));
@@ -359,9 +359,17 @@ impl GateState {
             for (key, epoch) in wanted.iter().zip(epochs.unwrap_or_default()) {
                 if let Some(partition) = self.partitions.get_mut(key) {
                     let (unsent, about) = (Outcome::NotSent, Scope::Partition);
-                    partition
-                        .quota
-                        .record(epoch, unsent, about, pace, 0.0, None);
+                    partition.quota.record(
+                        Sent {
+                            number: epoch,
+                            cost: &Cost::ONE,
+                        },
+                        unsent,
+                        about,
+                        pace,
+                        0.0,
+                        None,
+                    );
                 }
             }
         }
@@ -400,7 +408,7 @@ impl GateState {
             };
             behind = behind.max(sequence - first);
             // The latest time counts: the request needs all of its partitions.
-            at = at.max(match partition.quota.admit(pace, now) {
+            at = at.max(match partition.quota.admit(&Cost::ONE, pace, now) {
                 SendTime::Now => None,
                 SendTime::AfterResponse(at) => Some(at.map_or(again, |at| at.min(again))),
                 SendTime::NotBefore(at) => Some(at),

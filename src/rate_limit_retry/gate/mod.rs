@@ -88,7 +88,7 @@ pub(crate) use self::{
     waiter::{Waiter, WaiterPoll},
 };
 use super::{
-    PartitionKey,
+    Cost, PartitionKey,
     local_limits::LocalLimits,
     quota::{Quota, QuotaConfig, SendTime},
 };
@@ -274,16 +274,17 @@ impl Gate {
     /// nothing.
     pub(crate) fn available_at(&self, keys: &Keys, now: Instant) -> Option<Instant> {
         let mut state = lock(&self.0.state);
-        let send_time = |key| match state
-            .partitions
-            .get_mut(key)?
-            .quota
-            .admit(&self.0.config, now)
-        {
-            SendTime::Now => None,
-            SendTime::AfterResponse(at) => at,
-            SendTime::NotBefore(at) => Some(at),
-        };
+        let send_time =
+            |key| match state
+                .partitions
+                .get_mut(key)?
+                .quota
+                .admit(&Cost::ONE, &self.0.config, now)
+            {
+                SendTime::Now => None,
+                SendTime::AfterResponse(at) => at,
+                SendTime::NotBefore(at) => Some(at),
+            };
         keys.iter().filter_map(send_time).max()
     }
 

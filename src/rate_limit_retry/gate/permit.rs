@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use super::{Gate, keys::Keys, state::wake_all};
 use crate::{
     rate_limit_retry::{
-        PartitionKey,
-        quota::{Estimate, Outcome, Scope},
+        Cost, PartitionKey,
+        quota::{Estimate, Outcome, Scope, Sent},
     },
     sync::lock,
 };
@@ -132,7 +132,17 @@ impl CountedPermit {
                 if let Some(partition) = state.partitions.get_mut(key) {
                     let quota = &mut partition.quota;
                     let before = quota.estimate();
-                    let until = quota.record(*number, outcome, scope, &inner.config, random, now);
+                    let until = quota.record(
+                        Sent {
+                            number: *number,
+                            cost: &Cost::ONE,
+                        },
+                        outcome,
+                        scope,
+                        &inner.config,
+                        random,
+                        now,
+                    );
                     settled.held_until = settled.held_until.max(until);
                     origin_held_until = origin_held_until.max(quota.throttled_until());
                     let estimate = quota.estimate();

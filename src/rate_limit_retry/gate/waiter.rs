@@ -10,7 +10,10 @@ use tokio::time::Instant;
 
 use super::{Gate, Permit, state::wake_all};
 use crate::{
-    rate_limit_retry::quota::{Outcome, Scope},
+    rate_limit_retry::{
+        Cost,
+        quota::{Outcome, Scope, Sent},
+    },
     sync::lock,
 };
 
@@ -131,9 +134,17 @@ impl Waiter {
                 if let Some(partition) = state.partitions.get_mut(key) {
                     // Granted but never sent: the reservation is released.
                     let (outcome, scope) = (Outcome::NotSent, Scope::Partition);
-                    partition
-                        .quota
-                        .record(*number, outcome, scope, &inner.config, 0.0, None);
+                    partition.quota.record(
+                        Sent {
+                            number: *number,
+                            cost: &Cost::ONE,
+                        },
+                        outcome,
+                        scope,
+                        &inner.config,
+                        0.0,
+                        None,
+                    );
                 }
             }
             wakers = state.take_first_wakers(&waiter.keys);

@@ -49,7 +49,7 @@ use tokio::time::Instant;
 pub use self::pace::Pacing;
 pub(crate) use self::{
     admit::SendTime,
-    outcome::{Outcome, Scope},
+    outcome::{Outcome, Scope, Sent},
     pace::QuotaConfig,
     snapshot::Estimate,
 };
@@ -63,7 +63,7 @@ use self::{
     pace::MIN_SILENT_RESPONSES,
     slow_start::SlowStart,
 };
-use super::local_limits::LocalLimit;
+use super::{cost::Cost, local_limits::LocalLimit};
 use crate::clock::add_capped;
 
 /// The quota of one partition.
@@ -167,7 +167,8 @@ impl Quota {
     /// The constraints are checked in this order, and the first that delays the request determines the result: pause,
     /// hold, local limit, announced window, estimate, slow start. A pause, a hold or a window that is over is removed
     /// here, which starts a new epoch for holds and windows.
-    pub(crate) fn admit(&mut self, config: &QuotaConfig, now: Instant) -> SendTime {
+    pub(crate) fn admit(&mut self, cost: &Cost, config: &QuotaConfig, now: Instant) -> SendTime {
+        let _ = cost;
         if let Some(until) = self.pause {
             if now < until {
                 return SendTime::NotBefore(until);
@@ -269,7 +270,8 @@ impl Quota {
     }
 
     /// Counts a request as in flight. Returns its number, by which its outcome is reported to [`record`](Self::record).
-    pub(crate) fn enter(&mut self, config: &QuotaConfig, now: Instant) -> u64 {
+    pub(crate) fn enter(&mut self, cost: &Cost, config: &QuotaConfig, now: Instant) -> u64 {
+        let _ = cost;
         self.in_flight += 1;
         // A request alone is the probe: the time at which it was sent narrows down when the quota opened.
         if self.slow_start.is_probe() && self.in_flight == 1 {

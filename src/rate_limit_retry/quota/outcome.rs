@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::rate_limit_retry::headers::RateLimitInfo;
+use crate::rate_limit_retry::{cost::Cost, headers::RateLimitInfo};
 
 /// The outcome of a request.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +27,15 @@ pub(crate) enum Outcome<'a> {
     Sent,
     /// The outcome is not known: the caller dropped the call, or the connection broke. It may have been counted.
     Unknown,
+}
+
+/// A request that a quota has counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent<'a> {
+    /// The number that the quota gave it.
+    pub(crate) number: u64,
+    /// The cost that was reserved for it.
+    pub(crate) cost: &'a Cost,
 }
 
 /// Which partitions a response applies to, as far as the request determines it.

@@ -8,7 +8,7 @@ use super::{
     Quota,
     announced::{AnnouncedWindow, RESET_TOLERANCE, most_restrictive},
     hold::Hold,
-    outcome::{Outcome, Scope},
+    outcome::{Outcome, Scope, Sent},
     pace::{MIN_SILENT_RESPONSES, QuotaConfig},
     slow_start::SlowStart,
     throttle::ThrottleSample,
@@ -20,7 +20,7 @@ use crate::{
 };
 
 impl Quota {
-    /// Records the outcome of request `number`. Returns the end of the hold, if the partition is held now.
+    /// Records the outcome of a request. Returns the end of the hold, if the partition is held now.
     ///
     /// `now` may be `None` for all outcomes except responses; then the result is `None`. `random` is in `0.0..1.0`.
     ///
@@ -28,13 +28,14 @@ impl Quota {
     /// sent is taken back from the estimate.
     pub(crate) fn record(
         &mut self,
-        number: u64,
+        sent: Sent<'_>,
         outcome: Outcome<'_>,
         scope: Scope,
         config: &QuotaConfig,
         random: f64,
         now: Option<Instant>,
     ) -> Option<Instant> {
+        let number = sent.number;
         self.in_flight = self.in_flight.saturating_sub(1);
         self.slow_start.on_completed(number);
         if let Some(fleet) = &mut self.fleet_share {

@@ -113,17 +113,18 @@ impl TestQuota {
     }
 
     fn admit(&mut self) -> SendTime {
-        self.quota.admit(&self.config, self.now)
+        self.quota.admit(&Cost::ONE, &self.config, self.now)
     }
 
     /// Sends one request, if it may go.
     fn send(&mut self) -> Option<u64> {
-        (self.admit() == SendTime::Now).then(|| self.quota.enter(&self.config, self.now))
+        (self.admit() == SendTime::Now)
+            .then(|| self.quota.enter(&Cost::ONE, &self.config, self.now))
     }
 
     /// Sends one request, whether it may go or not.
     fn enter(&mut self) -> u64 {
-        self.quota.enter(&self.config, self.now)
+        self.quota.enter(&Cost::ONE, &self.config, self.now)
     }
 
     fn record(&mut self, number: u64, outcome: Outcome<'_>) -> Option<Instant> {
@@ -132,8 +133,17 @@ impl TestQuota {
 
     fn record_for(&mut self, number: u64, outcome: Outcome<'_>, scope: Scope) -> Option<Instant> {
         let now = Some(self.now);
-        self.quota
-            .record(number, outcome, scope, &self.config, 0.5, now)
+        self.quota.record(
+            Sent {
+                number,
+                cost: &Cost::ONE,
+            },
+            outcome,
+            scope,
+            &self.config,
+            0.5,
+            now,
+        )
     }
 
     fn succeed(&mut self, number: u64, info: &RateLimitInfo) {

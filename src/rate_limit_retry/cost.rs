@@ -1,0 +1,145 @@
+//! What a request costs, in the units of the server's quotas.
+//!
+//! Most quotas count requests. Some count what a request causes: tokens of a language model, points of a GraphQL
+//! query, bytes. A [`Cost`] names such amounts before a request is sent, or after its response.
+
+use std::{borrow::Cow, fmt, sync::Arc};
+
+/// The cost of a request: an amount for each unit. The default is one request, and other units are not known.
+///
+/// An amount applies to the quotas whose unit or name it has: `tokens` to `x-ratelimit-remaining-tokens` and to a
+/// policy with `qu="tokens"`. If a quota has several words, such as `input-tokens`, an amount with the same words
+/// takes precedence over one with the last words only (`tokens`).
+///
+/// At most 8 units; further ones are ignored. Cheap to clone.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::rate_limit_retry::Cost;
+///
+/// // A completion of at most 800 tokens for a prompt of about 400.
+/// let cost = Cost::new().with("tokens", 1_200);
+///
+/// assert_eq!(cost.amount("tokens"), Some(1_200));
+/// assert_eq!(cost.amount("requests"), Some(1));
+/// assert_eq!(cost.amount("points"), None);
+/// ```
+#[derive(Clone, Default, Eq, PartialEq)]
+pub struct Cost(Option<Arc<Vec<Amount>>>);
+
+/// The amount of one unit.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Amount {
+    /// The unit's name.
+    unit: Cow<'static, str>,
+    /// The number of units.
+    amount: u64,
+}
+
+impl Cost {
+    /// One request, and nothing known of other units.
+    pub(crate) const ONE: Self = Self(None);
+
+    /// Creates the cost of one request, without other units.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::ONE
+    }
+
+    /// Adds a unit, or replaces its amount. The unit `requests` has the amount 1 by default; a batch may count as
+    /// several requests.
+    #[must_use]
+    pub fn with(mut self, unit: impl Into<Cow<'static, str>>, amount: u64) -> Self {
+        let unit = unit.into();
+        let amounts = Arc::make_mut(self.0.get_or_insert_default());
+        match amounts.iter_mut().find(|known| known.unit == unit) {
+            Some(known) => known.amount = amount,
+            None if amounts.len() < MAX_UNITS => amounts.push(Amount { unit, amount }),
+            None => {}
+        }
+        self
+    }
+
+    /// Returns the amount of a unit; `None` if it is not known.
+    #[must_use]
+    pub fn amount(&self, unit: &str) -> Option<u64> {
+        let known = self.amounts().find(|(name, _)| *name == unit);
+        known
+            .map(|(_, amount)| amount)
+            .or_else(|| (unit == REQUESTS).then_some(1))
+    }
+
+    /// Returns the amount for a quota with this name: the amount of the same name, or else of the longest unit that
+    /// consists of the name's last words.
+    pub(crate) fn amount_for(&self, quota: &str) -> Option<u64> {
+        let ends_with = |unit: &str| {
+            let before = quota.strip_suffix(unit);
+            before.is_some_and(|before| before.is_empty() || before.ends_with(['-', '_', ' ']))
+        };
+        self.amounts()
+            .filter(|(unit, _)| ends_with(unit))
+            .max_by_key(|(unit, _)| unit.len())
+            .map(|(_, amount)| amount)
+    }
+
+    /// Returns the number of requests that the request counts as.
+    pub(crate) fn requests(&self) -> u64 {
+        self.amount(REQUESTS).unwrap_or(1)
+    }
+
+    /// Iterates over the units that were set, with their amounts.
+    pub(crate) fn amounts(&self) -> impl Iterator<Item = (&str, u64)> {
+        let amounts = self.0.as_deref().map(Vec::as_slice).unwrap_or_default();
+        amounts.iter().map(|known| (&*known.unit, known.amount))
+    }
+}
+
+impl fmt::Debug for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let requests = (self.requests() == 1).then_some((REQUESTS, 1));
+        let set = self.amounts().filter(|amount| Some(*amount) != requests);
+        f.debug_map().entries(requests).entries(set).finish()
+    }
+}
+
+/// The unit of quotas that count requests.
+const REQUESTS: &str = "requests";
+/// Maximum number of units.
+const MAX_UNITS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cost_is_one_request_unless_it_says_more() {
+        assert_eq!(Cost::new().requests(), 1);
+        assert_eq!(Cost::new().with("requests", 20).requests(), 20);
+        assert_eq!(
+            Cost::new()
+                .with("tokens", 5)
+                .with("tokens", 7)
+                .amount("tokens"),
+            Some(7)
+        );
+    }
+
+    #[test]
+    fn an_amount_applies_to_quotas_that_end_with_its_words() {
+        let cost = Cost::new().with("tokens", 5).with("input-tokens", 3);
+
+        assert_eq!(cost.amount_for("input-tokens"), Some(3));
+        assert_eq!(cost.amount_for("output-tokens"), Some(5));
+        assert_eq!(cost.amount_for("tokens"), Some(5));
+        assert_eq!(cost.amount_for("cryptotokens"), None);
+        assert_eq!(cost.amount_for("requests"), None);
+    }
+
+    #[test]
+    fn the_number_of_units_is_bounded() {
+        let cost = (0..10_000).fold(Cost::new(), |cost, n| cost.with(n.to_string(), n));
+
+        assert_eq!(cost.amounts().count(), MAX_UNITS);
+    }
+}
