@@ -53,10 +53,10 @@ impl Cost {
     pub fn with(mut self, unit: impl Into<Cow<'static, str>>, amount: u64) -> Self {
         let unit = unit.into();
         let amounts = Arc::make_mut(self.0.get_or_insert_default());
-        match amounts.iter_mut().find(|known| known.unit == unit) {
-            Some(known) => known.amount = amount,
-            None if amounts.len() < MAX_UNITS => amounts.push(Amount { unit, amount }),
-            None => {}
+        if let Some(known) = amounts.iter_mut().find(|known| known.unit == unit) {
+            known.amount = amount;
+        } else if amounts.len() < MAX_UNITS {
+            amounts.push(Amount { unit, amount });
         }
         self
     }
