@@ -62,11 +62,10 @@ impl Cost {
             return self;
         }
         let amounts = Arc::make_mut(self.0.get_or_insert_default());
-        let known = amounts.iter().position(|known| known.unit == unit);
-        match known.and_then(|index| amounts.get_mut(index)) {
-            Some(known) => known.amount = amount,
-            None if amounts.len() < MAX_UNITS => amounts.push(Amount { unit, amount }),
-            None => {}
+        if let Some(known) = amounts.iter_mut().find(|known| known.unit == unit) {
+            known.amount = amount;
+        } else if amounts.len() < MAX_UNITS {
+            amounts.push(Amount { unit, amount });
         }
         self
     }
