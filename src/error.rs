@@ -8,7 +8,7 @@ use std::{error::Error, fmt, io, sync::Arc};
 
 use crate::{
     client_credentials::{CredentialAlreadyPresent, OriginNotAllowed, TokenError},
-    rate_limit_retry::{DeadlineExceeded, QueueFull, RateLimited},
+    rate_limit_retry::{CostTooHigh, DeadlineExceeded, QueueFull, RateLimited},
     replay,
     tenants::TenantError,
 };
@@ -196,6 +196,7 @@ fn is_own_error(error: &(dyn Error + 'static)) -> bool {
         || error.is::<CredentialAlreadyPresent>()
         || error.is::<RateLimited>()
         || error.is::<QueueFull>()
+        || error.is::<CostTooHigh>()
         || error.is::<DeadlineExceeded>()
         || error.is::<TenantError>()
         || replay::is_replay_error(error)

@@ -119,6 +119,7 @@ where
         // The copy is made before the credential is added: another attempt may use another one.
         let (mut request, copy) = send.into_request(policy.needs_copy(&call));
         policy.mark(&call, &mut request);
+        policy.attach(&attempt, &mut request);
         if let Some(credential) = credential {
             policy.authorize(request.headers_mut(), credential);
         }

@@ -66,6 +66,7 @@ where
         attempt,
         credential,
     } = started;
+    policy.attach(&attempt, &mut request);
     if let Some(credential) = credential {
         policy.authorize(request.headers_mut(), credential);
     }

@@ -11,7 +11,13 @@ use std::{borrow::Cow, fmt, sync::Arc};
 /// policy with `qu="tokens"`. If a quota has several words, such as `input-tokens`, an amount with the same words
 /// takes precedence over one with the last words only (`tokens`).
 ///
-/// At most 8 units; further ones are ignored. Cheap to clone.
+/// At most 8 units, with names of at most 64 bytes; others are ignored. Cheap to clone.
+///
+/// # Where it is used
+///
+/// - [`RateLimitRetryLayerBuilder::cost`](super::RateLimitRetryLayerBuilder::cost) returns it before a request is sent.
+/// - [`CostUsed::set`](super::CostUsed::set) reports it from a layer below, also after a streamed response has ended.
+/// - As an extension of a response, set by a layer below, it replaces what was reserved for the request.
 ///
 /// # Examples
 ///
@@ -52,6 +58,9 @@ impl Cost {
     #[must_use]
     pub fn with(mut self, unit: impl Into<Cow<'static, str>>, amount: u64) -> Self {
         let unit = unit.into();
+        if unit.len() > MAX_UNIT_LEN {
+            return self;
+        }
         let amounts = Arc::make_mut(self.0.get_or_insert_default());
         if let Some(known) = amounts.iter_mut().find(|known| known.unit == unit) {
             known.amount = amount;
@@ -64,10 +73,14 @@ impl Cost {
     /// Returns the amount of a unit; `None` if it is not known.
     #[must_use]
     pub fn amount(&self, unit: &str) -> Option<u64> {
-        let known = self.amounts().find(|(name, _)| *name == unit);
-        known
-            .map(|(_, amount)| amount)
+        self.amount_of(unit)
             .or_else(|| (unit == REQUESTS).then_some(1))
+    }
+
+    /// Returns the amount of a unit, if it was set.
+    pub(crate) fn amount_of(&self, unit: &str) -> Option<u64> {
+        let known = self.amounts().find(|(name, _)| *name == unit);
+        known.map(|(_, amount)| amount)
     }
 
     /// Returns the amount for a quota with this name: the amount of the same name, or else of the longest unit that
@@ -88,6 +101,17 @@ impl Cost {
         self.amount(REQUESTS).unwrap_or(1)
     }
 
+    /// Returns the same units with nothing used of any, for a request that no quota has counted.
+    pub(crate) fn refunded(&self) -> Self {
+        let mut refunded = self.clone();
+        if let Some(amounts) = &mut refunded.0 {
+            for known in Arc::make_mut(amounts) {
+                known.amount = 0;
+            }
+        }
+        refunded
+    }
+
     /// Iterates over the units that were set, with their amounts.
     pub(crate) fn amounts(&self) -> impl Iterator<Item = (&str, u64)> {
         let amounts = self.0.as_deref().map(Vec::as_slice).unwrap_or_default();
@@ -105,8 +129,10 @@ impl fmt::Debug for Cost {
 
 /// The unit of quotas that count requests.
 const REQUESTS: &str = "requests";
-/// Maximum number of units.
+/// Maximum number of units. Field sets of servers name at most four; twice as many leaves room.
 const MAX_UNITS: usize = 8;
+/// Maximum length of a unit's name, in bytes. Longer than the name of any quota that a field can announce usefully.
+const MAX_UNIT_LEN: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -134,6 +160,21 @@ mod tests {
         assert_eq!(cost.amount_for("tokens"), Some(5));
         assert_eq!(cost.amount_for("cryptotokens"), None);
         assert_eq!(cost.amount_for("requests"), None);
+    }
+
+    #[test]
+    fn a_refund_has_the_same_units_without_amounts() {
+        let refunded = Cost::new().with("tokens", 5).refunded();
+
+        assert_eq!(refunded.amount("tokens"), Some(0));
+        assert_eq!(Cost::ONE.refunded(), Cost::ONE);
+    }
+
+    #[test]
+    fn a_unit_with_a_long_name_is_ignored() {
+        let cost = Cost::new().with("u".repeat(10_000), 5);
+
+        assert_eq!(cost, Cost::ONE);
     }
 
     #[test]

@@ -4,9 +4,10 @@
 //! |---|---|---|
 //! | [`RateLimited`] | the partition is held for too long | `max_wait`, `deadline` |
 //! | [`QueueFull`] | the wait queue is full | `max_waiting` |
+//! | [`CostTooHigh`] | a limit is lower than the request's cost | `cost` |
 //! | [`DeadlineExceeded`] | the call took too long | `deadline` |
 //!
-//! All three are final ([`ErrorClass::Final`](crate::ErrorClass::Final)): an outer retry layer of this crate does not
+//! All four are final ([`ErrorClass::Final`](crate::ErrorClass::Final)): an outer retry layer of this crate does not
 //! retry them. To recognize them behind other layers, downcast the error or one of its sources.
 
 use std::{error::Error, fmt};
@@ -163,6 +164,84 @@ impl fmt::Debug for QueueFull {
 }
 
 impl Error for QueueFull {}
+
+/// The request was not sent: it costs more than a quota of its partition allows, however much of it is left.
+///
+/// No part of the request has left the process. Services return it as a [`BoxError`](crate::BoxError). No wait helps:
+/// divide the request into smaller ones, such as by a lower `max_tokens`, or obtain a higher limit. If the estimate of
+/// [`cost`](super::RateLimitRetryLayerBuilder::cost) is too high, correct it. Costs that the layer has learned itself
+/// never cause this error.
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::{BoxError, rate_limit_retry::CostTooHigh};
+///
+/// /// The most that one request may cost, if this one costs too much.
+/// fn limit(error: &BoxError) -> Option<u64> {
+///     error.downcast_ref().map(CostTooHigh::limit)
+/// }
+/// # assert_eq!(limit(&"another".into()), None);
+/// ```
+#[derive(Clone)]
+pub struct CostTooHigh {
+    /// The partition with the limit.
+    pub(crate) partition: PartitionKey,
+    /// The name of the quota.
+    pub(crate) quota: Box<str>,
+    /// The amount that the request costs.
+    pub(crate) cost: u64,
+    /// The limit.
+    pub(crate) limit: u64,
+}
+
+impl CostTooHigh {
+    /// Returns the partition with the limit.
+    #[must_use]
+    pub fn partition(&self) -> &PartitionKey {
+        &self.partition
+    }
+
+    /// Returns the name of the quota, as the server announces it: `tokens`, `requests`.
+    #[must_use]
+    pub fn quota(&self) -> &str {
+        &self.quota
+    }
+
+    /// Returns the amount that the request costs by the estimate.
+    #[must_use]
+    pub fn cost(&self) -> u64 {
+        self.cost
+    }
+
+    /// Returns the limit of the quota.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+}
+
+impl fmt::Display for CostTooHigh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "request not sent: it costs {} of the quota {}, and {} allows at most {}; send smaller requests, or correct `.cost(..)`",
+            self.cost,
+            self.quota,
+            self.partition.as_str(),
+            self.limit,
+        )
+    }
+}
+
+/// Includes the message, because a `main` that returns an error prints its `Debug` output.
+impl fmt::Debug for CostTooHigh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CostTooHigh({self})")
+    }
+}
+
+impl Error for CostTooHigh {}
 
 /// The deadline of a call passed while an attempt was in flight, or before an attempt was sent.
 ///

@@ -150,12 +150,13 @@ pub enum RateLimitEvent<'a> {
     },
     /// A request was not sent: its partition is held for longer than the request may wait, or the wait queue is full.
     ///
-    /// The caller receives [`RateLimited`](super::RateLimited) or [`QueueFull`](super::QueueFull).
+    /// Or its cost exceeds a limit. The caller receives [`RateLimited`](super::RateLimited),
+    /// [`QueueFull`](super::QueueFull) or [`CostTooHigh`](super::CostTooHigh).
     #[non_exhaustive]
     Rejected {
         /// The partition.
         partition: &'a PartitionKey,
-        /// How long the partition is held from now.
+        /// How long the partition is held from now. Zero if no wait helps, because the cost exceeds a limit.
         held_for: Duration,
     },
     /// Another process of the fleet was rejected; the partition is held in this process, too.

@@ -11,7 +11,7 @@
 //!
 //! # What disables it
 //!
-//! A deadline, a profile, a store or custom partitions, for the whole layer; a local limit, a pause or any known limit,
+//! A deadline, a profile, a store, custom partitions or costs, for the whole layer; a local limit, a pause or any known limit,
 //! for a partition. Requests that alternate between origins replace the cached partition each time, and mostly use the
 //! gate.
 

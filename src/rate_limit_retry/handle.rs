@@ -11,7 +11,7 @@
 //! All methods act on this process only, also with a store. They may be called from any thread and from event sinks,
 //! because sinks run outside every lock.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use super::{PartitionKey, limiter::SharedLimiter};
 use crate::clock::add_capped;
@@ -83,6 +83,8 @@ impl QuotaHandle {
                 estimated_limit: estimate.limit,
                 estimated_window: estimate.window,
                 estimated_rate: estimate.rate,
+                reserved: amounts(quota.reserved().amounts()),
+                charged: amounts(quota.reserved().all_charged()),
             }
         })
     }
@@ -166,6 +168,11 @@ impl fmt::Debug for QuotaHandle {
     }
 }
 
+/// Copies amounts out of the gate.
+fn amounts<'a>(amounts: impl Iterator<Item = (&'a str, u64)>) -> BTreeMap<Box<str>, u64> {
+    amounts.map(|(unit, amount)| (unit.into(), amount)).collect()
+}
+
 /// A snapshot of one partition. All durations count from the call of [`QuotaHandle::status`].
 ///
 /// `limit`, `remaining` and `reset` come from responses; the `estimated_` fields are the layer's own conclusions. A
@@ -208,6 +215,10 @@ pub struct QuotaStatus {
     estimated_window: Option<Duration>,
     /// Estimated requests per second, for servers that refill the quota continuously. Derived from rejected requests.
     estimated_rate: Option<f64>,
+    /// What requests have reserved of each unit and not settled.
+    reserved: BTreeMap<Box<str>, u64>,
+    /// What settled requests were charged of each unit.
+    charged: BTreeMap<Box<str>, u64>,
 }
 
 impl QuotaStatus {
@@ -258,6 +269,22 @@ impl QuotaStatus {
     #[must_use]
     pub fn estimated_limit(&self) -> Option<u64> {
         self.estimated_limit
+    }
+
+    /// Returns the sum of a unit that requests have reserved and not settled, such as `tokens`; see
+    /// [`cost`](super::RateLimitRetryLayerBuilder::cost).
+    ///
+    /// A request settles when its response has arrived, or later, if a layer below measures the response.
+    #[must_use]
+    pub fn reserved(&self, unit: &str) -> u64 {
+        self.reserved.get(unit).copied().unwrap_or_default()
+    }
+
+    /// Returns the sum of a unit that settled requests were charged since the partition was created: what they have
+    /// really cost, where that was reported, and the estimate otherwise.
+    #[must_use]
+    pub fn charged(&self, unit: &str) -> u64 {
+        self.charged.get(unit).copied().unwrap_or_default()
     }
 
     /// Returns the upper bound on the length of an estimated window.

@@ -22,7 +22,7 @@
 //!
 //! One allocation keeps a copy of the request for a retry, if its body can be cloned. After 1,000 consecutive responses
 //! of a partition without limits, its requests take no lock of the layer, unless the layer has a deadline, a profile, a
-//! store or custom partitions. Otherwise a request takes the layer's lock before it is sent and after its response,
+//! store, custom partitions or costs. Otherwise a request takes the layer's lock before it is sent and after its response,
 //! each time for assignments only, and allocates more if the response has fields about limits. The future is boxed for
 //! requests that wait, have a [`deadline`](RateLimitRetryLayerBuilder::deadline) or are retried.
 //!
@@ -47,6 +47,7 @@
 //! | it was sent, and a retry is not possible or not allowed | the server's own response, with [`GaveUp`] |
 //! | it was not sent, because the wait would be too long | [`RateLimited`] |
 //! | it was not sent, because too many requests wait | [`QueueFull`] |
+//! | it was not sent, because it costs more than a limit allows | [`CostTooHigh`] |
 //! | the call took longer than its deadline | [`DeadlineExceeded`] |
 //!
 //! # Where to start reading
@@ -70,6 +71,7 @@ mod boottime;
 mod budget;
 mod builder;
 mod cost;
+mod cost_used;
 mod decide;
 mod error;
 mod event;
@@ -97,8 +99,9 @@ pub use self::store::RedisQuotaStore;
 pub use self::{
     builder::RateLimitRetryLayerBuilder,
     cost::Cost,
+    cost_used::CostUsed,
     decide::GiveUpReason,
-    error::{DeadlineExceeded, QueueFull, RateLimited},
+    error::{CostTooHigh, DeadlineExceeded, QueueFull, RateLimited},
     event::{GaveUp, RateLimitEvent},
     handle::{QuotaHandle, QuotaStatus},
     layer::RateLimitRetryLayer,

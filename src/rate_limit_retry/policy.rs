@@ -93,7 +93,7 @@ impl LimitPolicy {
         match limiter.try_admit(&mut call, now) {
             Ok(permit) => {
                 // The gate does not count requests of an open partition; later ones may skip it.
-                if permit.is_uncounted() {
+                if permit.is_uncounted() && limiter.has_fast_path() {
                     self.fast_path.cache(&limiter.gate, head.uri, named, &call);
                 }
                 Begun::Ready(call, permit)
@@ -133,6 +133,11 @@ impl Policy for LimitPolicy {
 
     fn mark<B>(&self, call: &Call, request: &mut Request<B>) {
         call.mark(request);
+    }
+
+    #[inline]
+    fn attach<B>(&self, permit: &Permit, request: &mut Request<B>) {
+        permit.attach(request);
     }
 
     #[inline]

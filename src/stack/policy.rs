@@ -147,6 +147,11 @@ impl Policy for M2mPolicy {
     }
 
     #[inline]
+    fn attach<B>(&self, attempt: &M2mAttempt, request: &mut Request<B>) {
+        attempt.permit.attach(request);
+    }
+
+    #[inline]
     fn is_final<RB>(&self, call: &M2mCall, attempt: &M2mAttempt, response: &Response<RB>) -> bool {
         // A final response is a success, which rejects no token.
         Limiter::is_final(&call.limits, &attempt.permit, response)

@@ -3,6 +3,7 @@
 //! `build` cannot fail: values out of range are raised or lowered to the nearest valid one, and everything that can be
 //! malformed is parsed before it is passed in.
 
+mod costs;
 mod partitions;
 
 use std::{error::Error, fmt, panic::Location, time::Duration};
@@ -11,6 +12,7 @@ use super::{
     ErrorResponse, RateLimitEvent, RateLimitRetryLayer,
     boottime::BoottimeClock,
     budget::RetryBudget,
+    cost_used::CostSettings,
     decide::RetryConfig,
     event::RateLimitEvents,
     gate::Gate,
@@ -66,6 +68,7 @@ impl Default for RateLimitRetryLayer {
 /// | batch job | a long [`max_wait`](Self::max_wait), [`Pacing::Even`] |
 /// | API without rate-limit fields | [`limit`](Self::limit) with the documented limit |
 /// | several limits at one API | [`partitions_by`](Self::partitions_by) |
+/// | API that counts tokens or points | [`cost`](Self::cost) |
 /// | several processes with one credential | [`store`](Self::store) |
 ///
 /// # Examples
@@ -115,6 +118,8 @@ pub struct RateLimitRetryLayerBuilder {
     limits: LocalLimits,
     /// How partition keys are derived.
     partitioning: Partitioning,
+    /// How costs are estimated and settled.
+    costs: CostSettings,
     /// Scope of the hold after a 503 with `Retry-After`.
     unavailable: UnavailableScope,
     /// Origins that honor `Idempotency-Key`.
@@ -158,6 +163,7 @@ impl RateLimitRetryLayerBuilder {
             },
             limits: LocalLimits::default(),
             partitioning: Partitioning::default(),
+            costs: CostSettings::default(),
             unavailable: UnavailableScope::default(),
             idempotency_key_origins: Vec::new(),
             classifier: Classifier::default(),
@@ -429,6 +435,7 @@ impl RateLimitRetryLayerBuilder {
             transient_backoff: TRANSIENT_BACKOFF,
             budget: RetryBudget::new(clock.now()),
             partitioning: self.partitioning,
+            costs: self.costs,
             unavailable: self.unavailable,
             routes: HeldRoutes::default(),
             idempotency_key_origins: self.idempotency_key_origins,

@@ -33,7 +33,8 @@ use std::{sync::Arc, task::Waker, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    keys::Keys,
+    AdmitRequest,
+    keys::Numbers,
     partitions::Partition,
     state::{GateState, WaiterState},
 };
@@ -41,24 +42,37 @@ use crate::{
     clock::add_capped,
     rate_limit_retry::{
         Cost, PartitionKey,
-        quota::{Outcome, QuotaConfig, Scope, SendTime, Sent},
+        quota::{QuotaConfig, SendTime},
     },
 };
+
+/// How long partitions keep a request back. Of several, the greatest counts.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Blocked {
+    /// Until something happens whose time is not known, such as a response.
+    EndUnknown,
+    /// Until this time.
+    Until(Instant),
+    /// The request costs more than a limit allows: it can never be sent.
+    Forever,
+}
 
 impl GateState {
     /// Adds a waiter and enqueues it in the partitions that keep it back.
     pub(super) fn add_waiter(
         &mut self,
-        keys: &Keys,
+        request: &AdmitRequest<'_>,
         sequence: u64,
-        latest: Option<Instant>,
         pace: &QuotaConfig,
         now: Instant,
     ) {
+        let keys = request.keys;
         let waiter = WaiterState {
             keys: Arc::clone(keys),
+            cost: request.cost.clone(),
+            tracks_cost: request.tracks_cost,
             waker: None,
-            deadline: latest,
+            deadline: request.deadline,
             next_check: now,
             granted: None,
             unpolled: false,
@@ -78,63 +92,67 @@ impl GateState {
     ///
     /// # Errors
     ///
-    /// A partition keeps the request back. The error is the end of its hold, if that is known.
+    /// A partition keeps the request back.
     ///
     /// On an error, no partition counts the request: all of them are checked before the first one counts.
     pub(super) fn try_enter(
         &mut self,
         keys: &[PartitionKey],
         sequence: u64,
+        cost: &Cost,
         pace: &QuotaConfig,
         now: Instant,
-    ) -> Result<Box<[u64]>, Option<Instant>> {
-        if let Some(until) = self.all_blocked_until(keys, sequence, pace, now) {
-            return Err(until);
+    ) -> Result<Numbers, Blocked> {
+        if let Some(blocked) = self.all_blocked(keys, sequence, cost, pace, now) {
+            return Err(blocked);
         }
-        let enter = |key| {
+        Ok(Numbers::of(keys, |key| {
             let partition: Option<&mut Partition> = self.partitions.get_mut(key);
-            partition.map_or(0, |p| p.quota.enter(&Cost::ONE, pace, now))
-        };
-        Ok(keys.iter().map(enter).collect())
+            partition.map_or(0, |p| p.quota.enter(cost, pace, now))
+        }))
     }
 
-    /// Returns `Some` if a partition keeps a request back, with the latest end of a hold, as far as ends are known.
-    pub(super) fn all_blocked_until(
+    /// Returns whether a partition keeps a request back, and for how long all of them do, as far as ends are known.
+    pub(super) fn all_blocked(
         &mut self,
         keys: &[PartitionKey],
         sequence: u64,
+        cost: &Cost,
         pace: &QuotaConfig,
         now: Instant,
-    ) -> Option<Option<Instant>> {
-        // `None < Some(None) < Some(Some(_))`: a partition with a known end outweighs one without.
-        let mut blocked_by = None;
+    ) -> Option<Blocked> {
+        // The order of the variants decides: a partition with a known end outweighs one without.
+        let mut blocked = None;
         for key in keys {
-            blocked_by = blocked_by.max(self.blocked_until(key, sequence, pace, now));
+            blocked = blocked.max(self.blocked(key, sequence, cost, pace, now));
         }
-        blocked_by
+        blocked
     }
 
-    /// Returns `Some` if this partition keeps a request back, with the end of the hold, if that is known.
+    /// Returns whether this partition keeps a request back.
     ///
     /// A partition also keeps a request back while an earlier one waits in its queue, so that admissions follow the
     /// order of arrival.
-    fn blocked_until(
+    fn blocked(
         &mut self,
         key: &PartitionKey,
         sequence: u64,
+        cost: &Cost,
         pace: &QuotaConfig,
         now: Instant,
-    ) -> Option<Option<Instant>> {
+    ) -> Option<Blocked> {
         self.apply_origin_holds(key, now);
         let partition = self.partitions.get_mut(key)?;
-        match partition.quota.admit(&Cost::ONE, pace, now) {
+        match partition.quota.admit(cost, pace, now) {
             SendTime::Now => {
                 // Its quota has room, but an earlier request waits for it.
                 let first = partition.queue.first();
-                first.is_some_and(|first| first < sequence).then_some(None)
+                let waits = first.is_some_and(|first| first < sequence);
+                waits.then_some(Blocked::EndUnknown)
             }
-            SendTime::AfterResponse(_) => Some(None),
-            SendTime::NotBefore(at) => Some(Some(at)),
+            SendTime::AfterResponse(_) => Some(Blocked::EndUnknown),
+            SendTime::NotBefore(at) => Some(Blocked::Until(at)),
+            SendTime::Never => Some(Blocked::Forever),
         }
     }
 
@@ -153,14 +171,13 @@ impl GateState {
         now: Instant,
     ) -> bool {
         let mut left = false;
-        let latest = self
-            .waiters
-            .get(&sequence)
-            .and_then(|waiter| waiter.deadline);
+        let waiter = self.waiters.get(&sequence);
+        let latest = waiter.and_then(|waiter| waiter.deadline);
+        let cost = waiter.map_or(Cost::ONE, |waiter| waiter.cost.clone());
         for key in keys {
             let belongs = everywhere
                 || keys.len() == 1
-                || self.blocked_until(key, sequence, pace, now).is_some();
+                || self.blocked(key, sequence, &cost, pace, now).is_some();
             let Some(partition) = self.partitions.get_mut(key) else {
                 continue;
             };
@@ -219,22 +236,30 @@ impl GateState {
             let Some(sequence) = first(self) else {
                 continue;
             };
-            let Some(wanted) = self.waiters.get(&sequence).map(|w| Arc::clone(&w.keys)) else {
+            let Some(waiter) = self.waiters.get(&sequence) else {
                 continue;
             };
-            if let Ok(epochs) = self.try_enter(&wanted, sequence, pace, now) {
-                self.granted.insert(sequence, now);
-                let mut latest = None;
-                if let Some(waiter) = self.waiters.get_mut(&sequence) {
-                    waiter.granted = Some(epochs);
-                    latest = waiter.deadline;
-                    woken.extend(waiter.waker.take());
+            let (wanted, cost) = (Arc::clone(&waiter.keys), waiter.cost.clone());
+            match self.try_enter(&wanted, sequence, &cost, pace, now) {
+                Ok(numbers) => {
+                    self.granted.insert(sequence, now);
+                    let mut latest = None;
+                    if let Some(waiter) = self.waiters.get_mut(&sequence) {
+                        waiter.granted = Some(numbers);
+                        latest = waiter.deadline;
+                        woken.extend(waiter.waker.take());
+                    }
+                    self.dequeue(&wanted, sequence, latest);
                 }
-                self.dequeue(&wanted, sequence, latest);
-            // Neither granted nor requeued: the queue has not changed. This ends the loop, as requeues are bounded
-            // per waiter.
-            } else if !self.requeue(&wanted, sequence, pace, now) {
-                continue;
+                // Its next poll fails, and the drop that follows wakes the one behind it.
+                Err(Blocked::Forever) => {
+                    woken.extend(self.take_wakers(&[sequence]));
+                    continue;
+                }
+                // Neither granted nor requeued: the queue has not changed. This ends the loop, as requeues are bounded
+                // per waiter.
+                Err(_) if !self.requeue(&wanted, sequence, pace, now) => continue,
+                Err(_) => {}
             }
             pending.extend(wanted.iter().cloned());
             if wanted.len() > 1 {
@@ -259,8 +284,10 @@ impl GateState {
             let Some(partition) = self.partitions.get_mut(key) else {
                 continue;
             };
-            if !partition.queue.is_empty()
-                && let SendTime::NotBefore(until) = partition.quota.admit(&Cost::ONE, pace, now)
+            // Those behind the first are sent after it, so that its cost counts.
+            let first = partition.queue.first();
+            if let Some(first) = first.and_then(|first| self.waiters.get(&first))
+                && let SendTime::NotBefore(until) = partition.quota.admit(&first.cost, pace, now)
             {
                 let late = partition.queue.take_expiring(until);
                 woken.extend(self.take_wakers(&late));
@@ -355,22 +382,24 @@ impl GateState {
                 continue;
             };
             waiter.unpolled = true;
-            let (wanted, epochs) = (Arc::clone(&waiter.keys), waiter.granted.take());
-            for (key, epoch) in wanted.iter().zip(epochs.unwrap_or_default()) {
-                if let Some(partition) = self.partitions.get_mut(key) {
-                    let (unsent, about) = (Outcome::NotSent, Scope::Partition);
-                    partition.quota.record(
-                        Sent {
-                            number: epoch,
-                            cost: &Cost::ONE,
-                        },
-                        unsent,
-                        about,
-                        pace,
-                        0.0,
-                        None,
-                    );
-                }
+            let (wanted, cost) = (Arc::clone(&waiter.keys), waiter.cost.clone());
+            if let Some(numbers) = waiter.granted.take() {
+                self.release(&wanted, &numbers, &cost, pace);
+            }
+        }
+    }
+
+    /// Releases what was counted for a request that is not sent, in all of its partitions.
+    pub(super) fn release(
+        &mut self,
+        keys: &[PartitionKey],
+        numbers: &Numbers,
+        cost: &Cost,
+        pace: &QuotaConfig,
+    ) {
+        for (key, number) in keys.iter().zip(numbers.as_slice()) {
+            if let Some(partition) = self.partitions.get_mut(key) {
+                partition.release(*number, cost, pace);
             }
         }
     }
@@ -399,6 +428,8 @@ impl GateState {
         now: Instant,
     ) -> Instant {
         let (mut at, mut behind, again) = (None, 0, add_capped(now, CHECK_DELAY));
+        let waiter = self.waiters.get(&sequence);
+        let cost = waiter.map_or(Cost::ONE, |waiter| waiter.cost.clone());
         for key in keys {
             let Some(partition) = self.partitions.get_mut(key) else {
                 continue;
@@ -408,8 +439,10 @@ impl GateState {
             };
             behind = behind.max(sequence - first);
             // The latest time counts: the request needs all of its partitions.
-            at = at.max(match partition.quota.admit(&Cost::ONE, pace, now) {
+            at = at.max(match partition.quota.admit(&cost, pace, now) {
                 SendTime::Now => None,
+                // Its own poll fails: there is nothing to wait for.
+                SendTime::Never => Some(now),
                 SendTime::AfterResponse(at) => Some(at.map_or(again, |at| at.min(again))),
                 SendTime::NotBefore(at) => Some(at),
             });

@@ -18,6 +18,7 @@
 //! | `queue` | the waiters of one partition, in order |
 //! | `dispatch` | which waiter is admitted next; start here to understand the order |
 //! | `waiter`, `permit` | the handles that a call holds before and after its admission |
+//! | `reservation` | what a request has reserved, until its cost is known |
 //! | `openness` | the flag by which requests skip the gate |
 //! | `agent` | the interface to the tasks that report to a store |
 //! | `models`, `tests` | every interleaving of a few threads (loom); single-threaded sequences |
@@ -29,6 +30,8 @@
 //! - An admitted request is counted as in flight by its partitions. Its [`Permit`] reports the outcome.
 //! - Right before the send, [`Permit::is_held`] is checked once more, because a hold may have begun while the inner
 //!   service was not ready.
+//! - What it has reserved besides a request is settled with the outcome, or later, when a layer below knows the cost of
+//!   the response; see `reservation`.
 //! - A report may change the limits, so that it dispatches waiters: the first in a queue is granted when all of its
 //!   partitions have room. A grant wakes the waiter, whose next poll returns the permit.
 //!
@@ -70,6 +73,7 @@ mod openness;
 mod partitions;
 mod permit;
 mod queue;
+mod reservation;
 mod state;
 #[cfg(all(test, not(tower_m2m_loom)))]
 mod tests;
@@ -79,18 +83,23 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use self::state::{GateState, wake_all};
+use self::{
+    dispatch::Blocked,
+    keys::Numbers,
+    state::{GateState, wake_all},
+};
 pub(crate) use self::{
     agent::Action,
     keys::Keys,
     openness::FastPathFlag,
-    permit::Permit,
+    permit::{CostReport, Permit},
+    reservation::CostReservation,
     waiter::{Waiter, WaiterPoll},
 };
 use super::{
     Cost, PartitionKey,
     local_limits::LocalLimits,
-    quota::{Quota, QuotaConfig, SendTime},
+    quota::{ExceededLimit, Quota, QuotaConfig, SendTime},
 };
 use crate::{
     Origin,
@@ -130,6 +139,11 @@ pub(crate) struct AdmitRequest<'a> {
     pub(crate) sequence: Option<u64>,
     /// The time until which the request can wait. `None`: no limit.
     pub(crate) deadline: Option<Instant>,
+    /// What the request reserves in the quotas of its partitions.
+    pub(crate) cost: &'a Cost,
+    /// Whether layers below may report what the request really costs. `false` reserves `cost` as well, and saves an
+    /// allocation.
+    pub(crate) tracks_cost: bool,
     /// Whether the request may be admitted uncounted while all its partitions are open. `false` if the layer has to
     /// know about each request, for example for a store.
     pub(crate) allow_fast_path: bool,
@@ -144,6 +158,8 @@ pub(crate) enum Admission {
     TooLate(Instant),
     /// The queue of this partition is full. Nothing was queued.
     QueueFull(PartitionKey),
+    /// The request costs more than a limit of this partition allows: it can never be sent. Nothing was queued.
+    CostTooHigh(PartitionKey, ExceededLimit),
     /// The request is queued. It is not admitted unless the waiter is polled.
     Queued(Waiter),
 }
@@ -201,16 +217,22 @@ impl Gate {
             now,
             &mut removed,
         );
-        match state.try_enter(keys, sequence, &self.0.config, now) {
+        match state.try_enter(keys, sequence, request.cost, &self.0.config, now) {
             Ok(numbers) => {
                 let agents = state.take_agent_wakers(keys, &self.0.config, now);
                 drop(state);
                 wake_all(agents);
-                let permit = Permit::new(self.clone(), Arc::clone(keys), numbers, sequence);
+                let cost = request.tracks_cost.then(|| request.cost.clone());
+                let permit = Permit::new(self.clone(), Arc::clone(keys), numbers, sequence, cost);
                 return Admission::Admitted(permit);
             }
-            Err(Some(until)) if request.deadline.is_some_and(|latest| until > latest) => {
+            Err(Blocked::Until(until)) if request.deadline.is_some_and(|latest| until > latest) => {
                 return Admission::TooLate(until);
+            }
+            Err(Blocked::Forever) => {
+                if let Some((key, exceeded)) = state.exceeded_limit(keys, request.cost) {
+                    return Admission::CostTooHigh(key, exceeded);
+                }
             }
             Err(_) => {}
         }
@@ -220,7 +242,7 @@ impl Gate {
         {
             return Admission::QueueFull(full.clone());
         }
-        state.add_waiter(keys, sequence, request.deadline, &self.0.config, now);
+        state.add_waiter(request, sequence, &self.0.config, now);
         let agents = state.take_agent_wakers(keys, &self.0.config, now);
         drop(state);
         wake_all(agents);
@@ -258,13 +280,13 @@ impl Gate {
             now,
             &mut removed,
         );
-        let enter = |key| {
+        let numbers = Numbers::of(keys, |key| {
             let partition = state.partitions.get_mut(key);
             partition.map_or(0, |partition| partition.quota.enter_late())
-        };
-        let numbers = keys.iter().map(enter).collect();
+        });
         drop(state);
-        Permit::new(self.clone(), Arc::clone(keys), numbers, sequence)
+        // Nothing was reserved for it.
+        Permit::new(self.clone(), Arc::clone(keys), numbers, sequence, None)
     }
 
     /// Returns the time at which a request could be admitted, as far as is known: the latest of its partitions'
@@ -272,16 +294,16 @@ impl Gate {
     ///
     /// Used for errors. Like an admission, it removes holds and windows that are over. Counts nothing and queues
     /// nothing.
-    pub(crate) fn available_at(&self, keys: &Keys, now: Instant) -> Option<Instant> {
+    pub(crate) fn available_at(&self, keys: &Keys, cost: &Cost, now: Instant) -> Option<Instant> {
         let mut state = lock(&self.0.state);
         let send_time =
             |key| match state
                 .partitions
                 .get_mut(key)?
                 .quota
-                .admit(&Cost::ONE, &self.0.config, now)
+                .admit(cost, &self.0.config, now)
             {
-                SendTime::Now => None,
+                SendTime::Now | SendTime::Never => None,
                 SendTime::AfterResponse(at) => at,
                 SendTime::NotBefore(at) => Some(at),
             };

@@ -64,6 +64,8 @@ impl TestGate {
             origin: None,
             sequence: None,
             deadline: None,
+            cost: &Cost::ONE,
+            tracks_cost: false,
             allow_fast_path: false,
         };
         self.gate.admit(&request, self.now)
@@ -92,7 +94,9 @@ impl TestGate {
                     WaiterPoll::Ready(permit) => return Poll::Ready(permit),
                     WaiterPoll::Pending(Some(at)) if at <= self.now + MAX_TIMER => now = at,
                     WaiterPoll::Pending(_) => return Poll::Pending,
-                    WaiterPoll::TooLate(_) => panic!("any wait is acceptable"),
+                    WaiterPoll::TooLate(_) | WaiterPoll::CostTooHigh(..) => {
+                        panic!("any wait is acceptable")
+                    }
                 }
             }
         }))

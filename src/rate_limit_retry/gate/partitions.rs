@@ -15,7 +15,10 @@ use tokio::time::Instant;
 use super::{openness::FastPathFlag, queue::Queue};
 use crate::{
     Origin,
-    rate_limit_retry::{PartitionKey, quota::Quota},
+    rate_limit_retry::{
+        Cost, PartitionKey,
+        quota::{Outcome, Quota, QuotaConfig, Scope, Sent},
+    },
 };
 
 /// Partitions by key.
@@ -115,6 +118,16 @@ impl Partition {
             self.fast_path.get_or_insert_default().set(true);
         } else {
             self.disable_fast_path();
+        }
+    }
+
+    /// Releases a request that was counted and is not sent, with what it has reserved.
+    pub(super) fn release(&mut self, number: u64, cost: &Cost, config: &QuotaConfig) {
+        let (sent, unsent) = (Sent { number, cost }, Outcome::NotSent);
+        self.quota
+            .record(sent, unsent, Scope::Partition, config, 0.0, None);
+        if *cost != Cost::ONE {
+            self.quota.settle_cost(cost, Some(&cost.refunded()), None);
         }
     }
 

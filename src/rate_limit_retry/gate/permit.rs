@@ -6,11 +6,16 @@
 //! | counted | [`Gate::admit`], a granted waiter, [`Gate::enter_late`] | each partition counts one request in flight |
 //! | settled | [`Permit::settle`], or a drop | the partitions have recorded the outcome |
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::{Gate, keys::Keys, state::wake_all};
+use super::{
+    Gate,
+    keys::{Keys, Numbers},
+    reservation::CostReservation,
+    state::wake_all,
+};
 use crate::{
     rate_limit_retry::{
         Cost, PartitionKey,
@@ -26,7 +31,7 @@ use crate::{
 ///
 /// A caller that knows that the request was not sent must settle the permit with [`Outcome::NotSent`]: the default of a
 /// drop counts it against the quota.
-pub(crate) struct Permit(Option<CountedPermit>);
+pub(crate) struct Permit(Option<Box<CountedPermit>>);
 
 /// A request that its partitions count as in flight.
 struct CountedPermit {
@@ -35,9 +40,22 @@ struct CountedPermit {
     /// The partitions that count it.
     keys: Keys,
     /// The numbers that the partitions gave it, in the order of the keys.
-    numbers: Box<[u64]>,
+    numbers: Numbers,
     /// Its sequence number, which a retry keeps.
     sequence: u64,
+    /// What it has reserved, if layers below may report what it really costs.
+    reservation: Option<Arc<CostReservation>>,
+}
+
+/// What the head of a response says about the cost of its request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum CostReport<'a> {
+    /// Nothing, so that the outcome and the handle decide.
+    Open,
+    /// The request was refused, although its outcome does not say so.
+    Refused,
+    /// The request costs this, as a layer below has reported in the response's extensions.
+    Used(&'a Cost),
 }
 
 /// The consequences of a request's outcome.
@@ -54,13 +72,25 @@ pub(crate) struct Settled {
 
 impl Permit {
     /// Creates the permit of a request that the partitions have counted.
-    pub(super) fn new(gate: Gate, keys: Keys, numbers: Box<[u64]>, sequence: u64) -> Self {
-        Self(Some(CountedPermit {
+    ///
+    /// With a `cost`, which the partitions have reserved, it has a reservation that outlives it while a layer below
+    /// measures the response.
+    pub(super) fn new(
+        gate: Gate,
+        keys: Keys,
+        numbers: Numbers,
+        sequence: u64,
+        cost: Option<Cost>,
+    ) -> Self {
+        let reservation = cost
+            .map(|cost| Arc::new(CostReservation::new(gate.clone(), Arc::clone(&keys), cost)));
+        Self(Some(Box::new(CountedPermit {
             gate,
             keys,
             numbers,
             sequence,
-        }))
+            reservation,
+        })))
     }
 
     /// Creates the permit of a request that no partition counts.
@@ -76,6 +106,11 @@ impl Permit {
     /// Returns the request's sequence number. `None` for an uncounted permit.
     pub(crate) fn sequence(&self) -> Option<u64> {
         self.0.as_ref().map(|counted| counted.sequence)
+    }
+
+    /// Returns the reservation, by which a layer below reports what the request costs. `None` if nothing is tracked.
+    pub(crate) fn reservation(&self) -> Option<&Arc<CostReservation>> {
+        self.0.as_ref()?.reservation.as_ref()
     }
 
     /// Returns whether a partition has been held since the permit was issued: then the request must not be sent.
@@ -100,11 +135,30 @@ impl Permit {
     /// Returns the hold and the changed estimates. An uncounted permit returns the default.
     ///
     /// Wakes the waiters that can be admitted because of the outcome, and the agents that have to report it.
-    pub(crate) fn settle(mut self, outcome: Outcome<'_>, now: Instant) -> Settled {
+    ///
+    /// The cost is settled as the outcome determines; see [`settle_with`](Self::settle_with).
+    pub(crate) fn settle(self, outcome: Outcome<'_>, now: Instant) -> Settled {
+        self.settle_with(outcome, CostReport::Open, now)
+    }
+
+    /// Reports the outcome of the request, and what it costs, to all its partitions.
+    ///
+    /// | cost | outcome | settled | charged |
+    /// |---|---|---|---|
+    /// | [`Used`](CostReport::Used) | any | now | the reported cost |
+    /// | [`Refused`](CostReport::Refused) | any | now | what a handle has reported, else nothing |
+    /// | [`Open`](CostReport::Open) | not sent, throttled, or from a cache | now | the same |
+    /// | `Open` | any other | when the last handle is dropped | what a handle has reported, else the estimate |
+    pub(crate) fn settle_with(
+        mut self,
+        outcome: Outcome<'_>,
+        cost: CostReport<'_>,
+        now: Instant,
+    ) -> Settled {
         // Taken, so that the drop that follows reports nothing.
         let counted = self.0.take();
         counted.map_or_else(Settled::default, |counted| {
-            counted.record(outcome, Some(now))
+            counted.record(outcome, cost, Some(now))
         })
     }
 }
@@ -117,7 +171,28 @@ impl CountedPermit {
     ///
     /// The lock is not released in between: a waiter must not be granted by one partition while the hold that the same
     /// response caused is missing in another one.
-    fn record(&self, outcome: Outcome<'_>, now: Option<Instant>) -> Settled {
+    fn record(
+        mut self: Box<Self>,
+        outcome: Outcome<'_>,
+        cost: CostReport<'_>,
+        now: Option<Instant>,
+    ) -> Settled {
+        let reservation = self.reservation.take();
+        let reserved = reservation
+            .as_ref()
+            .map_or(Cost::ONE, |reservation| reservation.cost().clone());
+        // Before the gate's lock is taken: the reservation has a lock of its own.
+        let charge = reservation.and_then(|reservation| {
+            let refunded = cost == CostReport::Refused || is_uncounted_by_server(outcome);
+            match cost {
+                CostReport::Used(used) => reservation.close(|_| Some(used.clone())),
+                _ if refunded => reservation.close(|used| {
+                    Some(used.unwrap_or_else(|| reserved.refunded()))
+                }),
+                // Whoever drops the last handle settles; if there is none, it is this.
+                _ => Arc::into_inner(reservation)?.close(|used| used),
+            }
+        });
         let inner = &self.gate.0;
         // Drawn before the gate's lock is taken: the generator has a lock of its own.
         let random = inner.random.unit();
@@ -128,14 +203,14 @@ impl CountedPermit {
             let scope = state.scope(&self.keys, outcome);
             settled.bypassed = state.bypassed;
             // All partitions record the outcome before any waiter is dispatched: a waiter may need several of them.
-            for (key, number) in self.keys.iter().zip(&self.numbers) {
+            for (key, number) in self.keys.iter().zip(self.numbers.as_slice()) {
                 if let Some(partition) = state.partitions.get_mut(key) {
                     let quota = &mut partition.quota;
                     let before = quota.estimate();
                     let until = quota.record(
                         Sent {
                             number: *number,
-                            cost: &Cost::ONE,
+                            cost: &reserved,
                         },
                         outcome,
                         scope,
@@ -143,6 +218,9 @@ impl CountedPermit {
                         random,
                         now,
                     );
+                    if let Some(used) = &charge {
+                        quota.settle_cost(&reserved, used.as_ref(), now);
+                    }
                     settled.held_until = settled.held_until.max(until);
                     origin_held_until = origin_held_until.max(quota.throttled_until());
                     let estimate = quota.estimate();
@@ -168,10 +246,18 @@ impl CountedPermit {
     }
 }
 
+/// Returns whether the server has not counted the request, so that its reservation is given back.
+fn is_uncounted_by_server(outcome: Outcome<'_>) -> bool {
+    matches!(
+        outcome,
+        Outcome::NotSent | Outcome::Cached | Outcome::Response { throttled: true, .. }
+    )
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(counted) = self.0.take() {
-            counted.record(Outcome::Unknown, None);
+            counted.record(Outcome::Unknown, CostReport::Open, None);
         }
     }
 }

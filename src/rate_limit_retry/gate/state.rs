@@ -8,15 +8,15 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    keys::Keys,
+    keys::{Keys, Numbers},
     partitions::{Partition, Partitions},
 };
 use crate::{
     Origin,
     rate_limit_retry::{
-        PartitionKey,
+        Cost, PartitionKey,
         local_limits::LocalLimits,
-        quota::{Outcome, Quota, QuotaConfig, Scope},
+        quota::{ExceededLimit, Outcome, Quota, QuotaConfig, Scope},
     },
 };
 
@@ -62,6 +62,10 @@ pub(super) struct GateState {
 pub(super) struct WaiterState {
     /// The partitions that count the request.
     pub(super) keys: Keys,
+    /// What the request reserves when it is granted.
+    pub(super) cost: Cost,
+    /// Whether its permit has a handle for what it really costs.
+    pub(super) tracks_cost: bool,
     /// The waker of the last poll. `None` before the first poll, during a poll, and once taken to be woken.
     pub(super) waker: Option<Waker>,
     /// The time until which the request can wait.
@@ -69,7 +73,7 @@ pub(super) struct WaiterState {
     /// The time at which the waiter polls again without being woken; until its first poll, the time of its arrival.
     pub(super) next_check: Instant,
     /// The numbers that its partitions gave the request, in the order of the keys, once it is granted.
-    pub(super) granted: Option<Box<[u64]>>,
+    pub(super) granted: Option<Numbers>,
     /// Whether the waiter was not polled in time. It is in no queue until its next poll.
     pub(super) unpolled: bool,
     /// Number of times that the request left a queue because another partition kept it back.
@@ -94,6 +98,18 @@ impl GateState {
         keys.iter().find(|key| {
             let partition = self.partitions.get(key);
             partition.is_some_and(|partition| partition.queue.len() >= max_waiting)
+        })
+    }
+
+    /// Returns the first of these partitions with a limit that a request with this cost exceeds, and that limit.
+    pub(super) fn exceeded_limit(
+        &self,
+        keys: &[PartitionKey],
+        cost: &Cost,
+    ) -> Option<(PartitionKey, ExceededLimit)> {
+        keys.iter().find_map(|key| {
+            let exceeded = self.partitions.get(key)?.quota.exceeded_limit(cost)?;
+            Some((key.clone(), exceeded))
         })
     }
 

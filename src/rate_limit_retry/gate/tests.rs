@@ -31,6 +31,8 @@ fn admit(gate: &Gate, keys: &Keys, now: Instant) -> Admission {
         origin: None,
         sequence: None,
         deadline: None,
+        cost: &Cost::ONE,
+        tracks_cost: false,
         allow_fast_path: false,
     };
     gate.admit(&request, now)
@@ -269,6 +271,8 @@ fn waiters_fail_immediately_on_a_hold_beyond_max_wait() {
             origin: None,
             sequence: None,
             deadline: Some(deadline),
+            cost: &Cost::ONE,
+            tracks_cost: false,
             allow_fast_path: false,
         };
         match gate.admit(&request, now) {
@@ -387,6 +391,8 @@ fn an_origin_wide_429_holds_existing_and_future_partitions() {
             origin: Some(origin),
             sequence: None,
             deadline: None,
+            cost: &Cost::ONE,
+            tracks_cost: false,
             allow_fast_path: false,
         };
         gate.admit(&request, now)
@@ -434,6 +440,8 @@ fn an_origin_wide_429_holds_any_number_of_partitions() {
             origin: Some(&origin),
             sequence: None,
             deadline: None,
+            cost: &Cost::ONE,
+            tracks_cost: false,
             allow_fast_path: false,
         };
         gate.admit(&request, now)
@@ -493,6 +501,8 @@ fn a_retry_keeps_its_slot_in_a_full_queue() {
         origin: None,
         sequence,
         deadline: None,
+        cost: &Cost::ONE,
+        tracks_cost: false,
         allow_fast_path: false,
     };
     let Admission::Queued(_first) = gate.admit(&request, now) else {
@@ -513,6 +523,8 @@ fn a_hold_beyond_max_wait_is_returned_with_its_end() {
             origin: None,
             sequence: None,
             deadline: Some(deadline),
+            cost: &Cost::ONE,
+            tracks_cost: false,
             allow_fast_path: false,
         };
         match gate.admit(&request, now) {

@@ -8,12 +8,9 @@ use std::{fmt, sync::Arc, task::Context};
 
 use tokio::time::Instant;
 
-use super::{Gate, Permit, state::wake_all};
+use super::{Gate, Permit, dispatch::Blocked, state::wake_all};
 use crate::{
-    rate_limit_retry::{
-        Cost,
-        quota::{Outcome, Scope, Sent},
-    },
+    rate_limit_retry::{PartitionKey, quota::ExceededLimit},
     sync::lock,
 };
 
@@ -38,7 +35,7 @@ impl Waiter {
     }
 
     /// Returns the permit once the request is admitted, the end of the hold if that is later than the request can
-    /// wait, and otherwise the time at which to poll again at the latest.
+    /// wait, the limit that its cost exceeds, and otherwise the time at which to poll again at the latest.
     ///
     /// A poll enqueues the waiter again if it was absent, removes overdue waiters before it from its queues, and
     /// dispatches all of its partitions. So waiters make progress by their own timers even if no outcome is reported.
@@ -70,6 +67,7 @@ impl Waiter {
             former = waiter.waker.take();
             waiter.next_check = now;
             let (keys, deadline) = (Arc::clone(&waiter.keys), waiter.deadline);
+            let (cost, tracks_cost) = (waiter.cost.clone(), waiter.tracks_cost);
             // Requests in front of this one that are not polled leave the queues before anything is granted.
             state.rejoin(self.sequence, &inner.config, now);
             state.skip_unpolled(&keys, self.sequence, &inner.config, now);
@@ -79,13 +77,26 @@ impl Waiter {
             poll = if let Some(numbers) = granted {
                 // It left its queues when it was granted. Its waker was taken above, so no code of the task runs here.
                 state.remove_waiter(self.sequence);
-                WaiterPoll::Ready(Permit::new(self.gate.clone(), keys, numbers, self.sequence))
+                let cost = tracks_cost.then_some(cost);
+                WaiterPoll::Ready(Permit::new(
+                    self.gate.clone(),
+                    keys,
+                    numbers,
+                    self.sequence,
+                    cost,
+                ))
             } else {
                 // Only a known end of a hold rejects: an unknown one may come in time.
-                let until = state.all_blocked_until(&keys, self.sequence, &inner.config, now);
-                let until = until.flatten().zip(deadline);
-                if let Some((until, _)) = until.filter(|(until, deadline)| until > deadline) {
+                let blocked =
+                    state.all_blocked(&keys, self.sequence, &cost, &inner.config, now);
+                if let Some(Blocked::Until(until)) = blocked
+                    && deadline.is_some_and(|deadline| until > deadline)
+                {
                     WaiterPoll::TooLate(until)
+                } else if blocked == Some(Blocked::Forever)
+                    && let Some((key, exceeded)) = state.exceeded_limit(&keys, &cost)
+                {
+                    WaiterPoll::CostTooHigh(key, exceeded)
                 } else {
                     let at = state.wake_at(&keys, self.sequence, &inner.config, now);
                     // A wake-up for its deadline was a false alarm if it can wait after all.
@@ -111,6 +122,8 @@ pub(crate) enum WaiterPoll {
     Pending(Option<Instant>),
     /// A partition is held until this time, which is later than the request can wait.
     TooLate(Instant),
+    /// The request costs more than a limit of this partition allows, which has become known while it waited.
+    CostTooHigh(PartitionKey, ExceededLimit),
     /// Admitted.
     Ready(Permit),
 }
@@ -129,23 +142,9 @@ impl Waiter {
             let Some(waiter) = &waiter else {
                 return;
             };
-            let numbers = waiter.granted.iter().flatten();
-            for (key, number) in waiter.keys.iter().zip(numbers) {
-                if let Some(partition) = state.partitions.get_mut(key) {
-                    // Granted but never sent: the reservation is released.
-                    let (outcome, scope) = (Outcome::NotSent, Scope::Partition);
-                    partition.quota.record(
-                        Sent {
-                            number: *number,
-                            cost: &Cost::ONE,
-                        },
-                        outcome,
-                        scope,
-                        &inner.config,
-                        0.0,
-                        None,
-                    );
-                }
+            if let Some(numbers) = &waiter.granted {
+                // Granted but never sent: the reservation is released.
+                state.release(&waiter.keys, numbers, &waiter.cost, &inner.config);
             }
             wakers = state.take_first_wakers(&waiter.keys);
         }

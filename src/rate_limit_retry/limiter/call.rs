@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     Attempts, Origin,
-    rate_limit_retry::{budget::Account, decide::MethodClass, gate::Keys, route::RouteClass},
+    rate_limit_retry::{Cost, budget::Account, decide::MethodClass, gate::Keys, route::RouteClass},
 };
 
 /// The state of one call over all its attempts.
@@ -18,7 +18,7 @@ use crate::{
 /// | field | set by | changes |
 /// |---|---|---|
 /// | `keys` | `begin` | a held route is appended |
-/// | `account`, `origin`, `method`, `nested`, `deadline` | `begin` | never |
+/// | `account`, `origin`, `cost`, `method`, `nested`, `deadline` | `begin` | never |
 /// | `route` | `begin`; `None` on the fast path | never |
 /// | `sequence` | each admission | cleared when a retry gives way to other requests |
 /// | `attempt`, `sends`, `token_replaced`, `possibly_processed` | | after each attempt |
@@ -30,6 +30,8 @@ pub(crate) struct Call {
     pub(crate) account: Account,
     /// The request's destination, if the user chooses the partition keys; `None` otherwise.
     pub(super) origin: Option<Box<Origin>>,
+    /// What each attempt reserves.
+    pub(super) cost: Cost,
     /// Whether a second send of the request can do harm.
     pub(super) method: MethodClass,
     /// The class of requests that is held while the server is unavailable for a part of its requests. `None` until it

@@ -36,23 +36,26 @@ mod wait;
 
 use std::{collections::HashSet, num::NonZeroU64, sync::Arc, time::Duration};
 
+use http::{Uri, request::Parts};
 use tokio::{runtime::Handle, time::Instant};
 
 pub(crate) use self::{
     call::{Call, RequestHead},
     on_response::Next,
 };
+use self::wait::NotAdmitted;
 use super::{
-    PartitionKey, QueueFull, RateLimitEvent, RateLimited,
+    Cost, CostTooHigh, PartitionKey, QueueFull, RateLimitEvent, RateLimited,
     boottime::BoottimeClock,
     budget::{Account, RetryBudget},
+    cost_used::CostSettings,
     decide::{MethodClass, RetryConfig},
     event::RateLimitEvents,
     gate::{Admission, AdmitRequest, Gate, Keys, Permit},
     header_reader::HeaderReader,
     partition::Partitioning,
     permanent_errors::PermanentErrors,
-    quota::Outcome,
+    quota::{ExceededLimit, Outcome},
     route::{HeldRoutes, RouteClass, UnavailableScope},
     store::{FleetSync, Reservation},
 };
@@ -86,6 +89,8 @@ pub(crate) struct Limiter {
     pub(super) budget: RetryBudget,
     /// How the partition keys of a request are chosen.
     pub(super) partitioning: Partitioning,
+    /// How the cost of a request is estimated, and whether what it really costs is reported.
+    pub(super) costs: CostSettings,
     /// What a 503 with `Retry-After` holds.
     pub(super) unavailable: UnavailableScope,
     /// Classes of requests that are held, each by a partition of its own.
@@ -113,7 +118,7 @@ impl Limiter {
     ///
     /// A route that is held already is added to the call's keys. The call's deadline starts here.
     ///
-    /// Calls the user's partition function, without any lock. Allocates the keys.
+    /// Calls the user's partition function and cost function, without any lock. Allocates the keys.
     pub(crate) fn begin(
         &self,
         parts: &RequestHead<'_>,
@@ -121,9 +126,12 @@ impl Limiter {
         now: Instant,
     ) -> Call {
         let own_keys = matches!(self.partitioning, Partitioning::By(_));
-        let keys = self.keys(parts, credential);
+        // Both functions receive the same copy of the head, which is made only for them.
+        let head = (own_keys || self.costs.has_function()).then(|| parts.to_parts());
+        let keys = self.keys(parts.uri, head.as_ref(), credential);
         let account = Account::of(&keys);
         let mut call = Call {
+            cost: self.costs.estimate(head.as_ref()),
             route: Some(RouteClass::of(parts.method.as_str(), parts.uri.path())),
             origin: own_keys
                 .then(|| Origin::of(parts.uri).map(Box::new))
@@ -179,11 +187,15 @@ impl Limiter {
     ///
     /// By default that is one key: the origin, with the credential's name. With a function of the user's, duplicates
     /// are removed and the order is kept; the first key is the one of the retry budget and of errors.
-    pub(crate) fn keys(&self, parts: &RequestHead<'_>, credential: Option<&str>) -> Keys {
-        match &self.partitioning {
-            Partitioning::ByOrigin => [PartitionKey::for_origin(parts.uri, credential)].into(),
-            Partitioning::By(keys) => {
-                let mut keys = keys(&parts.to_parts());
+    ///
+    /// `head` is the head of the request for the user's function, if there is one.
+    fn keys(&self, uri: &Uri, head: Option<&Parts>, credential: Option<&str>) -> Keys {
+        match (&self.partitioning, head) {
+            (Partitioning::ByOrigin, _) | (_, None) => {
+                [PartitionKey::for_origin(uri, credential)].into()
+            }
+            (Partitioning::By(keys), Some(head)) => {
+                let mut keys = keys(head);
                 // A partition counts a request once.
                 let mut distinct = HashSet::new();
                 keys.retain(|key| distinct.insert(key.clone()));
@@ -210,6 +222,7 @@ impl Limiter {
             keys,
             account,
             origin: None,
+            cost: Cost::ONE,
             method: MethodClass::of(parts.method, parts.headers, honors_key),
             route: None,
             nested,
@@ -232,13 +245,14 @@ impl Limiter {
     /// Returns whether requests may take the fast path while their partition is open.
     ///
     /// They may not with a deadline, which must be checked; with a header profile, which may find limits in any
-    /// field; with keys of the user's own, which depend on more than the origin by which the fast path finds a
+    /// field; with costs, which are reserved in the gate; with keys of the user's own, which depend on more than the origin by which the fast path finds a
     /// partition; and with a store, through which other processes report limits.
     pub(crate) fn has_fast_path(&self) -> bool {
         self.deadline.is_none()
             && self.fleet_sync.is_none()
             && matches!(self.partitioning, Partitioning::ByOrigin)
             && !self.header_reader.has_profile()
+            && !self.costs.are_tracked()
     }
 
     /// Returns whether a request may have to wait for more than its admission: it has a deadline, or reserves a slot
@@ -285,6 +299,8 @@ impl Limiter {
             origin: call.origin.as_deref(),
             sequence: call.sequence.map(NonZeroU64::get),
             deadline: Some(self.wait_deadline(call, now)),
+            cost: &call.cost,
+            tracks_cost: self.costs.are_tracked(),
             allow_fast_path: self.has_fast_path(),
         };
         let mut admission = self.gate.admit(&request, now);
@@ -318,7 +334,7 @@ impl Limiter {
     /// # Errors
     ///
     /// [`RateLimited`] if the request cannot be sent before its deadline or within `max_wait`, or must wait outside a
-    /// tokio runtime; [`QueueFull`] if a queue is full.
+    /// tokio runtime; [`QueueFull`] if a queue is full; [`CostTooHigh`] if a limit is lower than the request's cost.
     ///
     /// # Cancel safety
     ///
@@ -389,19 +405,28 @@ impl Limiter {
             Admission::Admitted(permit) => Ok(permit),
             Admission::TooLate(until) => Err(self.hold_too_long(call, until, now)),
             Admission::QueueFull(partition) => Err(self.queue_full(call, partition, now)),
+            Admission::CostTooHigh(partition, exceeded) => {
+                Err(self.cost_too_high(call, partition, exceeded))
+            }
             Admission::Queued(place) => {
                 if Handle::try_current().is_err() {
                     // Outside a runtime there are no timers to wait with.
                     drop(place);
-                    let send_time = self.gate.available_at(&call.keys, now);
+                    let send_time = self.gate.available_at(&call.keys, &call.cost, now);
                     return Err(self.hold_too_long(call, send_time.unwrap_or(now), now));
                 }
                 self.emit_each(call, |partition| RateLimitEvent::Queued { partition });
                 let permit =
                     span::wait_span(call.keys.first(), self.wait_for_permit(place, deadline)).await;
                 let then = self.clock.now();
-                let permit = permit.map_err(|held_until| {
-                    let send_time = || self.gate.available_at(&call.keys, then);
+                let permit = permit.map_err(|not_admitted| {
+                    let held_until = match not_admitted {
+                        NotAdmitted::TooLate(until) => until,
+                        NotAdmitted::CostTooHigh(partition, exceeded) => {
+                            return self.cost_too_high(call, partition, exceeded);
+                        }
+                    };
+                    let send_time = || self.gate.available_at(&call.keys, &call.cost, then);
                     let until = held_until.or_else(send_time).unwrap_or(deadline);
                     self.hold_too_long(call, deadline.max(until), then)
                 })?;
@@ -454,7 +479,7 @@ impl Limiter {
 
     /// Emits the rejection and returns the error for a full queue.
     fn queue_full(&self, call: &Call, partition: PartitionKey, now: Instant) -> BoxError {
-        let send_time = self.gate.available_at(&call.keys, now);
+        let send_time = self.gate.available_at(&call.keys, &call.cost, now);
         let held_for = send_time.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
         self.emit_each(call, |partition| RateLimitEvent::Rejected {
             partition,
@@ -463,6 +488,27 @@ impl Limiter {
         QueueFull {
             partition,
             limit: self.gate.max_waiting(),
+        }
+        .into()
+    }
+
+    /// Emits the rejection and returns the error for a cost that exceeds a limit. No wait would help: the event names
+    /// none.
+    fn cost_too_high(
+        &self,
+        call: &Call,
+        partition: PartitionKey,
+        exceeded: ExceededLimit,
+    ) -> BoxError {
+        self.emit_each(call, |partition| RateLimitEvent::Rejected {
+            partition,
+            held_for: Duration::ZERO,
+        });
+        CostTooHigh {
+            partition,
+            quota: exceeded.quota,
+            cost: exceeded.cost,
+            limit: exceeded.limit,
         }
         .into()
     }

@@ -13,10 +13,10 @@ use crate::{
     clock::add_capped,
     error,
     rate_limit_retry::{
-        GaveUp, GiveUpReason, RateLimitEvent,
+        Cost, GaveUp, GiveUpReason, RateLimitEvent,
         budget::Account,
         decide::{AttemptResult, Decision, RetryContext, decide},
-        gate::Permit,
+        gate::{CostReport, Permit},
         headers::{RateLimitInfo, has_limit_fields, is_from_cache},
         permanent_errors::ErrorResponse,
         quota::Outcome,
@@ -161,7 +161,13 @@ impl Limiter {
                         info: &info,
                     }
                 };
-                let settled = permit.settle(quota_outcome, now);
+                let cost = match response.extensions().get::<Cost>() {
+                    Some(used) => CostReport::Used(used),
+                    // The outcome of a permanent rejection does not say that it was one.
+                    None if permanent && throttled => CostReport::Refused,
+                    None => CostReport::Open,
+                };
+                let settled = permit.settle_with(quota_outcome, cost, now);
                 for (partition, estimate) in &settled.estimates {
                     self.sinks.emit(&RateLimitEvent::LimitEstimated {
                         partition,

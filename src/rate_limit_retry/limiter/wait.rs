@@ -21,9 +21,9 @@ use crate::{
     BoxError,
     call::drain::max_drain,
     rate_limit_retry::{
-        DeadlineExceeded,
+        DeadlineExceeded, PartitionKey,
         gate::{Permit, Waiter, WaiterPoll},
-        quota::Outcome,
+        quota::{ExceededLimit, Outcome},
     },
 };
 
@@ -88,7 +88,7 @@ impl Limiter {
     ///
     /// # Errors
     ///
-    /// The end of the hold, if it is known to be later than `latest`; `None` if `latest` has passed.
+    /// The request cannot be admitted, or not before `latest`.
     ///
     /// # Cancel safety
     ///
@@ -100,7 +100,7 @@ impl Limiter {
         &self,
         mut waiter: Waiter,
         latest: Instant,
-    ) -> Result<Permit, Option<Instant>> {
+    ) -> Result<Permit, NotAdmitted> {
         let left = latest.saturating_duration_since(self.clock.now());
         // Two timers: `expiry` is never reset, `timer` is set anew by each poll.
         let mut expiry = pin!(sleep(left));
@@ -109,7 +109,12 @@ impl Limiter {
             let (now, _) = self.clock.now_and_wall();
             match waiter.poll(cx, now) {
                 WaiterPoll::Ready(permit) => return Poll::Ready(Ok(permit)),
-                WaiterPoll::TooLate(until) => return Poll::Ready(Err(Some(until))),
+                WaiterPoll::TooLate(until) => {
+                    return Poll::Ready(Err(NotAdmitted::TooLate(Some(until))));
+                }
+                WaiterPoll::CostTooHigh(partition, exceeded) => {
+                    return Poll::Ready(Err(NotAdmitted::CostTooHigh(partition, exceeded)));
+                }
                 WaiterPoll::Pending(None) => {}
                 WaiterPoll::Pending(Some(at)) => {
                     let wait = at.saturating_duration_since(now);
@@ -121,12 +126,22 @@ impl Limiter {
                 }
             }
             if now >= latest {
-                return Poll::Ready(Err(None));
+                return Poll::Ready(Err(NotAdmitted::TooLate(None)));
             }
-            expiry.as_mut().poll(cx).map(|()| Err(None))
+            let expired = expiry.as_mut().poll(cx);
+            expired.map(|()| Err(NotAdmitted::TooLate(None)))
         })
         .await
     }
+}
+
+/// Why a waiting request was not admitted.
+#[derive(Debug)]
+pub(super) enum NotAdmitted {
+    /// It would be admitted too late. Contains the end of the hold, if that is known.
+    TooLate(Option<Instant>),
+    /// It costs more than a limit of this partition allows.
+    CostTooHigh(PartitionKey, ExceededLimit),
 }
 
 /// Minimum interval between two polls by timer, whatever the clock reads. Keeps a clock that stands still from causing

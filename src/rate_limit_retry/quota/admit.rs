@@ -12,4 +12,7 @@ pub(crate) enum SendTime {
     AfterResponse(Option<Instant>),
     /// Ask again at this time.
     NotBefore(Instant),
+    /// The request can never be sent: its cost exceeds the limit that
+    /// [`Quota::exceeded_limit`](super::Quota::exceeded_limit) returns.
+    Never,
 }

@@ -1,6 +1,6 @@
 //! The state of a quota, and what its owner sets.
 
-use std::time::Duration;
+use std::{mem::take, time::Duration};
 
 use tokio::time::Instant;
 
@@ -8,6 +8,7 @@ use super::{
     Quota,
     hold::Hold,
     pace::{MIN_SILENT_RESPONSES, QuotaConfig},
+    reserved::Reserved,
     slow_start::SlowStart,
     snapshot::Estimate,
 };
@@ -86,6 +87,7 @@ impl Quota {
             // Responses to requests that were sent before must not confirm anything about the new state.
             epoch: self.next_number,
             last_used: self.last_used,
+            reserved: take(&mut self.reserved),
             pause: self.pause,
             local_limit: self.local_limit.take(),
             fleet_share: self.fleet_share.take().map(|mut fleet| {
@@ -105,7 +107,12 @@ impl Quota {
         self.is_unused(now) && known.is_none_or(|at| at <= now)
     }
 
-    /// Returns whether the partition is not in use: nothing is in flight, counted by a local limit, held or paused.
+    /// Returns what requests have reserved of each unit, and what they were charged.
+    pub(crate) fn reserved(&self) -> &Reserved {
+        &self.reserved
+    }
+
+    /// Returns whether the partition is not in use: nothing is in flight or reserved, counted by a local limit, held or paused.
     ///
     /// Limits that are known do not count as use: see [`is_idle`](Self::is_idle).
     pub(crate) fn is_unused(&self, now: Instant) -> bool {
@@ -113,7 +120,8 @@ impl Quota {
             .local_limit
             .as_ref()
             .is_some_and(|cap| cap.has_recent(now));
-        self.in_flight == 0 && !capped && self.held_until(now).is_none()
+        let reserved = !self.reserved.is_empty();
+        self.in_flight == 0 && !reserved && !capped && self.held_until(now).is_none()
     }
 
     /// Returns whether the partition has no known limit and enough responses have said nothing about one.

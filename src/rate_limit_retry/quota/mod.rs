@@ -19,6 +19,7 @@
 //! | `fleet_share`, `report` | the part of a quota that other processes share |
 //! | `record` | what responses change |
 //! | `control` | what the owner sets |
+//! | `reserved`, `settle` | what requests in flight have reserved, and its settlement |
 
 mod admit;
 mod announced;
@@ -34,7 +35,9 @@ mod outcome;
 mod pace;
 mod record;
 mod report;
+mod reserved;
 mod send_log;
+mod settle;
 mod sliding_window;
 mod slow_start;
 mod snapshot;
@@ -52,6 +55,7 @@ pub(crate) use self::{
     admit::SendTime,
     outcome::{Outcome, Scope, Sent},
     pace::QuotaConfig,
+    settle::ExceededLimit,
     snapshot::Estimate,
 };
 use self::{
@@ -60,6 +64,7 @@ use self::{
     hold::{Hold, Probe},
     local_limit::LocalLimiter,
     pace::MIN_SILENT_RESPONSES,
+    reserved::Reserved,
     slow_start::SlowStart,
     windows::Windows,
 };
@@ -130,6 +135,8 @@ pub(crate) struct Quota {
     silent_responses: u32,
     /// Time of the last send.
     last_used: Option<Instant>,
+    /// What requests have reserved of each unit, and what they were charged.
+    reserved: Reserved,
     /// What is known of the other processes; `None` if quotas are not shared.
     fleet_share: Option<Box<FleetShare>>,
 }
@@ -155,6 +162,7 @@ impl Quota {
             partition_limit: None,
             silent_responses: 0,
             last_used: None,
+            reserved: Reserved::default(),
             fleet_share: config.shared.then(Box::default),
         }
     }
@@ -167,7 +175,9 @@ impl Quota {
     /// hold, local limit, announced window, estimate, slow start. A pause, a hold or a window that is over is removed
     /// here, which starts a new epoch for holds and windows.
     pub(crate) fn admit(&mut self, cost: &Cost, config: &QuotaConfig, now: Instant) -> SendTime {
-        let _ = cost;
+        if self.exceeded_limit(cost).is_some() {
+            return SendTime::Never;
+        }
         if let Some(until) = self.pause {
             if now < until {
                 return SendTime::NotBefore(until);
@@ -285,7 +295,7 @@ impl Quota {
 
     /// Counts a request as in flight. Returns its number, by which its outcome is reported to [`record`](Self::record).
     pub(crate) fn enter(&mut self, cost: &Cost, config: &QuotaConfig, now: Instant) -> u64 {
-        let _ = cost;
+        self.reserved.add(cost);
         self.in_flight += 1;
         // A request alone is the probe: the time at which it was sent narrows down when the quota opened.
         if self.slow_start.is_probe() && self.in_flight == 1 {

@@ -1,0 +1,73 @@
+//! Settings of costs.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+
+use super::{super::Cost, RateLimitRetryLayerBuilder};
+
+impl RateLimitRetryLayerBuilder {
+    /// Sets the function that estimates what a request costs, for APIs that count more than requests: tokens of a
+    /// language model, points of a query. Default: each request costs one request, and what it costs otherwise is
+    /// learned from what the server announces.
+    ///
+    /// The function is called once per call and receives the head of the request. Each attempt reserves the estimate,
+    /// a retry anew. What the body decides, the caller puts into the request's extensions, as in the example.
+    ///
+    /// The reservation ends with the response. What the request has really cost replaces the estimate, if a layer below
+    /// reports it: by [`CostUsed::set`](super::super::CostUsed::set), also after a streamed response has ended, or as a
+    /// [`Cost`] in the response's extensions. A [`UsageLayer`](super::super::UsageLayer) reports the usage in JSON
+    /// bodies. Without a report, the estimate stays charged. A request that is throttled or not sent is charged nothing.
+    ///
+    /// A request whose estimate exceeds a limit fails at once with [`CostTooHigh`](super::super::CostTooHigh). Requests
+    /// of a layer with a cost function do not take the fast path.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::Request;
+    /// use tower_m2m::{
+    ///     RateLimitRetryLayer,
+    ///     rate_limit_retry::{Cost, UsageLayer},
+    /// };
+    ///
+    /// // The prompt and `max_tokens` are in the body: the caller estimates them when it creates the request.
+    /// let request = Request::post("https://llm.example.com/v1/chat/completions")
+    ///     .extension(Cost::new().with("tokens", 1_200))
+    ///     .body(());
+    ///
+    /// let limits = RateLimitRetryLayer::builder()
+    ///     .cost(|head| head.extensions.get::<Cost>().cloned().unwrap_or_default())
+    ///     .build();
+    /// let layers = tower::ServiceBuilder::new()
+    ///     .layer(limits)
+    ///     .layer(UsageLayer::new());
+    /// # drop((request, layers));
+    /// ```
+    pub fn cost(mut self, cost: impl Fn(&Parts) -> Cost + Send + Sync + 'static) -> Self {
+        self.set_once.record("cost");
+        self.costs.function = Some(Arc::new(cost));
+        self
+    }
+
+    /// Sets whether layers below can report what requests cost although there is no [cost function](Self::cost).
+    /// Default: `false`.
+    ///
+    /// With it, each request has a [`CostUsed`](super::super::CostUsed) in its extensions, as with a cost function, and
+    /// does not take the fast path.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::UsageLayer};
+    ///
+    /// let layers = tower::ServiceBuilder::new()
+    ///     .layer(RateLimitRetryLayer::builder().report_costs(true).build())
+    ///     .layer(UsageLayer::new());
+    /// # drop(layers);
+    /// ```
+    pub fn report_costs(mut self, report: bool) -> Self {
+        self.costs.report = report;
+        self
+    }
+}

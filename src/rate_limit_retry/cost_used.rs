@@ -1,0 +1,129 @@
+//! How a layer below reports what a request has cost, and the settings of costs.
+
+use std::{fmt, sync::Arc};
+
+use http::{Request, request::Parts};
+
+use super::{
+    Cost,
+    gate::{CostReservation, Permit},
+};
+
+/// Reports what a request has cost. The rate-limit layer puts one into the extensions of each request, if it has a
+/// [cost function](super::RateLimitRetryLayerBuilder::cost) or
+/// [`report_costs`](super::RateLimitRetryLayerBuilder::report_costs) is set.
+///
+/// For layers below the rate-limit layer that learn the cost from a response, which may take until its body has ended.
+/// The reservation of the request stays until its response has arrived and all clones of the handle are dropped. Then the
+/// last value passed to [`set`](Self::set) replaces it; without one, the estimate stays charged.
+///
+/// A request that was throttled or not sent settles at once, without regard to handles. Cheap to clone.
+///
+/// # Examples
+///
+/// A layer that takes the cost from a field of the response:
+///
+/// ```
+/// use http::{Request, Response};
+/// use tower_m2m::{
+///     BoxError,
+///     rate_limit_retry::{Cost, CostUsed},
+/// };
+///
+/// async fn call(
+///     mut request: Request<String>,
+///     send: impl AsyncFnOnce(Request<String>) -> Result<Response<String>, BoxError>,
+/// ) -> Result<Response<String>, BoxError> {
+///     // Taken out of the request: a clone in there may live longer than the response.
+///     let cost_used = CostUsed::take(&mut request);
+///     let response = send(request).await?;
+///     let credits = response.headers().get("x-credits-used");
+///     let credits = credits.and_then(|value| value.to_str().ok()?.parse().ok());
+///     if let Some((cost_used, credits)) = cost_used.zip(credits) {
+///         cost_used.set(Cost::new().with("credits", credits));
+///     }
+///     Ok(response)
+/// }
+/// # let _ = call::<fn(_) -> std::future::Ready<_>>;
+/// ```
+#[derive(Clone)]
+pub struct CostUsed(Arc<CostReservation>);
+
+impl CostUsed {
+
+    /// Takes the handle out of a request's extensions. `None` if the rate-limit layer above has no costs, or if there is
+    /// no such layer.
+    #[must_use]
+    pub fn take<B>(request: &mut Request<B>) -> Option<Self> {
+        request.extensions_mut().remove()
+    }
+
+    /// Reports what the request has cost. Replaces an earlier report.
+    ///
+    /// Units that `used` does not name stay charged as estimated. Has no effect once the request is settled.
+    pub fn set(&self, used: Cost) {
+        self.0.report(used);
+    }
+
+    /// Returns what was reserved for the request.
+    #[must_use]
+    pub fn estimate(&self) -> &Cost {
+        self.0.cost()
+    }
+}
+
+impl Permit {
+    /// Puts the handle into the extensions of the permit's request, if what it costs is tracked.
+    #[inline]
+    pub(crate) fn attach<B>(&self, request: &mut Request<B>) {
+        if let Some(reservation) = self.reservation() {
+            let cost_used = CostUsed(Arc::clone(reservation));
+            request.extensions_mut().insert(cost_used);
+        }
+    }
+}
+
+/// Shows the estimate.
+impl fmt::Debug for CostUsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CostUsed")
+            .field("estimate", self.estimate())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The settings of costs.
+#[derive(Clone, Default)]
+pub(super) struct CostSettings {
+    /// The user's estimate.
+    pub(super) function: Option<Arc<dyn Fn(&Parts) -> Cost + Send + Sync>>,
+    /// Whether requests have a handle although there is no function.
+    pub(super) report: bool,
+}
+
+impl CostSettings {
+    /// Returns whether there is a function, which needs the head of the request.
+    pub(super) fn has_function(&self) -> bool {
+        self.function.is_some()
+    }
+
+    /// Returns whether requests have a handle by which layers below report what they cost.
+    pub(super) fn are_tracked(&self) -> bool {
+        self.report || self.has_function()
+    }
+
+    /// Returns the estimate for a request with this head.
+    pub(super) fn estimate(&self, head: Option<&Parts>) -> Cost {
+        let estimate = self.function.as_ref().zip(head);
+        estimate.map_or(Cost::ONE, |(function, head)| function(head))
+    }
+}
+
+impl fmt::Debug for CostSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CostSettings")
+            .field("function", &self.has_function())
+            .field("report", &self.report)
+            .finish()
+    }
+}

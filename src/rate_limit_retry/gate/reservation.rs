@@ -1,0 +1,106 @@
+//! What a request has reserved, from its admission until its cost is known.
+//!
+//! The permit holds the reservation, and so do the handles that layers below have taken. It is settled once:
+//!
+//! | first of these | charged |
+//! |---|---|
+//! | the permit is settled, and the request was refused or not sent, or its response names the cost | that |
+//! | the permit and all handles are gone | what a handle has reported, else the estimate |
+//!
+//! A settlement takes the reservation's lock, releases it, and then takes the gate's: the two are never held together.
+
+use std::fmt;
+
+use super::{Gate, keys::Keys, state::wake_all};
+use crate::{
+    rate_limit_retry::Cost,
+    sync::{Mutex, lock},
+};
+
+/// The reservation of one request. Dropping it settles it, if that was not done before.
+pub(crate) struct CostReservation {
+    /// The gate whose partitions have reserved the cost.
+    gate: Gate,
+    /// The partitions.
+    keys: Keys,
+    /// What they have reserved.
+    cost: Cost,
+    /// What was reported.
+    state: Mutex<State>,
+}
+
+/// Whether a reservation is settled.
+enum State {
+    /// It is not, with what was reported last.
+    Open(Option<Cost>),
+    /// It is: reports have no effect.
+    Settled,
+}
+
+impl CostReservation {
+    /// Creates the reservation of a cost that the partitions have counted.
+    pub(super) fn new(gate: Gate, keys: Keys, cost: Cost) -> Self {
+        Self {
+            gate,
+            keys,
+            cost,
+            state: Mutex::new(State::Open(None)),
+        }
+    }
+
+    /// Returns what the partitions have reserved.
+    pub(crate) fn cost(&self) -> &Cost {
+        &self.cost
+    }
+
+    /// Reports what the request has cost. Replaces an earlier report; without effect once settled.
+    pub(crate) fn report(&self, used: Cost) {
+        // The former report is dropped after the lock is released.
+        let _former = match &mut *lock(&self.state) {
+            State::Open(reported) => reported.replace(used),
+            State::Settled => Some(used),
+        };
+    }
+
+    /// Marks the reservation as settled. Returns what to charge, which `charge` derives from what was reported; `None`
+    /// if it was settled before.
+    pub(super) fn close(
+        &self,
+        charge: impl FnOnce(Option<Cost>) -> Option<Cost>,
+    ) -> Option<Option<Cost>> {
+        let former = std::mem::replace(&mut *lock(&self.state), State::Settled);
+        match former {
+            State::Open(reported) => Some(charge(reported)),
+            State::Settled => None,
+        }
+    }
+}
+
+impl Drop for CostReservation {
+    /// Settles with what was reported. A drop has no clock: the first waiters are woken, and their polls dispatch.
+    fn drop(&mut self) {
+        let Some(used) = self.close(|reported| reported) else {
+            return;
+        };
+        let wakers = {
+            let mut state = lock(&self.gate.0.state);
+            for key in self.keys.iter() {
+                if let Some(partition) = state.partitions.get_mut(key) {
+                    partition.quota.settle_cost(&self.cost, used.as_ref(), None);
+                }
+            }
+            state.take_first_wakers(&self.keys)
+        };
+        wake_all(wakers);
+    }
+}
+
+/// Shows the reserved cost only.
+impl fmt::Debug for CostReservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CostReservation")
+            .field("cost", &self.cost)
+            .finish_non_exhaustive()
+    }
+}
+

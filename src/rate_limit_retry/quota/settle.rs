@@ -1,0 +1,69 @@
+//! The end of a request as far as its cost is concerned, and costs that exceed a limit.
+//!
+//! | step | method | amounts |
+//! |---|---|---|
+//! | the request is admitted | [`Quota::enter`] | the estimate is reserved |
+//! | its response arrives, or it ends otherwise | [`Quota::record`] | none: the reservation stays |
+//! | its cost is known, or will never be | [`Quota::settle_cost`] | the reservation is replaced by the charge |
+//!
+//! The last two happen together, unless a layer below still measures what the response costs.
+
+use tokio::time::Instant;
+
+use super::Quota;
+use crate::rate_limit_retry::cost::Cost;
+
+/// A limit that is lower than the cost of a request.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct ExceededLimit {
+    /// The name of the quota.
+    pub(crate) quota: Box<str>,
+    /// The amount that the request costs.
+    pub(crate) cost: u64,
+    /// The limit.
+    pub(crate) limit: u64,
+}
+
+impl Quota {
+    /// Replaces what a request has reserved by what it is charged. Called exactly once for each cost that was passed to
+    /// [`enter`](Self::enter) and has units.
+    ///
+    /// `used` is what the request has cost. Units that it does not name are charged as reserved, and so are all of them
+    /// without it: an unknown use stays charged. It may name units that were not reserved. For a request that the server
+    /// has not counted, it is [`Cost::refunded`].
+    ///
+    /// `now` is `None` if the settlement is a drop.
+    pub(crate) fn settle_cost(
+        &mut self,
+        reserved: &Cost,
+        used: Option<&Cost>,
+        now: Option<Instant>,
+    ) {
+        let _ = now;
+        self.reserved.release(reserved);
+        for (unit, amount) in reserved.amounts() {
+            let used = used.and_then(|used| used.amount_of(unit));
+            self.reserved.charge(unit, used.unwrap_or(amount));
+        }
+        let unreserved = used.into_iter().flat_map(Cost::amounts);
+        for (unit, amount) in unreserved.filter(|(unit, _)| reserved.amount_of(unit).is_none()) {
+            self.reserved.charge(unit, amount);
+        }
+    }
+
+    /// Returns the limit that a request with this cost exceeds whatever is left of it, so that it can never be sent.
+    ///
+    /// Only amounts that the caller has set count. What the layer has learned itself is an estimate, and refuses
+    /// nothing.
+    pub(crate) fn exceeded_limit(&self, cost: &Cost) -> Option<ExceededLimit> {
+        let requests = cost.amount_of("requests").filter(|requests| *requests > 1)?;
+        // A limit of zero is how some servers announce that there is none.
+        let limit = self.announced.as_ref()?.limit.filter(|limit| *limit > 0)?;
+        (requests > limit).then(|| ExceededLimit {
+            quota: "requests".into(),
+            cost: requests,
+            limit,
+        })
+    }
+}
+
