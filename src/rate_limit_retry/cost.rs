@@ -83,9 +83,9 @@ impl Cost {
         known.map(|(_, amount)| amount)
     }
 
-    /// Returns the amount for a quota with this name: the amount of the same name, or else of the longest unit that
-    /// consists of the name's last words.
-    pub(crate) fn amount_for(&self, quota: &str) -> Option<u64> {
+    /// Returns the unit that applies to a quota with this name, and its amount: the unit of the same name, or else the
+    /// longest that consists of the name's last words.
+    pub(crate) fn unit_for(&self, quota: &str) -> Option<(&str, u64)> {
         let ends_with = |unit: &str| {
             let before = quota.strip_suffix(unit);
             before.is_some_and(|before| before.is_empty() || before.ends_with(['-', '_', ' ']))
@@ -93,7 +93,6 @@ impl Cost {
         self.amounts()
             .filter(|(unit, _)| ends_with(unit))
             .max_by_key(|(unit, _)| unit.len())
-            .map(|(_, amount)| amount)
     }
 
     /// Returns the number of requests that the request counts as.
@@ -155,11 +154,11 @@ mod tests {
     fn an_amount_applies_to_quotas_that_end_with_its_words() {
         let cost = Cost::new().with("tokens", 5).with("input-tokens", 3);
 
-        assert_eq!(cost.amount_for("input-tokens"), Some(3));
-        assert_eq!(cost.amount_for("output-tokens"), Some(5));
-        assert_eq!(cost.amount_for("tokens"), Some(5));
-        assert_eq!(cost.amount_for("cryptotokens"), None);
-        assert_eq!(cost.amount_for("requests"), None);
+        assert_eq!(cost.unit_for("input-tokens"), Some(("input-tokens", 3)));
+        assert_eq!(cost.unit_for("output-tokens"), Some(("tokens", 5)));
+        assert_eq!(cost.unit_for("tokens"), Some(("tokens", 5)));
+        assert_eq!(cost.unit_for("cryptotokens"), None);
+        assert_eq!(cost.unit_for("requests"), None);
     }
 
     #[test]

@@ -151,16 +151,20 @@ struct HeldRoute {
     key: PartitionKey,
     /// End of the hold.
     until: Instant,
+    /// The number that the partition gave the last request that was rejected.
+    rejected: u64,
 }
 
 impl HeldRoutes {
-    /// Records that a class of a partition's requests is held until `until`. A longer hold of the same class stays.
+    /// Records that a class of a partition's requests is held until `until`, because request `rejected` was rejected. A
+    /// longer hold of the same class stays.
     ///
     /// Returns the key of the partition that holds the class; `None` if [`MAX_HELD_ROUTES`] classes are held already.
     pub(crate) fn hold(
         &self,
         partition: &PartitionKey,
         class: RouteClass,
+        rejected: u64,
         until: Instant,
         now: Instant,
     ) -> Option<PartitionKey> {
@@ -173,9 +177,11 @@ impl HeldRoutes {
             let new = || HeldRoute {
                 key: class.key(partition),
                 until,
+                rejected,
             };
             let route = held.entry(route).or_insert_with(new);
             route.until = route.until.max(until);
+            route.rejected = route.rejected.max(rejected);
             Some(route.key.clone())
         } else {
             None
@@ -184,6 +190,22 @@ impl HeldRoutes {
         // Acquire in `is_empty`.
         self.count.store(held.len(), Ordering::Release);
         key
+    }
+
+    /// Removes a held class, if a request that was sent after the rejected ones has been accepted. Returns the key of the
+    /// partition that held it.
+    pub(crate) fn release(
+        &self,
+        partition: &PartitionKey,
+        class: RouteClass,
+        accepted: u64,
+    ) -> Option<PartitionKey> {
+        let mut held = lock(&self.held);
+        let route = (partition.clone(), class);
+        held.get(&route).filter(|held| held.rejected < accepted)?;
+        let released = held.remove(&route)?;
+        self.count.store(held.len(), Ordering::Release);
+        Some(released.key)
     }
 
     /// Removes the held classes of a partition. Returns the keys of the partitions that held them.
@@ -282,7 +304,7 @@ mod tests {
         let until = add_capped(now, Duration::from_secs(10));
         assert!(routes.is_empty());
         let class = |n: usize| RouteClass::new(true, n as u32 + 2);
-        let held = |n| routes.hold(&partition, class(n), until, now).is_some();
+        let held = |n| routes.hold(&partition, class(n), 0, until, now).is_some();
 
         assert!((0..MAX_HELD_ROUTES).all(held));
         assert!(!held(MAX_HELD_ROUTES) && held(0));
@@ -297,7 +319,7 @@ mod tests {
         assert!(routes.keys_for(&partition, class(1), over).is_empty());
         assert!(
             routes
-                .hold(&partition, RouteClass::WRITES, over, over)
+                .hold(&partition, RouteClass::WRITES, 0, over, over)
                 .is_some()
         );
         let write = RouteClass::of("POST", "/anything");

@@ -63,6 +63,8 @@ pub(crate) enum CostReport<'a> {
 pub(crate) struct Settled {
     /// The time until which the request would be held if it were sent again: the latest of its partitions' holds.
     pub(crate) held_until: Option<Instant>,
+    /// Whether the wait that the server asks for concerns this request only.
+    pub(crate) alone: bool,
     /// Estimated limits that have changed because of the outcome, by partition. Empty for nearly all outcomes; an empty
     /// `Vec` does not allocate.
     pub(crate) estimates: Vec<(PartitionKey, Estimate)>,
@@ -82,8 +84,8 @@ impl Permit {
         sequence: u64,
         cost: Option<Cost>,
     ) -> Self {
-        let reservation = cost
-            .map(|cost| Arc::new(CostReservation::new(gate.clone(), Arc::clone(&keys), cost)));
+        let reservation =
+            cost.map(|cost| Arc::new(CostReservation::new(gate.clone(), Arc::clone(&keys), cost)));
         Self(Some(Box::new(CountedPermit {
             gate,
             keys,
@@ -101,6 +103,14 @@ impl Permit {
     /// Returns whether no partition counts the request.
     pub(crate) fn is_uncounted(&self) -> bool {
         self.0.is_none()
+    }
+
+    /// Returns the number that its first partition gave the request; 0 for an uncounted permit.
+    pub(crate) fn number(&self) -> u64 {
+        let counted = self.0.as_ref();
+        counted
+            .and_then(|counted| counted.numbers.as_slice().first().copied())
+            .unwrap_or_default()
     }
 
     /// Returns the request's sequence number. `None` for an uncounted permit.
@@ -186,9 +196,9 @@ impl CountedPermit {
             let refunded = cost == CostReport::Refused || is_uncounted_by_server(outcome);
             match cost {
                 CostReport::Used(used) => reservation.close(|_| Some(used.clone())),
-                _ if refunded => reservation.close(|used| {
-                    Some(used.unwrap_or_else(|| reserved.refunded()))
-                }),
+                _ if refunded => {
+                    reservation.close(|used| Some(used.unwrap_or_else(|| reserved.refunded())))
+                }
                 // Whoever drops the last handle settles; if there is none, it is this.
                 _ => Arc::into_inner(reservation)?.close(|used| used),
             }
@@ -207,7 +217,7 @@ impl CountedPermit {
                 if let Some(partition) = state.partitions.get_mut(key) {
                     let quota = &mut partition.quota;
                     let before = quota.estimate();
-                    let until = quota.record(
+                    let recorded = quota.record(
                         Sent {
                             number: *number,
                             cost: &reserved,
@@ -221,7 +231,8 @@ impl CountedPermit {
                     if let Some(used) = &charge {
                         quota.settle_cost(&reserved, used.as_ref(), now);
                     }
-                    settled.held_until = settled.held_until.max(until);
+                    settled.held_until = settled.held_until.max(recorded.held_until);
+                    settled.alone |= recorded.alone;
                     origin_held_until = origin_held_until.max(quota.throttled_until());
                     let estimate = quota.estimate();
                     if estimate.differs_from(&before) {
@@ -250,7 +261,12 @@ impl CountedPermit {
 fn is_uncounted_by_server(outcome: Outcome<'_>) -> bool {
     matches!(
         outcome,
-        Outcome::NotSent | Outcome::Cached | Outcome::Response { throttled: true, .. }
+        Outcome::NotSent
+            | Outcome::Cached
+            | Outcome::Response {
+                throttled: true,
+                ..
+            }
     )
 }
 

@@ -39,11 +39,11 @@ use std::{collections::HashSet, num::NonZeroU64, sync::Arc, time::Duration};
 use http::{Uri, request::Parts};
 use tokio::{runtime::Handle, time::Instant};
 
+use self::wait::NotAdmitted;
 pub(crate) use self::{
     call::{Call, RequestHead},
     on_response::Next,
 };
-use self::wait::NotAdmitted;
 use super::{
     Cost, CostTooHigh, PartitionKey, QueueFull, RateLimitEvent, RateLimited,
     boottime::BoottimeClock,
@@ -170,10 +170,17 @@ impl Limiter {
     /// held.
     ///
     /// The partition that holds the route is added to the call's keys, so that a retry waits for it.
-    fn hold_route(&self, call: &mut Call, class: RouteClass, until: Instant, now: Instant) -> bool {
+    fn hold_route(
+        &self,
+        call: &mut Call,
+        class: RouteClass,
+        number: u64,
+        until: Instant,
+        now: Instant,
+    ) -> bool {
         // The lock of `routes` is released before the gate's is taken.
-        let partition = call.keys.first();
-        let Some(key) = partition.and_then(|key| self.routes.hold(key, class, until, now)) else {
+        let hold = |key| self.routes.hold(key, class, number, until, now);
+        let Some(key) = call.keys.first().and_then(hold) else {
             return false;
         };
         self.gate.hold_route(&key, until, now);
@@ -181,6 +188,21 @@ impl Limiter {
             call.keys = call.keys.iter().cloned().chain([key]).collect();
         }
         true
+    }
+
+    /// Releases the request's route if it is held because of a request that was sent before this one, which the server
+    /// has accepted: it rejects single requests, and not the route.
+    ///
+    /// The request that was rejected still waits as long as the server has asked it to.
+    fn release_route(&self, call: &Call, number: u64, now: Instant) {
+        let Some((partition, class)) = call.keys.first().zip(call.route) else {
+            return;
+        };
+        if !self.routes.is_empty()
+            && let Some(key) = self.routes.release(partition, class, number)
+        {
+            self.gate.forget(&key, now);
+        }
     }
 
     /// Returns the partition keys of a request.

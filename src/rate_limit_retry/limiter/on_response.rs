@@ -113,7 +113,7 @@ impl Limiter {
         let error_response = outcome.as_ref().ok().map(ErrorResponse::of);
         let permanent = error_response
             .is_some_and(|error_response| self.permanent_errors.matches(&error_response));
-        let (ended, shed, held, bypassed) = match &outcome {
+        let (ended, shed, held, alone, bypassed) = match &outcome {
             Ok(response) => {
                 let sends = u16::try_from(Attempts::of(response)).unwrap_or(u16::MAX);
                 call.sends = call.sends.saturating_add(sends);
@@ -135,12 +135,14 @@ impl Limiter {
                 // Up to 1 % on top of what the server requests.
                 let jitter = (wait / 100).min(MAX_JITTER).mul_f64(self.random.unit());
                 let until = add_capped(now, (wait + jitter).min(self.gate.max_hold()));
+                let number = permit.number();
                 let route_held = unavailable && {
                     let class = call.route.or_else(|| {
                         let line = request_copy.as_ref().and_then(Resend::method_and_path);
                         line.map(|(method, path)| RouteClass::of(method, path))
                     });
-                    self.hold_route(call, class.unwrap_or(RouteClass::WRITES), until, now)
+                    let class = class.unwrap_or(RouteClass::WRITES);
+                    self.hold_route(call, class, number, until, now)
                 };
                 let quota_outcome = if permanent {
                     // Not a throttle to wait for: no wait restores the quota.
@@ -191,9 +193,10 @@ impl Limiter {
                     });
                 } else if status.is_success() {
                     self.on_success(call);
+                    self.release_route(call, number, now);
                 }
                 let ended = AttemptResult::Response(status, &info);
-                (ended, shed, held, settled.bypassed)
+                (ended, shed, held, settled.alone, settled.bypassed)
             }
             Err(error) => {
                 // An error carries no count of sends: it stands for one.
@@ -224,7 +227,13 @@ impl Limiter {
                         held_for,
                     });
                 }
-                (AttemptResult::Error(class), shed, held, settled.bypassed)
+                (
+                    AttemptResult::Error(class),
+                    shed,
+                    held,
+                    false,
+                    settled.bypassed,
+                )
             }
         };
         if bypassed {
@@ -264,7 +273,9 @@ impl Limiter {
                     GiveUpReason::Body
                 }
                 Decision::RetryAfterHold => {
-                    return self.retry(call, &context, outcome, Duration::ZERO, request_copy);
+                    // A wait that concerns this request only is not a hold, for which it would wait in the gate.
+                    let own = info.retry_after.filter(|_| alone).unwrap_or_default();
+                    return self.retry(call, &context, outcome, own, request_copy);
                 }
                 Decision::RetryAfterBackoff(wait) => {
                     return self.retry(call, &context, outcome, wait, request_copy);

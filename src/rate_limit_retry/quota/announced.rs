@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::admit::SendTime;
+use super::{admit::SendTime, refill::Refill};
 use crate::{
     clock::add_capped,
     rate_limit_retry::{headers::Limit, store::SharedWindow},
@@ -49,7 +49,9 @@ impl AnnouncedWindow {
     /// Creates a window from the response to request `by`, where `next` is the number of the next request.
     pub(super) fn new(limit: &Limit, remaining: u64, by: u64, next: u64, now: Instant) -> Self {
         // A reset of zero is not an end: servers that round down announce it during the last second, others always.
-        let reset = limit.reset.filter(|reset| !reset.is_zero());
+        // Without a reset, a window of a known length ends that long after it was first seen, at the latest.
+        let length = limit.window.filter(|_| limit.refill.is_none());
+        let reset = limit.reset.or(length).filter(|reset| !reset.is_zero());
         let reset_at = reset.map(|reset| add_capped(now, reset));
         Self {
             limit: limit.limit,
@@ -88,7 +90,10 @@ impl AnnouncedWindow {
         next: u64,
         now: Instant,
     ) {
-        let fresh = Self::new(limit, remaining, by, next, now);
+        let mut fresh = Self::new(limit, remaining, by, next, now);
+        if limit.reset.is_none() {
+            fresh.reset_at = None;
+        }
         self.latest_reset = self.latest_reset.max(fresh.reset_at);
         let (earlier, later) = match (self.reset_at, fresh.reset_at) {
             (Some(known), Some(announced)) => (
@@ -222,27 +227,27 @@ impl AnnouncedWindow {
     }
 
     /// Debits a request that may have been counted and whose response announces nothing.
-    pub(super) fn debit(&mut self) {
+    pub(super) fn debit(&mut self, amount: u64) {
         if !self.debits_disabled {
-            self.debits = self.debits.saturating_add(1);
+            self.debits = self.debits.saturating_add(amount);
         }
     }
 
     /// Debits an accepted request whose response announces nothing. If more of them are accepted than remained, such
     /// requests do not count at the server: debits are reverted, and later ones skipped.
-    pub(super) fn debit_unannounced(&mut self) {
+    pub(super) fn debit_unannounced(&mut self, amount: u64) {
         if self.available() == 0 && !self.is_exhausted() {
             (self.debits, self.debits_disabled) = (0, true);
         }
-        self.debit();
+        self.debit(amount);
     }
 
     /// Returns the time at which the window is over.
     ///
     /// If others use a part of the quota (`share`), that is a little later than the reset: their throttled requests
-    /// wait for whole seconds, and would come too late to a quota that is exhausted again. An exhausted quota is
-    /// believed for at most `max_hold` after the last announcement.
-    pub(super) fn resets_at(&self, share: f64, max_hold: Duration) -> Option<Instant> {
+    /// wait for whole seconds, and would come too late to a quota that is exhausted again. A quota of which less than
+    /// `least` remains is believed for at most `max_hold` after the last announcement.
+    pub(super) fn resets_at(&self, share: f64, least: u64, max_hold: Duration) -> Option<Instant> {
         let reset = self.reset_at?;
         let resets_at = if share > MIN_SOLE_SHARE {
             reset
@@ -251,11 +256,45 @@ impl AnnouncedWindow {
             let window = reset.saturating_duration_since(self.began);
             add_capped(reset, (window / 200).min(Duration::from_secs(1)))
         };
-        Some(if self.is_exhausted() {
+        Some(if self.remaining < least {
             resets_at.min(add_capped(self.updated, max_hold))
         } else {
             resets_at
         })
+    }
+
+    /// Returns what a request of this process costs on average, as far as the fall of what remains shows; `before` is the
+    /// mean of earlier windows.
+    pub(super) fn mean_cost(&self, before: Option<f64>) -> Option<f64> {
+        let fall = as_f64(self.initial_remaining.saturating_sub(self.available()));
+        let (weight, before) = before.map_or((0.0, 0.0), |before| (SHARE_SMOOTHING, before));
+        let requests = as_f64(self.own_accepted) + weight;
+        (requests >= 1.0).then(|| (fall + before * weight) / requests)
+    }
+
+    /// Returns the number of this process's requests that were accepted in the window, and its limit.
+    pub(super) fn own_accepted(&self) -> u64 {
+        self.own_accepted
+    }
+
+    /// Replaces what remains, of which the announcement shows only a part.
+    pub(super) fn set_remaining(&mut self, remaining: u64) {
+        (self.remaining, self.debits) = (remaining, 0);
+    }
+
+    /// Returns the difference of an announcement to the one before it and the number of requests sent in between, if the
+    /// two are about one window and the second request was sent after the first response had arrived.
+    pub(super) fn change(
+        &self,
+        limit: &Limit,
+        remaining: u64,
+        by: u64,
+        now: Instant,
+    ) -> Option<(i128, u64)> {
+        let reset = add_capped(now, limit.reset?);
+        let comparable = by >= self.fresh_from && self.is_same_window(reset);
+        let sent = by.saturating_sub(self.latest_request);
+        comparable.then(|| (i128::from(remaining) - i128::from(self.remaining), sent))
     }
 
     /// Returns this process's share of what the quota loses, where `before` is the share in earlier windows.
@@ -273,52 +312,85 @@ impl AnnouncedWindow {
         ((before * SHARE_SMOOTHING + own_share) / (SHARE_SMOOTHING + fall)).clamp(0.0, 1.0)
     }
 
-    /// Returns how many more requests of this process have room, where others use all but a `share` of what remains.
-    pub(super) fn headroom(&self, in_flight: u32, share: f64) -> f64 {
-        self.share_of_available(share) - f64::from(in_flight)
-    }
-
-    /// Returns this process's part of the remaining requests.
-    #[expect(clippy::cast_precision_loss, reason = "no real limit comes near 2^53")]
-    fn share_of_available(&self, share: f64) -> f64 {
-        self.available() as f64 * share
-    }
-
-    /// Returns why one more request must wait; `None` if it need not.
+    /// Returns why one more request must wait; `None` if it need not. The window ends at `resets_at`.
     ///
-    /// Others use all but a `share` of what remains, and the window ends at `resets_at`. Only an announcement holds
-    /// requests until the reset. Debits are no proof: while only they show that nothing remains, one request is sent
-    /// at a time.
+    /// Only an announcement holds requests until the reset. Debits are no proof: while only they show that too little
+    /// remains, one request is sent at a time.
     ///
-    /// - More remains than is in flight: the request may be sent if, with the part of other clients, it still fits.
-    /// - The server has announced that nothing remains, and nothing is in flight: wait until `resets_at`.
+    /// - What remains is enough for the requests in flight and this one: it may be sent.
+    /// - Nothing is in flight, and the least that a request costs remains: it may be sent, because the last remaining
+    ///   units go to the first that asks.
+    /// - The server has announced that less remains, and nothing is in flight: wait until enough has been refilled, or
+    ///   else until `resets_at`.
     /// - Requests are in flight: wait for one of them, because its response shows what remains.
     /// - Otherwise one request is sent.
     pub(super) fn admit(
         &self,
+        need: &Need,
         in_flight: u32,
-        share: f64,
+        refill: Refill,
         resets_at: Option<Instant>,
+        now: Instant,
     ) -> Option<SendTime> {
-        if self.available() > u64::from(in_flight) {
-            let own_share = self.share_of_available(share);
-            // The response does not include what others have in flight, which is about as much as their share of this
-            // process's requests. The last remaining requests go to the first that asks.
-            let fits = in_flight == 0 || (f64::from(in_flight) + 1.0) * (2.0 - share) <= own_share;
-            return (!fits).then_some(SendTime::AfterResponse(resets_at));
+        let available = self.available_at(refill, now);
+        if need.reserved + need.amount <= available || in_flight == 0 && need.least <= available {
+            return None;
         }
-        match (resets_at, in_flight) {
-            (Some(resets_at), 0) if self.is_exhausted() => Some(SendTime::NotBefore(resets_at)),
-            (resets_at, 1..) => Some(SendTime::AfterResponse(resets_at)),
+        let wanted = if in_flight == 0 {
+            need.least
+        } else {
+            need.reserved + need.amount
+        };
+        let refilled = refill.time_for(wanted - available);
+        let refilled = refilled.map(|wait| add_capped(now, wait.max(MIN_REFILL_WAIT)));
+        let at = refilled.or(resets_at);
+        let announced = self.with_refill(as_f64(self.remaining), refill, now);
+        match (at, in_flight) {
+            (Some(at), 0) if announced < need.least => Some(SendTime::NotBefore(at)),
+            (at, 1..) => Some(SendTime::AfterResponse(at)),
             // Not known to be exhausted, or until when: one request is sent.
             (_, 0) => None,
         }
     }
+
+    /// Returns what is available at a time, with what was refilled since the last announcement.
+    pub(super) fn available_at(&self, refill: Refill, now: Instant) -> f64 {
+        self.with_refill(as_f64(self.available()), refill, now)
+    }
+
+    /// Adds what was refilled since the last announcement, up to the limit.
+    fn with_refill(&self, units: f64, refill: Refill, now: Instant) -> f64 {
+        let Some(rate) = refill.rate() else {
+            return units;
+        };
+        let passed = now.saturating_duration_since(self.updated).as_secs_f64();
+        let most = self.limit.map_or(f64::INFINITY, as_f64).max(units);
+        (units + rate * passed).min(most)
+    }
+}
+
+/// What one more request needs of a window, in its unit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Need {
+    /// What the requests in flight need.
+    pub(super) reserved: f64,
+    /// What the request needs, with a margin where the amount is not known.
+    pub(super) amount: f64,
+    /// The least that must remain for a request that is sent alone.
+    pub(super) least: f64,
+}
+
+/// Converts a count.
+#[expect(clippy::cast_precision_loss, reason = "no real limit comes near 2^53")]
+pub(super) fn as_f64(n: u64) -> f64 {
+    n as f64
 }
 
 /// Maximum difference between two announcements of the same reset. Resets are rounded to whole seconds, and responses
 /// take different times.
 pub(super) const RESET_TOLERANCE: Duration = Duration::from_millis(1500);
+/// Minimum wait for a refill. The precision of timers.
+const MIN_REFILL_WAIT: Duration = Duration::from_millis(1);
 /// Number of requests that weigh as much as all earlier windows in the estimate of the share.
 const SHARE_SMOOTHING: f64 = 4.0;
 /// Share above which this process counts as the only client.

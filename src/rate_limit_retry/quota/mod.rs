@@ -34,6 +34,8 @@ mod local_limit;
 mod outcome;
 mod pace;
 mod record;
+mod refill;
+mod replicas;
 mod report;
 mod reserved;
 mod send_log;
@@ -66,6 +68,7 @@ use self::{
     pace::MIN_SILENT_RESPONSES,
     reserved::Reserved,
     slow_start::SlowStart,
+    window::Demand,
     windows::Windows,
 };
 use super::{cost::Cost, local_limits::LocalLimit};
@@ -135,6 +138,8 @@ pub(crate) struct Quota {
     silent_responses: u32,
     /// Time of the last send.
     last_used: Option<Instant>,
+    /// What the requests in flight have reserved of each unit.
+    sending: Reserved,
     /// What requests have reserved of each unit, and what they were charged.
     reserved: Reserved,
     /// What is known of the other processes; `None` if quotas are not shared.
@@ -162,6 +167,7 @@ impl Quota {
             partition_limit: None,
             silent_responses: 0,
             last_used: None,
+            sending: Reserved::default(),
             reserved: Reserved::default(),
             fleet_share: config.shared.then(Box::default),
         }
@@ -198,7 +204,7 @@ impl Quota {
         if let Some(wait) = cap.and_then(|cap| cap.admit(self.in_flight, even, now)) {
             return wait;
         }
-        let disregarded = match self.admit_windows(config, now) {
+        let disregarded = match self.admit_windows(cost, config, now) {
             WindowsDecision::Allow { disregarded } => disregarded,
             WindowsDecision::Wait(wait) => return wait,
         };
@@ -237,33 +243,37 @@ impl Quota {
     /// Returns whether the announced windows allow one more request. Those that are over are ended.
     ///
     /// Each window decides by itself, and the latest time counts.
-    fn admit_windows(&mut self, config: &QuotaConfig, now: Instant) -> WindowsDecision {
-        let in_flight = self.in_flight;
-        let synced = self
-            .fleet_share
-            .as_ref()
-            .is_some_and(|fleet| fleet.is_synced());
-        let last = self.last_used;
+    fn admit_windows(
+        &mut self,
+        cost: &Cost,
+        config: &QuotaConfig,
+        now: Instant,
+    ) -> WindowsDecision {
+        let (in_flight, last) = (self.in_flight, self.last_used);
+        let fleet = self.fleet_share.as_ref();
+        let demand = Demand {
+            cost,
+            sending: &self.sending,
+            in_flight,
+            synced: fleet.is_some_and(|fleet| fleet.is_synced()),
+        };
         let (mut ended, mut disregarded) = (None, false);
         let (mut wait, mut delay, mut end) = (None, None, None);
         for window in self.windows.iter_mut() {
-            let Some(current) = window.believed().copied() else {
+            let Some(current) = window.believed() else {
                 disregarded |= window.current.is_some();
                 continue;
             };
-            let share = window.share(in_flight);
-            // The store keeps the share of other processes apart, if all clients belong to the fleet.
-            let own_share = if synced { 1.0 } else { share };
-            let over = current.resets_at(own_share, config.max_hold);
+            let over = window.resets_at(in_flight, demand.synced, config.max_hold);
             if over.is_some_and(|over| now >= over) {
-                window.end(in_flight);
                 ended = ended.max(Some(current.reset_at.filter(|reset| now >= *reset)));
+                window.end(in_flight);
                 continue;
             }
-            match window.admit(in_flight, own_share, over) {
+            match window.admit(&demand, over, now) {
                 Some(later) => wait = wait.max(Some(later)),
                 None => {
-                    let room = current.headroom(in_flight, share);
+                    let room = window.headroom(in_flight, now);
                     delay = delay.max(pacing_delay(last, room, over, config, now));
                     end = end.max(Some(over));
                 }
@@ -296,6 +306,7 @@ impl Quota {
     /// Counts a request as in flight. Returns its number, by which its outcome is reported to [`record`](Self::record).
     pub(crate) fn enter(&mut self, cost: &Cost, config: &QuotaConfig, now: Instant) -> u64 {
         self.reserved.add(cost);
+        self.sending.add(cost);
         self.in_flight += 1;
         // A request alone is the probe: the time at which it was sent narrows down when the quota opened.
         if self.slow_start.is_probe() && self.in_flight == 1 {

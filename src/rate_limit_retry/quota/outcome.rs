@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::rate_limit_retry::{cost::Cost, headers::RateLimitInfo};
 
 /// The outcome of a request.
@@ -36,6 +38,15 @@ pub(crate) struct Sent<'a> {
     pub(crate) number: u64,
     /// The cost that was reserved for it.
     pub(crate) cost: &'a Cost,
+}
+
+/// What follows from an outcome for later requests, and for the request itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Recorded {
+    /// The end of the partition's hold, if it is held now.
+    pub(crate) held_until: Option<Instant>,
+    /// Whether the server's wait concerns this request only, and others may be sent before.
+    pub(crate) alone: bool,
 }
 
 /// Which partitions a response applies to, as far as the request determines it.

@@ -8,17 +8,20 @@ use super::{
     Quota,
     announced::AnnouncedWindow,
     hold::Hold,
-    outcome::{Outcome, Scope, Sent},
+    outcome::{Outcome, Recorded, Scope, Sent},
     pace::{MIN_SILENT_RESPONSES, QuotaConfig},
     slow_start::SlowStart,
     throttle::ThrottleSample,
     window::Announcement,
     windows::fewest_remaining,
 };
-use crate::{clock::add_capped, rate_limit_retry::headers::RateLimitInfo};
+use crate::{
+    clock::add_capped,
+    rate_limit_retry::headers::{Limit, RateLimitInfo},
+};
 
 impl Quota {
-    /// Records the outcome of a request. Returns the end of the hold, if the partition is held now.
+    /// Records the outcome of a request. Returns the end of the hold, if the partition is held now, and whom it concerns.
     ///
     /// `now` may be `None` for all outcomes except responses; then the result is `None`. `random` is in `0.0..1.0`.
     ///
@@ -32,8 +35,27 @@ impl Quota {
         config: &QuotaConfig,
         random: f64,
         now: Option<Instant>,
-    ) -> Option<Instant> {
+    ) -> Recorded {
+        let alone = self.record_outcome(sent, outcome, scope, config, random, now);
+        Recorded {
+            held_until: now.and_then(|now| self.held_until(now)),
+            alone: alone.unwrap_or_default(),
+        }
+    }
+
+    /// Records the outcome of a request. Returns whether the server's wait concerns this request only; `None` without
+    /// `now`, and for outcomes that have no information about quotas.
+    fn record_outcome(
+        &mut self,
+        sent: Sent<'_>,
+        outcome: Outcome<'_>,
+        scope: Scope,
+        config: &QuotaConfig,
+        random: f64,
+        now: Option<Instant>,
+    ) -> Option<bool> {
         let number = sent.number;
+        self.sending.release(sent.cost);
         self.in_flight = self.in_flight.saturating_sub(1);
         self.slow_start.on_completed(number);
         if let Some(fleet) = &mut self.fleet_share {
@@ -56,10 +78,10 @@ impl Quota {
                     self.slow_start.on_success();
                 }
                 self.silent_responses = self.silent_responses.saturating_add(1);
-                return self.held_until(now?);
+                return None;
             }
             Outcome::Unavailable { wait } => {
-                self.debit();
+                self.windows.debit(sent.cost, false);
                 let until = add_capped(now?, wait.min(config.max_hold));
                 self.partial_hold = self.partial_hold.max(Some(until));
                 self.silent_responses = 0;
@@ -67,32 +89,35 @@ impl Quota {
                 if number >= self.epoch {
                     self.probe(None);
                 }
-                return self.held_until(now?);
+                return Some(true);
             }
             Outcome::NotSent => {
                 self.estimator.on_cancelled();
-                return self.held_until(now?);
+                return None;
             }
             Outcome::Sent => {
-                self.debit();
-                return self.held_until(now?);
+                self.windows.debit(sent.cost, false);
+                return None;
             }
             Outcome::Unknown => {
                 self.slow_start.on_no_response();
-                self.debit();
-                return self.held_until(now?);
+                self.windows.debit(sent.cost, false);
+                return None;
             }
         };
         let now = now?;
         let silent = !throttled && info.is_empty();
+        let mut alone = false;
         if self.names_other_limit(info, scope) {
-            self.record_for_other(number, throttled, now);
+            self.record_for_other(sent, throttled, now);
         } else {
             // An origin-wide throttle has no information about this partition's own window.
             if !(throttled && scope == Scope::Origin) {
-                self.observe(number, throttled, served, info, now);
+                self.observe(sent, throttled, served, info, now);
             }
-            if throttled {
+            if throttled && self.is_of_one_replica(info) {
+                alone = true;
+            } else if throttled {
                 self.on_throttle(number, info, scope, config, random, now);
             } else {
                 self.on_success(number, now);
@@ -103,12 +128,17 @@ impl Quota {
         } else {
             0
         };
-        self.held_until(now)
+        if self.silent_responses >= MIN_SILENT_RESPONSES {
+            self.windows.end_without_reset();
+        }
+        Some(alone)
     }
 
-    /// Debits the announced windows for a request that may have been counted.
-    fn debit(&mut self) {
-        self.windows.current_mut().for_each(AnnouncedWindow::debit);
+    /// Returns whether a throttling response shows that one of several replicas has nothing left, while others may
+    /// accept requests.
+    fn is_of_one_replica(&self, info: &RateLimitInfo) -> bool {
+        let of_requests = fewest_remaining(&info.limits);
+        of_requests.is_some_and(Limit::is_exhausted) && self.windows.have_replicas()
     }
 
     /// Returns whether a response is about another partition of the request: it names a limit that is not this one's.
@@ -127,28 +157,28 @@ impl Quota {
     }
 
     /// Records a response that is about another partition of the request.
-    fn record_for_other(&mut self, number: u64, throttled: bool, now: Instant) {
+    fn record_for_other(&mut self, sent: Sent<'_>, throttled: bool, now: Instant) {
         if throttled {
             self.slow_start.on_no_response();
         } else {
-            self.debit();
-            self.on_success(number, now);
+            self.windows.debit(sent.cost, false);
+            self.on_success(sent.number, now);
         }
     }
 
     /// Records what a response announces: updates the local limit and the windows that it names.
     fn observe(
         &mut self,
-        number: u64,
+        sent: Sent<'_>,
         throttled: bool,
         served: bool,
         info: &RateLimitInfo,
         now: Instant,
     ) {
         let by = Announcement {
-            number,
+            number: sent.number,
             next: self.next_number,
-            late: number < self.epoch,
+            late: sent.number < self.epoch,
             throttled,
             served,
             retry_after: info.retry_after,
@@ -165,9 +195,7 @@ impl Quota {
                 }
             } else {
                 self.is_announced = false;
-                self.windows
-                    .current_mut()
-                    .for_each(AnnouncedWindow::debit_unannounced);
+                self.windows.debit(sent.cost, true);
             }
             return;
         }
@@ -181,7 +209,7 @@ impl Quota {
             // Throttled although something remains: another quota, which is not announced, is exhausted.
             self.unannounced_limit = !announced.exhausted;
         } else {
-            self.is_announced = true;
+            self.is_announced = announced.requests;
         }
     }
 

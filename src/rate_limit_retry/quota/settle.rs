@@ -56,14 +56,15 @@ impl Quota {
     /// Only amounts that the caller has set count. What the layer has learned itself is an estimate, and refuses
     /// nothing.
     pub(crate) fn exceeded_limit(&self, cost: &Cost) -> Option<ExceededLimit> {
-        let requests = cost.amount_of("requests").filter(|requests| *requests > 1)?;
-        // A limit of zero is how some servers announce that there is none.
-        let limit = self.announced.as_ref()?.limit.filter(|limit| *limit > 0)?;
-        (requests > limit).then(|| ExceededLimit {
-            quota: "requests".into(),
-            cost: requests,
-            limit,
+        self.windows.iter().find_map(|window| {
+            let (_, amount) = window.unit_of(cost)?;
+            // A limit of zero is how some servers announce that there is none.
+            let limit = window.current.as_ref()?.limit.filter(|limit| *limit > 0)?;
+            (amount > limit).then(|| ExceededLimit {
+                quota: window.name().into(),
+                cost: amount,
+                limit,
+            })
         })
     }
 }
-

@@ -6,13 +6,19 @@ use tokio::time::Instant;
 
 use super::{
     admit::SendTime,
-    announced::{AnnouncedWindow, RESET_TOLERANCE},
+    announced::{AnnouncedWindow, Need, RESET_TOLERANCE, as_f64},
     contradictions::Contradictions,
+    refill::Refill,
+    replicas::Replicas,
+    reserved::Reserved,
     token_bucket::MAX_TOKEN_BUCKET_WAIT,
 };
 use crate::{
     clock::add_capped,
-    rate_limit_retry::headers::{Limit, Unit},
+    rate_limit_retry::{
+        cost::Cost,
+        headers::{Limit, Unit},
+    },
 };
 
 /// An announced quota.
@@ -29,6 +35,14 @@ pub(super) struct Window {
     /// The wait that a throttling response named, if it ends before the announced reset: the server replenishes the
     /// quota gradually.
     early_refill: Option<Duration>,
+    /// Whether and how fast the quota refills.
+    refill: Refill,
+    /// Whether several replicas count.
+    replicas: Replicas,
+    /// The mean cost of a request in earlier windows, in a unit other than requests.
+    mean_cost: Option<f64>,
+    /// The least that must remain for a request: more than what remained when one was refused. 1 until then.
+    least: u64,
 }
 
 /// What identifies a quota among those of a partition.
@@ -93,6 +107,10 @@ impl Window {
             contradictions: Contradictions::default(),
             own_share: 1.0,
             early_refill: None,
+            refill: Refill::default(),
+            replicas: Replicas::default(),
+            mean_cost: None,
+            least: 1,
         }
     }
 
@@ -134,6 +152,16 @@ impl Window {
         {
             self.contradictions.on_contradicted();
         }
+        self.refill.observe(limit, remaining, by.now);
+        if by.throttled {
+            self.learn_least(remaining);
+        }
+        let change = self
+            .current
+            .as_ref()
+            .and_then(|current| current.change(limit, remaining, by.number, by.now));
+        self.replicas
+            .observe(remaining, change.filter(|_| self.refill.rate().is_none()));
         // A late response can update a known window, but not create one that is over.
         let stale = by.late && !self.is_current(limit, by);
         match &mut self.current {
@@ -143,6 +171,11 @@ impl Window {
                 let current = AnnouncedWindow::new(limit, remaining, by.number, by.next, by.now);
                 self.current = Some(current);
             }
+        }
+        if let Some(current) = &mut self.current
+            && let Some(remaining) = self.replicas.view(current.limit, current.own_accepted())
+        {
+            current.set_remaining(remaining);
         }
         if by.throttled {
             self.early_refill = self.detect_early_refill(remaining, by);
@@ -192,19 +225,153 @@ impl Window {
         })
     }
 
+    /// Returns the time at which the present window is over. `sole`: a store keeps the share of other clients apart.
+    pub(super) fn resets_at(
+        &self,
+        in_flight: u32,
+        sole: bool,
+        max_hold: Duration,
+    ) -> Option<Instant> {
+        let share = if sole { 1.0 } else { self.share(in_flight) };
+        self.current
+            .as_ref()?
+            .resets_at(share, self.least, max_hold)
+    }
+
     /// Ends the present window.
     pub(super) fn end(&mut self, in_flight: u32) {
         self.own_share = self.share(in_flight);
+        self.mean_cost = self.mean_cost();
+        self.replicas.end_window();
         self.current = None;
+    }
+
+    /// Learns from a refusal although something remained that a request costs more than that, if requests cost enough
+    /// for it. Otherwise another limit has refused it.
+    fn learn_least(&mut self, remaining: u64) {
+        if self.explains_refusal(remaining) {
+            self.least = self.least.max(remaining.saturating_add(1));
+        }
+    }
+
+    /// Returns whether this quota can have refused a request when so much remained.
+    pub(super) fn explains_refusal(&self, remaining: u64) -> bool {
+        let mean = self.apparent_cost(0);
+        remaining == 0 || mean > MIN_UNEQUAL_COST && as_f64(remaining) < mean * MAX_COST_RATIO
+    }
+
+    /// Returns what a request costs on average in a unit other than requests.
+    fn mean_cost(&self) -> Option<f64> {
+        self.current
+            .as_ref()
+            .map_or(self.mean_cost, |current| current.mean_cost(self.mean_cost))
+    }
+
+    /// Returns by how much the quota falls with each request of this process, whoever causes it.
+    fn apparent_cost(&self, in_flight: u32) -> f64 {
+        if !self.counts_requests() {
+            return self.mean_cost().unwrap_or_default();
+        }
+        let share = self.share(in_flight).max(MIN_SHARE);
+        self.replicas.cost().unwrap_or(1.0 / share)
+    }
+
+    /// Returns whether several replicas count, so that a refusal by one of them does not concern the others.
+    pub(super) fn has_replicas(&self) -> bool {
+        self.replicas.are_detected()
+    }
+
+    /// Returns what one more request with this cost needs.
+    ///
+    /// What the caller has set counts as it is. Otherwise the mean counts, with a margin: the response does not include
+    /// what other clients have in flight, which is about as much as their part of this process's requests.
+    fn need(&self, cost: &Cost, sending: &Reserved, in_flight: u32, synced: bool) -> Need {
+        if let Some((unit, amount)) = self.unit_of(cost) {
+            let amount = as_f64(amount);
+            let reserved = as_f64(sending.amount(unit));
+            return Need {
+                reserved,
+                amount,
+                least: amount,
+            };
+        }
+        let mean = if synced {
+            1.0
+        } else {
+            self.apparent_cost(in_flight)
+        };
+        let amount = if self.counts_requests() {
+            mean.max(2.0 * mean - 1.0)
+        } else {
+            mean
+        };
+        Need {
+            reserved: f64::from(in_flight) * amount,
+            amount,
+            least: as_f64(self.least),
+        }
+    }
+
+    /// Returns the unit of the cost that applies to this quota, and its amount, if the caller has set it.
+    pub(super) fn unit_of<'a>(&self, cost: &'a Cost) -> Option<(&'a str, u64)> {
+        if self.counts_requests() {
+            return cost.unit_for("requests");
+        }
+        cost.unit_for(self.key.name.as_deref()?)
+    }
+
+    /// Returns the units by which a request with this cost is debited while no response announces what remains.
+    pub(super) fn debit_for(&self, cost: &Cost) -> u64 {
+        match self.unit_of(cost) {
+            Some((_, amount)) => amount,
+            None if self.counts_requests() => 1,
+            None => self.mean_cost().unwrap_or_default() as u64,
+        }
+    }
+
+    /// Returns the name of the quota, or of its unit.
+    pub(super) fn name(&self) -> &str {
+        self.key.name.as_deref().unwrap_or("requests")
+    }
+
+    /// Returns how many more requests have room, not counting those in flight.
+    pub(super) fn headroom(&self, in_flight: u32, now: Instant) -> f64 {
+        let cost = self.apparent_cost(in_flight).max(f64::MIN_POSITIVE);
+        let current = self.current.as_ref();
+        let available = current.map_or(0.0, |current| current.available_at(self.refill, now));
+        available / cost - f64::from(in_flight)
     }
 
     /// Returns why one more request must wait for this window, which ends at `over`; `None` if it need not.
     pub(super) fn admit(
         &self,
-        in_flight: u32,
-        share: f64,
+        demand: &Demand<'_>,
         over: Option<Instant>,
+        now: Instant,
     ) -> Option<SendTime> {
-        self.current.as_ref()?.admit(in_flight, share, over)
+        let need = self.need(demand.cost, demand.sending, demand.in_flight, demand.synced);
+        self.current
+            .as_ref()?
+            .admit(&need, demand.in_flight, self.refill, over, now)
     }
 }
+
+/// The demand of one more request, and what precedes it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Demand<'a> {
+    /// The cost of the request.
+    pub(super) cost: &'a Cost,
+    /// What the requests in flight have reserved.
+    pub(super) sending: &'a Reserved,
+    /// The number of requests in flight.
+    pub(super) in_flight: u32,
+    /// Whether a store keeps the share of other clients apart.
+    pub(super) synced: bool,
+}
+
+/// Least share of this process that is distinguished.
+const MIN_SHARE: f64 = 0.01;
+/// Mean cost above which requests do not all cost 1.
+const MIN_UNEQUAL_COST: f64 = 1.2;
+/// Greatest ratio of one request's cost to the mean that explains a refusal.
+const MAX_COST_RATIO: f64 = 4.0;

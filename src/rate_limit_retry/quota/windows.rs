@@ -6,7 +6,10 @@ use super::{
     announced::AnnouncedWindow,
     window::{Announcement, Window},
 };
-use crate::rate_limit_retry::headers::{Limit, Unit};
+use crate::rate_limit_retry::{
+    cost::Cost,
+    headers::{Limit, Unit},
+};
 
 /// The announced quotas. At most [`MAX_WINDOWS`].
 ///
@@ -19,12 +22,14 @@ impl Windows {
     pub(super) fn observe(&mut self, limits: &[Limit], by: &Announcement) -> Announced {
         let mut announced = Announced::default();
         for limit in limits {
-            let Some(remaining) = limit.remaining.filter(|_| limit.unit == Unit::Requests) else {
+            let concurrency = limit.unit == Unit::ConcurrentRequests;
+            let Some(remaining) = limit.remaining.filter(|_| !concurrency) else {
                 continue;
             };
             announced.any = true;
-            announced.exhausted |= remaining == 0;
+            announced.requests |= limit.unit == Unit::Requests;
             if let Some(window) = self.find(limit, by.now) {
+                announced.exhausted |= window.explains_refusal(remaining);
                 window.observe(limit, remaining, by);
             }
         }
@@ -57,6 +62,27 @@ impl Windows {
         self.0.iter()
     }
 
+    /// Returns whether a quota is counted by several replicas.
+    pub(super) fn have_replicas(&self) -> bool {
+        self.0
+            .iter()
+            .any(|window| window.has_replicas() && window.current.is_some())
+    }
+
+    /// Debits a request with this cost that may have been counted. `accepted`: its response announces nothing.
+    pub(super) fn debit(&mut self, cost: &Cost, accepted: bool) {
+        for window in &mut self.0 {
+            let amount = window.debit_for(cost);
+            if let Some(current) = &mut window.current {
+                if accepted {
+                    current.debit_unannounced(amount);
+                } else {
+                    current.debit(amount);
+                }
+            }
+        }
+    }
+
     /// Iterates over the quotas for changes.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Window> {
         self.0.iter_mut()
@@ -67,6 +93,13 @@ impl Windows {
         self.0
             .iter_mut()
             .filter_map(|window| window.current.as_mut())
+    }
+
+    /// Ends the windows without a reset, because nothing has been announced for long.
+    pub(super) fn end_without_reset(&mut self) {
+        for window in &mut self.0 {
+            window.current = window.current.filter(|current| current.reset_at.is_some());
+        }
     }
 
     /// Returns whether no window is known.
@@ -121,7 +154,9 @@ impl Windows {
 pub(super) struct Announced {
     /// Whether it announces what remains of a quota.
     pub(super) any: bool,
-    /// Whether nothing remains of one of them.
+    /// Whether it announces what remains of a quota of requests.
+    pub(super) requests: bool,
+    /// Whether too little remains of one of them for a request.
     pub(super) exhausted: bool,
 }
 

@@ -1,11 +1,31 @@
 //! What is believed of several answers about one window.
 
 use super::*;
-use crate::rate_limit_retry::quota::announced::AnnouncedWindow;
+use crate::rate_limit_retry::quota::{
+    announced::{AnnouncedWindow, Need},
+    refill::Refill,
+};
 
 /// 50 of 100 remain until 60 s from now: the answer to request 5, which came before request 10 went.
 fn announced_window(now: Instant) -> AnnouncedWindow {
     AnnouncedWindow::new(&limit_with_reset(secs(60)), 50, 5, 10, now)
+}
+
+/// Whether one more request may be sent, with this share of the quota.
+fn admit(
+    announced: &AnnouncedWindow,
+    in_flight: u32,
+    share: f64,
+    over: Option<Instant>,
+) -> Option<SendTime> {
+    // What others have in flight is about as much as their part of our requests.
+    let amount = (2.0 - share) / share;
+    let need = Need {
+        reserved: f64::from(in_flight) * amount,
+        amount,
+        least: 1.0,
+    };
+    announced.admit(&need, in_flight, Refill::default(), over, origin())
 }
 
 /// What is known after one more answer, to request `by`: what remains, and how long until the reset.
@@ -193,7 +213,7 @@ fn a_shared_quota_resumes_slightly_after_the_reset() {
     ] {
         let now = origin();
         let announced = AnnouncedWindow::new(&limit_with_reset(secs(window)), 50, 5, 10, now);
-        let at = announced.resets_at(share, secs(10)).unwrap();
+        let at = announced.resets_at(share, 1, secs(10)).unwrap();
         assert_eq!(at - now, over, "{share} of {window} s");
     }
 }
@@ -205,7 +225,7 @@ fn window_length_is_measured_from_its_first_response() {
 
     announced.observe(&limit_with_reset(secs(30)), 40, 10, 11, now + secs(30));
 
-    let over = announced.resets_at(0.5, secs(10)).unwrap();
+    let over = announced.resets_at(0.5, 1, secs(10)).unwrap();
     assert_eq!(over - now, ms(60_300));
 }
 
@@ -213,7 +233,7 @@ fn window_length_is_measured_from_its_first_response() {
 fn an_exhausted_quota_is_trusted_for_max_hold_from_the_last_response() {
     let now = origin();
     let mut announced = announced_window(now);
-    let over = |announced: &AnnouncedWindow| announced.resets_at(1.0, secs(10)).unwrap() - now;
+    let over = |announced: &AnnouncedWindow| announced.resets_at(1.0, 1, secs(10)).unwrap() - now;
     assert_eq!(over(&announced), secs(60));
     announced.observe(&limit_with_reset(secs(60)), 0, 10, 20, now);
     assert_eq!(over(&announced), secs(10));
@@ -228,7 +248,7 @@ fn an_exhausted_quota_is_trusted_for_max_hold_from_the_last_response() {
 fn a_window_without_a_reset_never_ends() {
     let announced = AnnouncedWindow::new(&Limit::default(), 0, 5, 10, origin());
 
-    assert_eq!(announced.resets_at(1.0, secs(10)), None);
+    assert_eq!(announced.resets_at(1.0, 1, secs(10)), None);
 }
 
 #[test]
@@ -246,7 +266,7 @@ fn the_share_of_others_is_left_unused() {
         (2, 0.01, 1),
     ] {
         let announced = AnnouncedWindow::new(&limit_with_reset(secs(60)), remaining, 5, 10, now);
-        let fits = |in_flight: u32| announced.admit(in_flight, share, over);
+        let fits = |in_flight: u32| admit(&announced, in_flight, share, over);
         assert!(
             (0..most).all(|in_flight| fits(in_flight).is_none()),
             "{remaining}"
@@ -265,35 +285,27 @@ fn an_exhausted_window_waits_for_its_reset_or_a_probe() {
     let announced = AnnouncedWindow::new(&limit_with_reset(secs(60)), 0, 5, 10, now);
     let over = now + secs(60);
     assert_eq!(
-        announced.admit(0, 1.0, Some(over)),
+        admit(&announced, 0, 1.0, Some(over)),
         Some(SendTime::NotBefore(over))
     );
     assert_eq!(
-        announced.admit(1, 1.0, Some(over)),
+        admit(&announced, 1, 1.0, Some(over)),
         Some(SendTime::AfterResponse(Some(over)))
     );
     assert_eq!(
-        announced.admit(1, 1.0, None),
+        admit(&announced, 1, 1.0, None),
         Some(SendTime::AfterResponse(None))
     );
-    assert_eq!(announced.admit(0, 1.0, None), None);
+    assert_eq!(admit(&announced, 0, 1.0, None), None);
 
     // A debit is no announcement: one is sent.
     let mut announced = AnnouncedWindow::new(&limit_with_reset(secs(60)), 1, 5, 10, now);
-    announced.debit();
-    announced.debit();
+    announced.debit(1);
+    announced.debit(1);
     assert_eq!(announced.available(), 0);
-    assert_eq!(announced.admit(0, 1.0, Some(over)), None);
+    assert_eq!(admit(&announced, 0, 1.0, Some(over)), None);
     assert_eq!(
-        announced.admit(1, 1.0, Some(over)),
+        admit(&announced, 1, 1.0, Some(over)),
         Some(SendTime::AfterResponse(Some(over)))
     );
-}
-
-#[test]
-fn headroom_is_our_share_minus_in_flight_requests() {
-    let announced = announced_window(origin());
-
-    assert_eq!(announced.headroom(3, 0.5), 22.0);
-    assert_eq!(announced.headroom(60, 1.0), -10.0);
 }

@@ -53,6 +53,7 @@ proptest! {
         for event in events {
             match event {
                 Event::Admit => match world.admit() {
+                    SendTime::Never => prop_assert!(false, "one request is never too many"),
                     SendTime::Now => {
                         prop_assert!(floor.is_none_or(|floor| world.now >= floor), "a hint was undercut");
                         prop_assert!(paused.is_none_or(|until| world.now >= until), "in a pause");
@@ -98,7 +99,7 @@ proptest! {
                         Completion::Response(_, _, scope) => scope,
                         _ => Scope::Partition,
                     };
-                    let held = world.quota.record(Sent { number, cost: &Cost::ONE }, outcome, scope, &config, random, now);
+                    let held = world.quota.record(Sent { number, cost: &Cost::ONE }, outcome, scope, &config, random, now).held_until;
                     prop_assert!(held.is_none_or(|until| until > world.now && until <= world.now + max_wait));
                 }
                 Event::Advance(millis) => world.advance(ms(millis)),

@@ -133,7 +133,7 @@ impl TestQuota {
 
     fn record_for(&mut self, number: u64, outcome: Outcome<'_>, scope: Scope) -> Option<Instant> {
         let now = Some(self.now);
-        self.quota.record(
+        let recorded = self.quota.record(
             Sent {
                 number,
                 cost: &Cost::ONE,
@@ -143,7 +143,8 @@ impl TestQuota {
             &self.config,
             0.5,
             now,
-        )
+        );
+        recorded.held_until
     }
 
     fn succeed(&mut self, number: u64, info: &RateLimitInfo) {
@@ -182,6 +183,7 @@ impl TestQuota {
                     self.now = at;
                 }
                 SendTime::AfterResponse(_) => panic!("no response will arrive"),
+                SendTime::Never => panic!("one request is never too many"),
             }
         }
         panic!("too many waits: {:?}", self.quota);

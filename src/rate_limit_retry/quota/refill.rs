@@ -1,0 +1,124 @@
+//! Whether an announced quota refills continuously, and how fast.
+//!
+//! Some servers announce as reset the time at which the quota is full again. Such a reset is later the more has been
+//! used, and a request is accepted long before it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::announced::RESET_TOLERANCE;
+use crate::{clock::add_capped, rate_limit_retry::headers::Limit};
+
+/// The refill of a quota.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Refill {
+    /// The rate per second that the server or the profile names.
+    announced: Option<f64>,
+    /// The rate per second that the resets have shown.
+    learned: Option<f64>,
+    /// The last announcement.
+    last: Option<Sample>,
+    /// Number of announcements in a row that agree with "the reset is the time when the quota is full".
+    agreeing: u8,
+}
+
+/// One announcement.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    /// The units that were used.
+    used: u64,
+    /// The announced reset.
+    reset_at: Instant,
+    /// Bounds of the seconds in which the whole quota refills, if the reset is the time when it is full.
+    full: (f64, f64),
+}
+
+impl Refill {
+    /// Returns the units per second that are refilled, if they are known.
+    pub(super) fn rate(self) -> Option<f64> {
+        self.announced.or(self.learned).filter(|rate| *rate > 0.0)
+    }
+
+    /// Returns the time in which `units` are refilled.
+    pub(super) fn time_for(self, units: f64) -> Option<Duration> {
+        let seconds = units.max(0.0) / self.rate()?;
+        Duration::try_from_secs_f64(seconds).ok()
+    }
+
+    /// Compares an announcement with the one before.
+    ///
+    /// In a window the reset stays where it is, whatever is used. In a bucket, `reset ÷ used` is the same each time.
+    /// Values are rounded, so that intervals are compared, and only announcements count whose resets differ by more
+    /// than their tolerance.
+    pub(super) fn observe(&mut self, limit: &Limit, remaining: u64, now: Instant) {
+        self.announced = limit.refill.or(self.announced);
+        let Some(sample) = Sample::new(limit, remaining, now) else {
+            return;
+        };
+        let Some(last) = self.last else {
+            self.last = Some(sample);
+            return;
+        };
+        let full = (
+            sample.full.0.max(last.full.0),
+            sample.full.1.min(last.full.1),
+        );
+        if full.0 > full.1 {
+            // Contradicts a bucket: a window, or another quota.
+            (self.agreeing, self.learned, self.last) = (0, None, Some(sample));
+        } else if sample.used < last.used || !last.is_precise() && sample.is_precise() {
+            // Time has passed, or more is known now: the comparison begins again.
+            self.last = Some(sample);
+        } else if sample.is_precise() && last.is_precise() && sample.moved_from(&last) {
+            self.agreeing = self.agreeing.saturating_add(1);
+            self.last = Some(sample);
+            if self.agreeing >= MIN_AGREEING {
+                self.learned = limit
+                    .limit
+                    .map(|limit| as_f64(limit) * 2.0 / (full.0 + full.1));
+            }
+        }
+    }
+}
+
+impl Sample {
+    /// Creates the sample of an announcement with a limit and a reset, of which something is used.
+    fn new(limit: &Limit, remaining: u64, now: Instant) -> Option<Self> {
+        let (all, reset) = (limit.limit?, limit.reset?);
+        let used = all.checked_sub(remaining).filter(|used| *used > 0)?;
+        let (seconds, tolerance) = (reset.as_secs_f64(), RESET_TOLERANCE.as_secs_f64());
+        // What remains is rounded down: between `used - 1` and `used` are used.
+        let full = (
+            (seconds - tolerance).max(0.0) * as_f64(all) / (as_f64(used) + 0.5),
+            (seconds + tolerance) * as_f64(all) / as_f64(used - 1).max(0.5),
+        );
+        Some(Self {
+            used,
+            reset_at: add_capped(now, reset),
+            full,
+        })
+    }
+
+    /// Returns whether the announcement says enough about the time of a full refill to agree with another one. Any
+    /// announcement can contradict.
+    fn is_precise(&self) -> bool {
+        self.full.1 <= self.full.0 * MAX_UNCERTAINTY
+    }
+
+    /// Returns whether more is used than before and the reset is later: in a window it would be the same.
+    fn moved_from(&self, last: &Self) -> bool {
+        self.used > last.used && self.reset_at > last.reset_at + RESET_TOLERANCE
+    }
+}
+
+/// Converts a count.
+#[expect(clippy::cast_precision_loss, reason = "no real limit comes near 2^53")]
+fn as_f64(n: u64) -> f64 {
+    n as f64
+}
+
+/// Ratio of the bounds of an announcement above which it says too little.
+const MAX_UNCERTAINTY: f64 = 1.5;
+/// Number of agreeing announcements in a row after which the reset counts as the time when the quota is full.
+const MIN_AGREEING: u8 = 2;
