@@ -31,12 +31,14 @@ pub fn all() -> Vec<Scenario> {
     .collect()
 }
 
-/// Each refusal is one replica's: the goal is the time, with a few refusals from those that have none left.
+/// Each refusal is one replica's: the goal is the time, with a few refusals from those that have none left. The last
+/// window is not needed to the full: otherwise the one request that the balancer sends elsewhere takes a window more.
 fn replicas() -> Vec<Scenario> {
     let played = |name, model, workers| {
         scenario(name)
             .server(model, Full)
             .workers(workers)
+            .jobs(1100)
             .goal(1.03, Share(0.04))
     };
     vec![
@@ -83,17 +85,17 @@ fn replicas() -> Vec<Scenario> {
     ]
 }
 
+/// The optimum keeps all slots at work, also while answers and requests travel. A client that never has more under way
+/// than the 8 that are announced needs 1.2 times as long: a round trip of 40 ms for each 200 ms of work.
 fn concurrency() -> Vec<Scenario> {
-    let played = |name, dialect, workers, refused| {
+    let played = |name, dialect, workers, (ratio, refused)| {
         scenario(name)
             .server(server::concurrency, dialect)
             .workers(workers)
-            .jobs(2000)
-            .goal(1.08, refused)
+            .goal(ratio, refused)
     };
-    let few = Share(0.05);
-    // Known after the first answer.
-    let announced = Share(0.01);
+    let few = (1.08, Share(0.05));
+    let announced = (1.22, Share(0.02));
     vec![
         played(
             "8 at a time, 200 ms each, no headers, 16 workers",
@@ -319,11 +321,14 @@ fn fleets() -> Vec<Scenario> {
         scenario("fixed window, headers on 429 only, 4 processes of 64")
             .server(server::fixed, OnRefusal)
             .processes(4, 64)
+            .jobs(2400)
             .goal(1.02, Count(258))
             .shared_goal(1.01, Count(20)),
+        // Three jobs for each worker are too few to be fair.
         scenario("fixed window, full headers, 100 processes of 4")
             .processes(100, 4)
-            .shared_goal(1.05, Share(0.03)),
+            .shared_goal(1.02, Share(0.03))
+            .fair_to(0.0),
     ]
 }
 
