@@ -1,10 +1,7 @@
 //! One run: a scenario, a contestant and a seed.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -13,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     contestants::{Contestant, Setup},
+    job,
     model::optimum,
     scenario::{Load, Numbers, Scenario},
     world::World,
@@ -54,8 +52,13 @@ async fn simulate(
     seed: u64,
 ) -> Figures {
     let begins = scenario.load.begins(scenario, numbers, seed);
-    let least = |jobs| optimum(&mut *(scenario.model)(numbers), jobs, &begins, scenario.rtt);
-    let world = Arc::new(World::new(scenario, numbers, seed));
+    let jobs = |jobs| job::list(scenario.mix, jobs, seed);
+    let least = |jobs| {
+        let mut model = (scenario.model)(numbers);
+        optimum(&mut *model, jobs, &begins, scenario.rtt)
+    };
+    let world = World::new(scenario, numbers, seed, jobs(scenario.jobs).into());
+    let world = Arc::new(world);
     let clients = (0..scenario.processes).map(|process| {
         (contestant.make)(Setup {
             world: Arc::clone(&world),
@@ -65,8 +68,8 @@ async fn simulate(
         })
     });
     let clients: Vec<_> = clients.collect();
-    let left = Arc::new(AtomicUsize::new(scenario.jobs));
-    let failed = Arc::new(AtomicUsize::new(0));
+    let left = Arc::new(Mutex::new(jobs(scenario.jobs)));
+    let failed = Arc::new(Mutex::new(Vec::new()));
     let each = match scenario.load {
         Load::Workers(_) => usize::MAX,
         Load::Poisson(_) => 1,
@@ -83,24 +86,20 @@ async fn simulate(
                 sleep(begin).await;
             }
             for _ in 0..each {
-                let take = |left: usize| left.checked_sub(1);
-                if left
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-                    .is_err()
-                {
+                let Some(job) = lock(&left).pop_front() else {
                     break;
-                }
+                };
                 let began = Instant::now();
                 let patience = if random.f64() < leaving {
                     2.0 * random.f64()
                 } else {
                     1e9
                 };
-                match timeout(Duration::from_secs_f64(patience), client.job()).await {
+                match timeout(Duration::from_secs_f64(patience), client.job(&job)).await {
                     Ok(true) => waits.push(began.elapsed().as_secs_f64()),
-                    Ok(false) => drop(failed.fetch_add(1, Ordering::Relaxed)),
+                    Ok(false) => lock(&failed).push(job.number),
                     // A job of a client that has left is done later.
-                    Err(_) => drop(left.fetch_add(1, Ordering::Relaxed)),
+                    Err(_) => lock(&left).push_front(job),
                 }
             }
             waits
@@ -108,7 +107,7 @@ async fn simulate(
     }
     let mut waits = Vec::new();
     let watched = timeout(
-        Duration::from_secs_f64(least(scenario.jobs) * 20.0 + 7200.0),
+        Duration::from_secs_f64(least(jobs(scenario.jobs)) * 20.0 + 7200.0),
         async {
             while let Some(done) = tasks.join_next().await {
                 waits.extend(done.expect("no worker panics"));
@@ -124,14 +123,16 @@ async fn simulate(
         let index = (waits.len().saturating_sub(1)) as f64 * q;
         waits.get(index as usize).copied().unwrap_or_default()
     };
-    let failed = failed.load(Ordering::Relaxed);
+    let failed = lock(&failed);
     // Requests accepted for a client that had left count as well.
     let accepted = record.accepted.iter().sum::<usize>();
-    let done = accepted.max(scenario.jobs - failed).max(1);
+    let more = accepted.saturating_sub(scenario.jobs - failed.len());
+    let mut done = jobs(scenario.jobs + more);
+    done.retain(|job| !failed.contains(&job.number));
     Figures {
-        ratio: elapsed / least(done),
+        ratio: elapsed / least(done).max(scenario.rtt),
         refused: record.refused,
-        failed,
+        failed: failed.len(),
         early: record.early,
         p50: quantile(0.5),
         p99: quantile(0.99),
@@ -140,6 +141,10 @@ async fn simulate(
         jain: jain(&record.accepted),
         unfinished,
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn peak(mut arrivals: Vec<f64>) -> usize {

@@ -1,14 +1,14 @@
 //! What is played: the servers, the loads, and the goals.
 
+mod kinds;
 mod server;
 mod table;
 
-pub use table::all;
-
 use crate::{
+    dialect::Dialect,
+    job::{self, Mix},
     model::{FixedWindow, Model},
     options::Options,
-    world::Dialect,
 };
 
 /// The numbers of the servers, where a scenario has none of its own.
@@ -21,11 +21,24 @@ pub struct Numbers {
     /// The store's round trip, in seconds, and the share of its answers that are lost.
     pub store_latency: f64,
     pub store_loss: f64,
+    /// For what the server does at random.
+    pub seed: u64,
 }
 
 impl Numbers {
     fn fixed(&self) -> FixedWindow {
         FixedWindow::new(self.limit, self.window, self.window * self.phase)
+    }
+
+    /// A window with a share of the limit, of which `phase` is left at the start.
+    fn part(&self, parts: u64, phase: f64) -> FixedWindow {
+        let limit = (self.limit / parts).max(1);
+        FixedWindow::new(limit, self.window, self.window * phase)
+    }
+
+    /// The server's own chance.
+    fn random(&self) -> fastrand::Rng {
+        fastrand::Rng::with_seed(self.seed * 104_729)
     }
 
     /// Requests a second.
@@ -40,6 +53,7 @@ pub struct Scenario {
     pub dialect: Dialect,
     pub processes: usize,
     pub load: Load,
+    pub mix: Mix,
     pub jobs: usize,
     /// In seconds, as usual.
     pub rtt: f64,
@@ -88,8 +102,15 @@ pub struct Goal {
     pub ratio: f64,
     pub refused: RefusedLimit,
     pub jain: f64,
-    /// The goal is missed so far; time and rejections must not exceed these.
-    pub accepted_miss: Option<(f64, usize)>,
+    /// The goal is missed so far; the figures must not exceed these.
+    pub accepted_miss: Option<AcceptedMiss>,
+}
+
+#[derive(Clone, Copy)]
+pub struct AcceptedMiss {
+    pub ratio: f64,
+    pub refused: usize,
+    pub failed: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -108,6 +129,13 @@ impl RefusedLimit {
     }
 }
 
+/// All scenarios.
+pub fn all() -> Vec<Scenario> {
+    let mut all = table::all();
+    all.extend(kinds::all());
+    all
+}
+
 fn scenario(name: &'static str) -> Scenario {
     Scenario {
         name,
@@ -115,6 +143,7 @@ fn scenario(name: &'static str) -> Scenario {
         dialect: Dialect::Full,
         processes: 1,
         load: Load::Workers(16),
+        mix: job::alike,
         jobs: 1200,
         rtt: 0.04,
         spread: 0.0,
@@ -140,7 +169,7 @@ impl Scenario {
         if let (Some(goal), Load::Workers(workers)) = (&mut self.goal, self.load)
             && let RefusedLimit::Count(2..) = goal.refused
         {
-            goal.refused = RefusedLimit::Count(workers + 2);
+            goal.refused = RefusedLimit::Count(self.processes * workers + 2);
         }
     }
 
@@ -161,6 +190,11 @@ impl Scenario {
 
     fn poisson(mut self, share: f64) -> Self {
         self.load = Load::Poisson(share);
+        self
+    }
+
+    fn mix(mut self, mix: Mix) -> Self {
+        self.mix = mix;
         self
     }
 
@@ -204,9 +238,37 @@ impl Scenario {
         self
     }
 
+    /// Another goal for Jain's index, with a store.
+    fn fair_to(mut self, jain: f64) -> Self {
+        self.shared_goal.as_mut().expect("a goal").jain = jain;
+        self
+    }
+
     fn accepted_miss(mut self, ratio: f64, refused: usize) -> Self {
         let goal = self.goal.as_mut().expect("only a goal can be missed");
-        goal.accepted_miss = Some((ratio, refused));
+        goal.accepted_miss = Some(AcceptedMiss {
+            ratio,
+            refused,
+            failed: 0,
+        });
+        self
+    }
+
+    /// Jobs fail as well, in the worst run.
+    fn accepted_failures(mut self, failed: usize) -> Self {
+        let goal = self.goal.as_mut().expect("only a goal can be missed");
+        let miss = goal.accepted_miss.as_mut();
+        miss.expect("only where a miss is accepted").failed = failed;
+        self
+    }
+
+    fn shared_accepted_miss(mut self, ratio: f64, refused: usize) -> Self {
+        let goal = self.shared_goal.as_mut();
+        goal.expect("only a goal can be missed").accepted_miss = Some(AcceptedMiss {
+            ratio,
+            refused,
+            failed: 0,
+        });
         self
     }
 

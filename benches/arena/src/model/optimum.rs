@@ -1,0 +1,176 @@
+//! The yardstick: how long an omniscient client needs.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::Model;
+use crate::job::Job;
+
+/// A worker with its next job, and the time from which its request can arrive.
+struct Ready {
+    job: Job,
+    from: f64,
+}
+
+/// How long the work takes at least: whichever request can be accepted first is sent so that it arrives then, from the
+/// time on at which its worker begins. A worker takes the next job when it has the whole answer to the last one.
+///
+/// A request occupies its worker for a round trip, but neither a slot nor a count while it is under way: an omniscient
+/// client sends the next one before the slot is free.
+pub fn optimum(model: &mut dyn Model, mut jobs: VecDeque<Job>, begins: &[f64], rtt: f64) -> f64 {
+    let half = rtt / 2.0;
+    let from = begins.iter().map(|begin| begin + half);
+    let mut ready: Vec<_> = from
+        .map_while(|from| jobs.pop_front().map(|job| Ready { job, from }))
+        .collect();
+    let mut last: HashMap<&str, f64> = HashMap::new();
+    let mut end = 0.0_f64;
+    while !ready.is_empty() {
+        let arrival = |next: &Ready| {
+            let last = last.get(next.job.path).copied().unwrap_or_default();
+            model.earliest(next.from.max(last), &next.job)
+        };
+        // Of those that can be sent at the same time, the one that has waited longest.
+        let order = |(index, next): (usize, &Ready)| (arrival(next), next.from, index);
+        let first = ready.iter().enumerate().map(order).min_by(|a, b| {
+            let by_wait = a.1.total_cmp(&b.1);
+            a.0.total_cmp(&b.0).then(by_wait).then(a.2.cmp(&b.2))
+        });
+        let (arrival, _, index) = first.expect("somebody is ready");
+        let next = &mut ready[index];
+        last.insert(next.job.path, arrival);
+        let verdict = model.take_with_luck(arrival, &next.job);
+        assert_eq!(
+            verdict.status, 200,
+            "an omniscient client is never rejected"
+        );
+        let answered = arrival + verdict.service + next.job.stream + half;
+        end = end.max(answered);
+        match jobs.pop_front() {
+            Some(job) => {
+                *next = Ready {
+                    job,
+                    from: answered + half,
+                };
+            }
+            None => drop(ready.swap_remove(index)),
+        }
+    }
+    end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        job::{self, Mix},
+        model::{
+            Balancer, Bucket, Concurrency, FixedWindow, Neighbour, Refill, Replicas, Routes, Shed,
+            Takes, Tokens,
+        },
+    };
+
+    const RTT: f64 = 0.04;
+
+    /// A window of a minute that is whole at the start.
+    fn window(limit: u64) -> FixedWindow {
+        FixedWindow::new(limit, 60.0, 60.0)
+    }
+
+    /// How long 16 workers need for so many jobs.
+    fn seconds(mut model: impl Model, mix: Mix, jobs: usize) -> f64 {
+        optimum(&mut model, job::list(mix, jobs, 1), &[0.0; 16], RTT)
+    }
+
+    fn assert_near(seconds: f64, expected: f64) {
+        let off = (seconds - expected).abs();
+        assert!(off < 1e-3, "{seconds} s instead of {expected} s");
+    }
+
+    #[test]
+    fn all_slots_work_all_the_time() {
+        let seconds = seconds(Concurrency::new(8, 0.2), job::alike, 80);
+
+        assert_near(seconds, 10.0 * 0.2 + RTT);
+    }
+
+    #[test]
+    fn replicas_give_their_sum() {
+        for balancer in [
+            Balancer::RoundRobin(0),
+            Balancer::Random(fastrand::Rng::with_seed(1)),
+        ] {
+            let replicas = Replicas::new((0..4).map(|_| window(2)).collect(), balancer);
+
+            assert_near(seconds(replicas, job::alike, 17), 120.0 + RTT / 2.0);
+        }
+    }
+
+    #[test]
+    fn a_replica_whose_window_ends_first_is_used_first() {
+        let late = FixedWindow::new(5, 60.0, 60.0);
+        let soon = FixedWindow::new(5, 60.0, 30.0);
+        let replicas = Replicas::new(vec![late, soon], Balancer::RoundRobin(0));
+
+        assert_near(seconds(replicas, job::alike, 15), 30.0 + RTT / 2.0);
+    }
+
+    #[test]
+    fn a_neighbour_leaves_the_rest_of_each_window() {
+        let neighbour = Neighbour::new(window(10), 5, Takes::AtStart);
+
+        assert_near(seconds(neighbour, job::alike, 15), 120.0 + RTT / 2.0);
+    }
+
+    #[test]
+    fn a_neighbour_that_comes_later_gets_what_is_left() {
+        let neighbour = Neighbour::new(window(10), 5, Takes::Evenly);
+
+        assert_near(seconds(neighbour, job::alike, 20), 60.0 + RTT / 2.0);
+    }
+
+    #[test]
+    fn windows_are_filled_with_what_fits() {
+        // 30 of costs 1 to 5 by turns are 90: three windows of 30, though the fifth of a turn does not always fit.
+        let seconds = seconds(window(30), job::costs_by_turns, 30);
+
+        assert_near(seconds, 120.0 + RTT / 2.0);
+    }
+
+    #[test]
+    fn a_bucket_is_not_waited_full() {
+        let seconds = seconds(Bucket::new(1.0, 20.0).announcing_full(), job::alike, 30);
+
+        assert_near(seconds, 10.0 + RTT);
+    }
+
+    #[test]
+    fn what_was_reserved_too_much_comes_back() {
+        let mut jobs = job::list(job::alike, 12, 1);
+        for job in &mut jobs {
+            (job.estimate, job.cost, job.stream) = (3000, 1000, 2.0);
+        }
+        let mut model = Tokens::new(500, 6000, Refill::Steady);
+        let end = optimum(&mut model, jobs, &[0.0; 16], RTT);
+
+        // Two at once; the rest of their reservations is back after 2 s, and 100 a second come by themselves.
+        // 12,000 tokens in all, of which the last one needs another 2,000 for its reservation.
+        assert!((80.0 - 0.1..=82.1).contains(&end), "{end} s");
+    }
+
+    #[test]
+    fn a_small_quota_holds_its_own_routes_only() {
+        let routes = Routes::default()
+            .with(Some("core"), &["/repos", "/users"], window(1000))
+            .with(Some("search"), &["/search"], window(1000));
+        let seconds = seconds(routes, job::resources, 400);
+
+        assert!(seconds < 2.0, "{seconds} s");
+    }
+
+    #[test]
+    fn an_omniscient_client_is_not_shed() {
+        let shed = Shed::new(window(10), 0.9, fastrand::Rng::with_seed(1));
+
+        assert_near(seconds(shed, job::alike, 20), 60.0 + RTT / 2.0);
+    }
+}
