@@ -3,7 +3,8 @@
 use tokio::time::Instant;
 
 /// Whether a request may be sent.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// In ascending order: of two, the greater one delays longer.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum SendTime {
     /// The request may be sent.
     Now,

@@ -7,10 +7,7 @@ use tokio::time::Instant;
 use super::admit::SendTime;
 use crate::{
     clock::add_capped,
-    rate_limit_retry::{
-        headers::{Limit, Unit},
-        store::SharedWindow,
-    },
+    rate_limit_retry::{headers::Limit, store::SharedWindow},
 };
 
 /// An announced window.
@@ -214,7 +211,7 @@ impl AnnouncedWindow {
     }
 
     /// Returns whether a window with this reset is the same one, within [`RESET_TOLERANCE`].
-    fn is_same_window(&self, reset: Instant) -> bool {
+    pub(super) fn is_same_window(&self, reset: Instant) -> bool {
         let at = self.reset_at.filter(|at| *at <= reset + RESET_TOLERANCE);
         at.is_some_and(|at| reset <= at + RESET_TOLERANCE)
     }
@@ -317,17 +314,6 @@ impl AnnouncedWindow {
             (_, 0) => None,
         }
     }
-}
-
-/// Returns the limit with the fewest remaining requests, and of several such limits the one that resets last.
-///
-/// Only limits in requests count: of other units, one request may cost any amount.
-pub(super) fn most_restrictive(limits: &[Limit]) -> Option<(&Limit, u64)> {
-    limits
-        .iter()
-        .filter(|limit| limit.unit == Unit::Requests)
-        .filter_map(|limit| Some((limit, limit.remaining?)))
-        .min_by_key(|(limit, remaining)| (*remaining, std::cmp::Reverse(limit.reset)))
 }
 
 /// Maximum difference between two announcements of the same reset. Resets are rounded to whole seconds, and responses

@@ -36,15 +36,11 @@ impl Quota {
 
     /// Returns the announced limit, the remaining requests and the reset, as far as they are known.
     pub(crate) fn announced_quota(&self) -> (Option<u64>, Option<u64>, Option<Instant>) {
-        self.announced
-            .as_ref()
-            .map_or((None, None, None), |reset_at| {
-                (
-                    reset_at.limit,
-                    Some(reset_at.available()),
-                    reset_at.reset_at,
-                )
-            })
+        let nearest = self.windows.nearest();
+        let current = nearest.and_then(|window| window.current.as_ref());
+        current.map_or((None, None, None), |current| {
+            (current.limit, Some(current.available()), current.reset_at)
+        })
     }
 
     /// Returns the limits learned from throttling.
@@ -105,10 +101,7 @@ impl Quota {
     /// Returns whether the partition can be removed without loss: it is unused, its window has been reset, and what
     /// throttling has taught is outdated.
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
-        let reset_at = self
-            .announced
-            .as_ref()
-            .and_then(|reset_at| reset_at.reset_at);
+        let reset_at = self.windows.latest_reset();
         let last_used = self.last_used.filter(|_| self.estimator.is_known());
         let known = reset_at.max(last_used.map(|used| add_capped(used, ESTIMATE_TTL)));
         self.is_unused(now) && known.is_none_or(|at| at <= now)
@@ -140,7 +133,7 @@ impl Quota {
         let held = held || self.partial_hold.is_some();
         self.silent_responses >= MIN_SILENT_RESPONSES
             && !held
-            && self.announced.is_none()
+            && self.windows.is_empty()
             && !self.estimator.is_known()
     }
 }

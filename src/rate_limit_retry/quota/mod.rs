@@ -7,7 +7,8 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | `announced` | the window that the server announces |
+//! | `windows`, `window` | the quotas that the server announces, by name |
+//! | `announced` | the present window of one of them |
 //! | `estimate`, `throttle` | the estimate from throttling responses, and the choice of its model |
 //! | `fixed_window`, `bounds` | the model of a fixed window: its limit and its length |
 //! | `token_bucket` | the model of a token bucket |
@@ -44,8 +45,8 @@ mod snapshot;
 mod tests;
 mod throttle;
 mod token_bucket;
-
-use std::time::Duration;
+mod window;
+mod windows;
 
 use tokio::time::Instant;
 
@@ -58,8 +59,6 @@ pub(crate) use self::{
     snapshot::Estimate,
 };
 use self::{
-    announced::AnnouncedWindow,
-    contradictions::Contradictions,
     estimate::{EstimatorDecision, LimitEstimator},
     fleet_share::FleetShare,
     hold::{Hold, Probe},
@@ -67,15 +66,25 @@ use self::{
     pace::MIN_SILENT_RESPONSES,
     reserved::Reserved,
     slow_start::SlowStart,
+    windows::Windows,
 };
 use super::{cost::Cost, local_limits::LocalLimit};
 use crate::clock::add_capped;
 
+/// Whether the announced windows allow one more request.
+#[derive(Clone, Copy, Debug)]
+enum WindowsDecision {
+    /// They do. If the announcements of a window are not believed, an estimate applies, too.
+    Allow { disregarded: bool },
+    /// It must wait.
+    Wait(SendTime),
+}
+
 /// The quota of one partition.
 ///
 /// Six constraints delay a request, each by itself. The owner sets a *pause* and a *local limit* ([`LocalLimiter`]). A
-/// *hold* ([`Hold`]) delays all requests until its end. The *announced window* ([`AnnouncedWindow`]) has the limit, the
-/// remaining requests and the reset that the server has reported. An *estimate* ([`LimitEstimator`]) serves for servers
+/// *hold* ([`Hold`]) delays all requests until its end. Each *announced
+/// quota* ([`Windows`]) has the limit, the remaining requests and the reset that the server has reported. An *estimate* ([`LimitEstimator`]) serves for servers
 /// that announce nothing until they throttle. *Slow start* ([`SlowStart`]) limits concurrency while it is not known
 /// what the server accepts.
 ///
@@ -103,15 +112,8 @@ pub(crate) struct Quota {
     hold: Option<Hold>,
     /// End of a hold that applies to a class of the requests only. A partition of its own keeps them back.
     partial_hold: Option<Instant>,
-    /// The announced window, until it is over.
-    announced: Option<Box<AnnouncedWindow>>,
-    /// Whether an announcement that nothing remains is believed.
-    contradictions: Contradictions,
-    /// This process's share of what the quota loses, from 0 to 1, as measured in earlier windows.
-    own_share: f64,
-    /// The wait that a throttling response named, if it ends before the announced reset: the server replenishes the
-    /// quota gradually.
-    early_refill: Option<Duration>,
+    /// The quotas that the server announces.
+    windows: Windows,
     /// Whether accepted responses announce what remains.
     is_announced: bool,
     /// Whether the last throttling response was about another quota, one that is not announced.
@@ -149,10 +151,7 @@ impl Quota {
             local_limit: local_limit.map(|local_limit| Box::new(LocalLimiter::new(local_limit))),
             hold: None,
             partial_hold: None,
-            announced: None,
-            contradictions: Contradictions::default(),
-            own_share: 1.0,
-            early_refill: None,
+            windows: Windows::default(),
             is_announced: false,
             unannounced_limit: false,
             estimator: LimitEstimator::UNKNOWN,
@@ -199,43 +198,17 @@ impl Quota {
         if let Some(wait) = cap.and_then(|cap| cap.admit(self.in_flight, even, now)) {
             return wait;
         }
-        let announced = self.announced.as_deref().copied();
-        let disregarded = announced
-            .is_some_and(|announced| self.contradictions.disregards(announced.is_exhausted()));
-        if let Some(announced) = announced.filter(|_| !disregarded) {
-            let share = announced.estimate_share(self.own_share, self.in_flight);
-            let fleet = self.fleet_share.as_mut().filter(|fleet| fleet.is_synced());
-            // The store keeps the share of other processes apart, if all clients belong to the fleet.
-            let own_share = if fleet.is_some() { 1.0 } else { share };
-            let over = announced.resets_at(own_share, config.max_hold);
-            let granted_until =
-                fleet.and_then(|fleet| fleet.valid_until(now).map(|until| (until, fleet)));
-            if over.is_some_and(|over| now >= over) {
-                // The window is over: slow start begins with one probe.
-                (self.own_share, self.announced) = (share, None);
-                if let Some(fleet) = &mut self.fleet_share {
-                    fleet.on_window_end();
-                }
-                self.probe(announced.reset_at.filter(|reset| now >= *reset));
-            } else if let Some(wait) = announced.admit(self.in_flight, own_share, over) {
-                return wait;
-            } else if let Some((until, fleet)) = granted_until
-                && !fleet.allows()
-            {
-                // The process has used up what the store has granted. The agent's next report asks for more.
-                return SendTime::AfterResponse(Some(over.unwrap_or(until)));
-            } else if let Some(at) =
-                self.pacing_delay(announced.headroom(self.in_flight, share), over, config, now)
-            {
-                return SendTime::NotBefore(at);
-            }
-        }
+        let disregarded = match self.admit_windows(config, now) {
+            WindowsDecision::Allow { disregarded } => disregarded,
+            WindowsDecision::Wait(wait) => return wait,
+        };
         // Announcements that are missing, doubted or incomplete: the estimate applies, too.
         if !self.is_announced || self.unannounced_limit || disregarded {
             match self.estimator.admit(self.in_flight, now) {
                 EstimatorDecision::Allow => {
                     let (room, end) = self.estimator.headroom(self.in_flight).unzip();
-                    if let Some(at) = self.pacing_delay(room.unwrap_or_default(), end, config, now)
+                    if let Some(at) =
+                        pacing_delay(self.last_used, room.unwrap_or_default(), end, config, now)
                     {
                         return SendTime::NotBefore(at);
                     }
@@ -261,22 +234,63 @@ impl Quota {
         wait.unwrap_or(SendTime::Now)
     }
 
-    /// Returns the time of the next send with even pacing, if that is after `now` and before the window's `end`.
+    /// Returns whether the announced windows allow one more request. Those that are over are ended.
     ///
-    /// The time from the last send to `end` is divided into `room + 1` gaps of at most `max_hold`. `None` without
-    /// [`Pacing::Even`].
-    fn pacing_delay(
-        &self,
-        room: f64,
-        end: Option<Instant>,
-        config: &QuotaConfig,
-        now: Instant,
-    ) -> Option<Instant> {
-        let even = config.pacing == Pacing::Even;
-        let (last, end) = self.last_used.zip(end).filter(|_| even)?;
-        let left = end.saturating_duration_since(last);
-        let gap = left.div_f64(room.max(0.0) + 1.0).min(config.max_hold);
-        Some(add_capped(last, gap)).filter(|at| *at > now && *at < end)
+    /// Each window decides by itself, and the latest time counts.
+    fn admit_windows(&mut self, config: &QuotaConfig, now: Instant) -> WindowsDecision {
+        let in_flight = self.in_flight;
+        let synced = self
+            .fleet_share
+            .as_ref()
+            .is_some_and(|fleet| fleet.is_synced());
+        let last = self.last_used;
+        let (mut ended, mut disregarded) = (None, false);
+        let (mut wait, mut delay, mut end) = (None, None, None);
+        for window in self.windows.iter_mut() {
+            let Some(current) = window.believed().copied() else {
+                disregarded |= window.current.is_some();
+                continue;
+            };
+            let share = window.share(in_flight);
+            // The store keeps the share of other processes apart, if all clients belong to the fleet.
+            let own_share = if synced { 1.0 } else { share };
+            let over = current.resets_at(own_share, config.max_hold);
+            if over.is_some_and(|over| now >= over) {
+                window.end(in_flight);
+                ended = ended.max(Some(current.reset_at.filter(|reset| now >= *reset)));
+                continue;
+            }
+            match window.admit(in_flight, own_share, over) {
+                Some(later) => wait = wait.max(Some(later)),
+                None => {
+                    let room = current.headroom(in_flight, share);
+                    delay = delay.max(pacing_delay(last, room, over, config, now));
+                    end = end.max(Some(over));
+                }
+            }
+        }
+        if let Some(since) = ended {
+            // A window is over: slow start begins with one probe.
+            if let Some(fleet) = &mut self.fleet_share {
+                fleet.on_window_end();
+            }
+            self.probe(since);
+        }
+        if let Some(wait) = wait {
+            return WindowsDecision::Wait(wait);
+        }
+        if let Some(fleet) = &mut self.fleet_share
+            && let Some(until) = fleet.valid_until(now)
+            && let Some(end) = end
+            && !fleet.allows()
+        {
+            // The process has used up what the store has granted. The agent's next report asks for more.
+            return WindowsDecision::Wait(SendTime::AfterResponse(Some(end.unwrap_or(until))));
+        }
+        match delay {
+            Some(at) => WindowsDecision::Wait(SendTime::NotBefore(at)),
+            None => WindowsDecision::Allow { disregarded },
+        }
     }
 
     /// Counts a request as in flight. Returns its number, by which its outcome is reported to [`record`](Self::record).
@@ -321,4 +335,22 @@ impl Quota {
         (self.slow_start, self.epoch) = (SlowStart::probe(), self.next_number);
         self.probe = Probe { since, sent: None };
     }
+}
+
+/// Returns the time of the next send with even pacing, if that is after `now` and before the window's `end`.
+///
+/// The time from the last send to `end` is divided into `room + 1` gaps of at most `max_hold`. `None` without
+/// [`Pacing::Even`].
+fn pacing_delay(
+    last: Option<Instant>,
+    room: f64,
+    end: Option<Instant>,
+    config: &QuotaConfig,
+    now: Instant,
+) -> Option<Instant> {
+    let even = config.pacing == Pacing::Even;
+    let (last, end) = last.zip(end).filter(|_| even)?;
+    let left = end.saturating_duration_since(last);
+    let gap = left.div_f64(room.max(0.0) + 1.0).min(config.max_hold);
+    Some(add_capped(last, gap)).filter(|at| *at > now && *at < end)
 }

@@ -6,18 +6,16 @@ use tokio::time::Instant;
 
 use super::{
     Quota,
-    announced::{AnnouncedWindow, RESET_TOLERANCE, most_restrictive},
+    announced::AnnouncedWindow,
     hold::Hold,
     outcome::{Outcome, Scope, Sent},
     pace::{MIN_SILENT_RESPONSES, QuotaConfig},
     slow_start::SlowStart,
     throttle::ThrottleSample,
-    token_bucket::MAX_TOKEN_BUCKET_WAIT,
+    window::Announcement,
+    windows::fewest_remaining,
 };
-use crate::{
-    clock::add_capped,
-    rate_limit_retry::headers::{Limit, RateLimitInfo},
-};
+use crate::{clock::add_capped, rate_limit_retry::headers::RateLimitInfo};
 
 impl Quota {
     /// Records the outcome of a request. Returns the end of the hold, if the partition is held now.
@@ -108,18 +106,16 @@ impl Quota {
         self.held_until(now)
     }
 
-    /// Debits the announced window for a request that may have been counted.
+    /// Debits the announced windows for a request that may have been counted.
     fn debit(&mut self) {
-        if let Some(announced) = &mut self.announced {
-            announced.debit();
-        }
+        self.windows.current_mut().for_each(AnnouncedWindow::debit);
     }
 
     /// Returns whether a response is about another partition of the request: it names a limit that is not this one's.
     ///
     /// This partition's limit is learned from requests that no other partition counts.
     fn names_other_limit(&mut self, info: &RateLimitInfo, scope: Scope) -> bool {
-        let named = most_restrictive(&info.limits).and_then(|(limit, _)| limit.limit);
+        let named = fewest_remaining(&info.limits).and_then(|limit| limit.limit);
         if scope == Scope::Partition {
             self.partition_limit = named.or(self.partition_limit);
         }
@@ -140,9 +136,7 @@ impl Quota {
         }
     }
 
-    /// Records what a response announces about the window.
-    ///
-    /// Updates the local limit, the doubt, the announced window, and whether the quota is replenished gradually.
+    /// Records what a response announces: updates the local limit and the windows that it names.
     fn observe(
         &mut self,
         number: u64,
@@ -151,93 +145,51 @@ impl Quota {
         info: &RateLimitInfo,
         now: Instant,
     ) {
+        let by = Announcement {
+            number,
+            next: self.next_number,
+            late: number < self.epoch,
+            throttled,
+            served,
+            retry_after: info.retry_after,
+            since: self.probe.since,
+            now,
+        };
+        let announced = self.windows.observe(&info.limits, &by);
         // Nothing is announced. A throttle shows that "nothing remains" was right; an accepted request shows that the
         // server no longer announces what remains.
-        let Some((limit, remaining)) = most_restrictive(&info.limits) else {
+        if !announced.any {
             if throttled {
-                self.contradictions.on_confirmed();
+                for window in self.windows.iter_mut() {
+                    window.contradictions.on_confirmed();
+                }
             } else {
                 self.is_announced = false;
-                if let Some(announced) = &mut self.announced {
-                    announced.debit_unannounced();
-                }
+                self.windows
+                    .current_mut()
+                    .for_each(AnnouncedWindow::debit_unannounced);
             }
             return;
-        };
-        if let Some(cap) = &mut self.local_limit {
+        }
+        if let (Some(cap), Some(limit)) = (&mut self.local_limit, fewest_remaining(&info.limits)) {
             cap.on_announced(limit);
         }
         if let Some(fleet) = &mut self.fleet_share {
             fleet.on_announced();
         }
-        if throttled && remaining == 0 {
-            self.contradictions.on_confirmed();
-        } else if served
-            && remaining == 0
-            && let Some(announced) = &self.announced
-            && announced.is_contradicted(limit.reset, now)
-        {
-            self.contradictions.on_contradicted();
-        }
-        // A late response can update a known window, but not create one that is over.
-        let stale = number < self.epoch && !self.is_current_window(limit, now);
-        match &mut self.announced {
-            Some(announced) => announced.observe(limit, remaining, number, self.next_number, now),
-            None if stale => {}
-            None => {
-                let announced =
-                    AnnouncedWindow::new(limit, remaining, number, self.next_number, now);
-                self.announced = Some(Box::new(announced));
-            }
-        }
         if throttled {
             // Throttled although something remains: another quota, which is not announced, is exhausted.
-            self.unannounced_limit = remaining > 0;
-            self.early_refill = self.detect_early_refill(remaining, info.retry_after, now);
+            self.unannounced_limit = !announced.exhausted;
         } else {
             self.is_announced = true;
         }
-        if let (Some(soon), Some(announced)) = (self.early_refill, &mut self.announced) {
-            let soon = add_capped(now, soon.max(Duration::from_secs(1)));
-            announced.reset_at = announced.reset_at.map(|reset| reset.min(soon));
-        }
-    }
-
-    /// Returns the wait named by a throttling response, if it shows that the quota is replenished before the reset.
-    ///
-    /// A short wait that ends with a short window shows nothing: then the earlier result stays. `None` if something
-    /// remains or no wait is named.
-    fn detect_early_refill(
-        &self,
-        remaining: u64,
-        hint: Option<Duration>,
-        now: Instant,
-    ) -> Option<Duration> {
-        let hint = hint.filter(|_| remaining == 0)?;
-        let reset = self
-            .announced
-            .as_ref()
-            .and_then(|announced| announced.latest_reset);
-        match reset.map(|reset| reset.saturating_duration_since(now)) {
-            Some(reset) if hint + RESET_TOLERANCE < reset => Some(hint),
-            None if hint <= MAX_TOKEN_BUCKET_WAIT => Some(hint),
-            _ => self.early_refill.filter(|_| hint <= MAX_TOKEN_BUCKET_WAIT),
-        }
-    }
-
-    /// Returns whether a response to a request of an earlier epoch is about the present window: its reset is later
-    /// than the one that began the epoch.
-    fn is_current_window(&self, limit: &Limit, now: Instant) -> bool {
-        let over = self.probe.since.map(|since| since + RESET_TOLERANCE);
-        let reset = limit.reset.map(|reset| add_capped(now, reset));
-        self.early_refill.is_none() && over.zip(reset).is_some_and(|(over, reset)| reset > over)
     }
 
     /// Records that a request was accepted, or at least not throttled.
     fn on_success(&mut self, number: u64, now: Instant) {
-        if let Some(announced) = &mut self.announced {
-            announced.on_success();
-        }
+        self.windows
+            .current_mut()
+            .for_each(AnnouncedWindow::on_success);
         if number < self.epoch {
             self.estimator.on_late_success();
             return;
@@ -245,7 +197,7 @@ impl Quota {
         self.consecutive_throttles = 0;
         self.estimator.on_success(self.probe, now);
         // The window or the estimate limits requests now: slow start has done its work.
-        if self.is_announced && self.announced.is_some() || self.estimator.is_pacing_known() {
+        if self.is_announced && !self.windows.is_empty() || self.estimator.is_pacing_known() {
             self.slow_start = SlowStart::finished();
         } else {
             self.slow_start.on_success();
@@ -270,7 +222,7 @@ impl Quota {
         if first {
             self.epoch = self.next_number;
             self.consecutive_throttles = self.consecutive_throttles.saturating_add(1);
-            let limit = most_restrictive(&info.limits).and_then(|(limit, _)| limit.limit);
+            let limit = fewest_remaining(&info.limits).and_then(|limit| limit.limit);
             if scope != Scope::Origin {
                 let sample = ThrottleSample {
                     sent: self.probe.sent,

@@ -14,8 +14,7 @@ impl Quota {
     /// Returns the time at which the next report is due. `None` if quotas are not shared or nothing is to be
     /// reported.
     pub(crate) fn report_due(&self, now: Instant) -> Option<Instant> {
-        let announced = self.announced.as_ref();
-        let announced = announced.is_some_and(|announced| announced.reset_at.is_some());
+        let announced = self.windows.latest_reset().is_some();
         self.fleet_share
             .as_ref()?
             .next_report(self.in_flight, announced, now)
@@ -61,10 +60,8 @@ impl Quota {
                 age: sent.map(|at| now.saturating_duration_since(at)),
             })
         };
-        let announced = self.announced.as_deref().copied();
-        let announced = announced.filter(|announced| {
-            fleet.has_update && !self.contradictions.disregards(announced.is_exhausted())
-        });
+        let nearest = self.windows.nearest().filter(|_| fleet.has_update);
+        let announced = nearest.and_then(|window| window.believed().copied());
         let announced = announced.and_then(to_announced);
         fleet.has_update = false;
         fleet.awaiting_grant = wanted > 0;
@@ -104,7 +101,8 @@ impl Quota {
                     false => u32::try_from(part).unwrap_or(u32::MAX),
                 };
                 fleet.exhausted = window.remaining == 0;
-                match &mut self.announced {
+                let nearest = self.windows.nearest_mut();
+                match nearest.and_then(|window| window.current.as_mut()) {
                     // Announced after the report was sent: newer than the store's state.
                     Some(_) if fleet.has_update => {}
                     Some(announced) => {
@@ -113,7 +111,7 @@ impl Quota {
                     None => {
                         let announced =
                             AnnouncedWindow::from_shared(window, until, self.next_number, now);
-                        self.announced = Some(Box::new(announced));
+                        self.windows.insert_shared(announced);
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! What is believed of several answers about one window.
 
 use super::*;
+use crate::rate_limit_retry::quota::announced::AnnouncedWindow;
 
 /// 50 of 100 remain until 60 s from now: the answer to request 5, which came before request 10 went.
 fn announced_window(now: Instant) -> AnnouncedWindow {

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::rate_limit_retry::{
-    headers::Unit, quota::announced::most_restrictive, store::SharedWindow,
+    headers::Unit,
+    quota::{announced::AnnouncedWindow, windows::fewest_remaining},
+    store::SharedWindow,
 };
 
 #[test]
@@ -81,10 +83,13 @@ fn the_most_restrictive_of_several_quotas_applies() {
         quota("day", Unit::Requests, Some(4), 86_400),
     ];
 
-    let (limit, remaining) = most_restrictive(&limits).unwrap();
+    let limit = fewest_remaining(&limits).unwrap();
 
-    assert_eq!((limit.name.as_deref(), remaining), (Some("hour"), 3));
-    assert_eq!(most_restrictive(&limits[..2]), None);
+    assert_eq!(
+        (limit.name.as_deref(), limit.remaining),
+        (Some("hour"), Some(3))
+    );
+    assert_eq!(fewest_remaining(&limits[..2]), None);
 }
 
 fn announced_window(remaining: u64, now: Instant) -> AnnouncedWindow {

@@ -1,0 +1,137 @@
+//! The quotas of a partition that the server announces, by their names.
+
+use tokio::time::Instant;
+
+use super::{
+    announced::AnnouncedWindow,
+    window::{Announcement, Window},
+};
+use crate::rate_limit_retry::headers::{Limit, Unit};
+
+/// The announced quotas. At most [`MAX_WINDOWS`].
+///
+/// A response updates the quotas that it names, and no others. Each quota delays requests by itself.
+#[derive(Debug, Default)]
+pub(super) struct Windows(Vec<Window>);
+
+impl Windows {
+    /// Records what a response announces. Returns what that was.
+    pub(super) fn observe(&mut self, limits: &[Limit], by: &Announcement) -> Announced {
+        let mut announced = Announced::default();
+        for limit in limits {
+            let Some(remaining) = limit.remaining.filter(|_| limit.unit == Unit::Requests) else {
+                continue;
+            };
+            announced.any = true;
+            announced.exhausted |= remaining == 0;
+            if let Some(window) = self.find(limit, by.now) {
+                window.observe(limit, remaining, by);
+            }
+        }
+        announced
+    }
+
+    /// Returns the quota that an announcement is about. Creates it if there is room.
+    ///
+    /// If there is none, a quota without a present window gives way. If all have one, the announcement is ignored: the
+    /// server would announce more quotas at once than anyone could need.
+    fn find(&mut self, limit: &Limit, now: Instant) -> Option<&mut Window> {
+        let known = self.0.iter().position(|window| window.matches(limit, now));
+        let at = match known {
+            Some(at) => at,
+            None if self.0.len() < MAX_WINDOWS => {
+                self.0.push(Window::new(limit));
+                self.0.len() - 1
+            }
+            None => {
+                let unused = self.0.iter().position(|window| window.current.is_none())?;
+                self.0[unused] = Window::new(limit);
+                unused
+            }
+        };
+        self.0.get_mut(at)
+    }
+
+    /// Iterates over the quotas.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Window> {
+        self.0.iter()
+    }
+
+    /// Iterates over the quotas for changes.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Window> {
+        self.0.iter_mut()
+    }
+
+    /// Iterates over the present windows for changes.
+    pub(super) fn current_mut(&mut self) -> impl Iterator<Item = &mut AnnouncedWindow> {
+        self.0
+            .iter_mut()
+            .filter_map(|window| window.current.as_mut())
+    }
+
+    /// Returns whether no window is known.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(|window| window.current.is_none())
+    }
+
+    /// Returns the latest reset of the present windows.
+    pub(super) fn latest_reset(&self) -> Option<Instant> {
+        let current = self.0.iter().filter_map(|window| window.current.as_ref());
+        current.filter_map(|current| current.reset_at).max()
+    }
+
+    /// Returns the quota of requests of which the least is available: the one that a fleet shares, and that the state
+    /// of the partition shows.
+    pub(super) fn nearest(&self) -> Option<&Window> {
+        self.0.get(self.nearest_index()?)
+    }
+
+    /// Returns the same quota for changes.
+    pub(super) fn nearest_mut(&mut self) -> Option<&mut Window> {
+        let nearest = self.nearest_index()?;
+        self.0.get_mut(nearest)
+    }
+
+    /// Adds a quota that another process has reported.
+    pub(super) fn insert_shared(&mut self, current: AnnouncedWindow) {
+        match self.0.iter_mut().find(|window| window.counts_requests()) {
+            Some(window) => window.current = Some(current),
+            None => self.0.push(Window::from_store(current)),
+        }
+    }
+
+    /// Returns the index of the quota of requests of which the least is available; of several, the one that resets
+    /// last.
+    fn nearest_index(&self) -> Option<usize> {
+        let current = |window: &Window| {
+            let current = window
+                .current
+                .as_ref()
+                .filter(|_| window.counts_requests())?;
+            Some((current.available(), std::cmp::Reverse(current.reset_at)))
+        };
+        let known = self.0.iter().enumerate();
+        let known = known.filter_map(|(at, window)| Some((current(window)?, at)));
+        known.min().map(|(_, at)| at)
+    }
+}
+
+/// What a response announces.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Announced {
+    /// Whether it announces what remains of a quota.
+    pub(super) any: bool,
+    /// Whether nothing remains of one of them.
+    pub(super) exhausted: bool,
+}
+
+/// Returns the limit with the fewest remaining requests, and of several such limits the one that resets last.
+pub(super) fn fewest_remaining(limits: &[Limit]) -> Option<&Limit> {
+    limits
+        .iter()
+        .filter(|limit| limit.unit == Unit::Requests && limit.remaining.is_some())
+        .min_by_key(|limit| (limit.remaining, std::cmp::Reverse(limit.reset)))
+}
+
+/// Maximum number of announced quotas of a partition. No known server announces more than eight at once.
+const MAX_WINDOWS: usize = 16;
