@@ -79,7 +79,8 @@ impl Model {
     pub(crate) fn optimum(&self, requests: usize, tokens: u64) -> Duration {
         let state = self.state();
         let refill = |bucket: &Bucket, amount: f64| (amount / bucket.limit - 1.0).max(0.0) * 60.0;
-        let refill = refill(&state.requests, requests as f64).max(refill(&state.tokens, tokens as f64));
+        let refill =
+            refill(&state.requests, requests as f64).max(refill(&state.tokens, tokens as f64));
         Duration::from_secs_f64(refill) + FIRST_TOKEN
     }
 
@@ -108,14 +109,17 @@ impl Model {
             }
             state.announce(response.headers_mut())?;
             // At least a fifth of what the caller allows.
-            accepted.is_ok().then(|| state.random.u64(max_tokens / 5..=max_tokens))
+            accepted
+                .is_ok()
+                .then(|| state.random.u64(max_tokens / 5..=max_tokens))
         };
         let Some(completion) = completion else {
             return Ok(response);
         };
-        response
-            .headers_mut()
-            .insert("content-type", HeaderValue::from_static("text/event-stream"));
+        response.headers_mut().insert(
+            "content-type",
+            HeaderValue::from_static("text/event-stream"),
+        );
         tokio::spawn(self.stream(events, prompt, completion, reserved));
         Ok(response)
     }
@@ -131,7 +135,8 @@ impl Model {
         sleep(FIRST_TOKEN).await;
         for _ in 0..completion.div_ceil(TOKENS_PER_EVENT) {
             sleep(PER_EVENT).await;
-            let chunk = r#"{"choices":[{"index":0,"delta":{"content":"so \"it\" goes "}}],"usage":null}"#;
+            let chunk =
+                r#"{"choices":[{"index":0,"delta":{"content":"so \"it\" goes "}}],"usage":null}"#;
             // The client has gone: the model finishes what it has begun, as it has counted it.
             drop(events.send(format!("data: {chunk}\n\n").into()));
         }
@@ -184,7 +189,10 @@ impl State {
             bucket.refill();
             let full_in = (1.0 - bucket.left / bucket.limit) * 60.0;
             headers.insert(limit, HeaderValue::from_str(&bucket.limit.to_string())?);
-            headers.insert(remaining, HeaderValue::from_str(&bucket.left.floor().to_string())?);
+            headers.insert(
+                remaining,
+                HeaderValue::from_str(&bucket.left.floor().to_string())?,
+            );
             headers.insert(reset, HeaderValue::from_str(&format!("{full_in:.3}s"))?);
         }
         Ok(())

@@ -252,7 +252,9 @@ impl Options {
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(name) = arguments.next() {
-            let value = arguments.next().ok_or_else(|| format!("{name} needs a number"))?;
+            let value = arguments
+                .next()
+                .ok_or_else(|| format!("{name} needs a number"))?;
             match &*name {
                 "--requests" => options.requests = value.parse()?,
                 "--workers" => options.workers = value.parse()?,

@@ -50,7 +50,6 @@ use super::{
 pub struct CostUsed(Arc<CostReservation>);
 
 impl CostUsed {
-
     /// Takes the handle out of a request's extensions. `None` if the rate-limit layer above has no costs, or if there is
     /// no such layer.
     #[must_use]

@@ -170,7 +170,9 @@ impl fmt::Debug for QuotaHandle {
 
 /// Copies amounts out of the gate.
 fn amounts<'a>(amounts: impl Iterator<Item = (&'a str, u64)>) -> BTreeMap<Box<str>, u64> {
-    amounts.map(|(unit, amount)| (unit.into(), amount)).collect()
+    amounts
+        .map(|(unit, amount)| (unit.into(), amount))
+        .collect()
 }
 
 /// A snapshot of one partition. All durations count from the call of [`QuotaHandle::status`].

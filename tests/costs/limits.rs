@@ -46,7 +46,10 @@ async fn a_request_that_costs_more_than_the_limit_fails_at_once() {
     assert_eq!(ErrorClass::of(&*error), ErrorClass::Final);
     let error = error.downcast::<CostTooHigh>().unwrap();
     assert_eq!(error.partition().as_str(), "https://api.example.com");
-    assert_eq!((error.quota(), error.cost(), error.limit()), ("requests", 11, 10));
+    assert_eq!(
+        (error.quota(), error.cost(), error.limit()),
+        ("requests", 11, 10)
+    );
     assert_eq!(
         error.to_string(),
         "request not sent: it costs 11 of the quota requests, and https://api.example.com allows at most 10; \

@@ -149,7 +149,10 @@ async fn a_stream_that_is_dropped_charges_its_estimate_unless_its_usage_has_arri
     for (event, expected) in [
         ("data: {\"usage\":null}\n\n", ESTIMATE),
         // The first event of Anthropic's: nothing is known of the output yet.
-        ("data: {\"message\":{\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\n", ESTIMATE),
+        (
+            "data: {\"message\":{\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\n",
+            ESTIMATE,
+        ),
         ("data: {\"usage\":{\"total_tokens\":31}}\n\n", 31),
     ] {
         for fails in [false, true] {
@@ -193,7 +196,13 @@ async fn a_throttled_request_is_charged_nothing_and_its_retry_reserves_again() {
     let service = service(&layer, move |request| {
         let first = calls.fetch_add(1, SeqCst) == 0;
         assert!(request.extensions().get::<CostUsed>().is_none());
-        async move { if first { Ok(throttled()) } else { ok(chunks(b"", 1)) } }
+        async move {
+            if first {
+                Ok(throttled())
+            } else {
+                ok(chunks(b"", 1))
+            }
+        }
     });
     let call = tokio::spawn(async move { send(&service).await });
     sleep(SECOND / 2).await;
@@ -270,12 +279,15 @@ async fn requests_under_any_mix_of_fates_leave_nothing_reserved() {
                     }
                     2 => {
                         let mut response = Response::new(chunks(b"", 1));
-                        response.extensions_mut().insert(Cost::new().with("tokens", fate));
+                        response
+                            .extensions_mut()
+                            .insert(Cost::new().with("tokens", fate));
                         Ok(response)
                     }
                     _ => {
                         let body = format!("{{\"usage\":{{\"total_tokens\":{fate}}}}}");
-                        let response = Response::builder().header("content-type", "application/json");
+                        let response =
+                            Response::builder().header("content-type", "application/json");
                         Ok(response.body(chunks(body.as_bytes(), 5))?)
                     }
                 }
@@ -312,10 +324,17 @@ async fn requests_under_any_mix_of_fates_leave_nothing_reserved() {
         }
 
         let quota = quota(&layer.handle());
-        assert_eq!((quota.reserved("tokens"), quota.in_flight()), (0, 0), "{seed}");
+        assert_eq!(
+            (quota.reserved("tokens"), quota.in_flight()),
+            (0, 0),
+            "{seed}"
+        );
         let known = expected.load(SeqCst) as u64;
         let unknown = quota.charged("tokens") - known;
-        assert!(unknown <= cancelled * ESTIMATE, "{seed}: {unknown} of {cancelled}");
+        assert!(
+            unknown <= cancelled * ESTIMATE,
+            "{seed}: {unknown} of {cancelled}"
+        );
         assert_eq!(unknown % ESTIMATE, 0, "{seed}");
     }
 }
@@ -367,7 +386,9 @@ async fn the_combined_layer_has_the_same_costs() {
     let service = service_fn(async |request: Request<()>| {
         assert!(request.extensions().get::<CostUsed>().is_some());
         let mut response = Response::new(chunks(b"", 1));
-        response.extensions_mut().insert(Cost::new().with("tokens", 5));
+        response
+            .extensions_mut()
+            .insert(Cost::new().with("tokens", 5));
         Ok::<_, BoxError>(response)
     });
 

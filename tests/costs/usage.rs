@@ -7,7 +7,9 @@ use http_body_util::BodyExt;
 use tower::ServiceBuilder;
 use tower_m2m::rate_limit_retry::{Cost, ReadUsageLayer};
 
-use crate::world::{ESTIMATE, assert_charged, builder, chunks, inner, quota, request, send, service, stream};
+use crate::world::{
+    ESTIMATE, assert_charged, builder, chunks, inner, quota, request, send, service, stream,
+};
 
 const JSON: &str = "application/json; charset=utf-8";
 const EVENTS: &str = "text/event-stream";
@@ -33,7 +35,9 @@ async fn charged(
         .layer(limits.clone())
         .layer(layer)
         .service(inner);
-    let response = tower::ServiceExt::oneshot(service, request()).await.unwrap();
+    let response = tower::ServiceExt::oneshot(service, request())
+        .await
+        .unwrap();
     assert_eq!(response.status(), StatusCode::from_u16(status).unwrap());
     let received = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(received, body, "the body is unchanged");
@@ -101,7 +105,12 @@ async fn the_usage_of_known_servers_is_charged() {
             [ESTIMATE, 0, 0, 46],
         ),
         ("no usage", JSON, r#"{"data":null}"#, [ESTIMATE, 0, 0, 0]),
-        ("no JSON", "text/plain", r#"{"usage":{"total_tokens":1}}"#, [ESTIMATE, 0, 0, 0]),
+        (
+            "no JSON",
+            "text/plain",
+            r#"{"usage":{"total_tokens":1}}"#,
+            [ESTIMATE, 0, 0, 0],
+        ),
     ] {
         for length in [1, 2, 3, 7, 64, 10_000] {
             let layer = ReadUsageLayer::new();
@@ -140,7 +149,14 @@ async fn a_large_and_hostile_body_passes_through() {
         "[".repeat(100_000) + &"]".repeat(100_000),
     );
 
-    let found = charged(ReadUsageLayer::new(), (200, JSON), &body, 16 << 10, &["tokens"]).await;
+    let found = charged(
+        ReadUsageLayer::new(),
+        (200, JSON),
+        &body,
+        16 << 10,
+        &["tokens"],
+    )
+    .await;
 
     assert_eq!(found, [ESTIMATE]);
 }

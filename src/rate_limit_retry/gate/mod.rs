@@ -83,11 +83,6 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use self::{
-    dispatch::Blocked,
-    keys::Numbers,
-    state::{GateState, wake_all},
-};
 pub(crate) use self::{
     agent::Action,
     keys::Keys,
@@ -95,6 +90,11 @@ pub(crate) use self::{
     permit::{CostReport, Permit},
     reservation::CostReservation,
     waiter::{Waiter, WaiterPoll},
+};
+use self::{
+    dispatch::Blocked,
+    keys::Numbers,
+    state::{GateState, wake_all},
 };
 use super::{
     Cost, PartitionKey,

@@ -82,8 +82,8 @@ impl Permit {
         sequence: u64,
         cost: Option<Cost>,
     ) -> Self {
-        let reservation = cost
-            .map(|cost| Arc::new(CostReservation::new(gate.clone(), Arc::clone(&keys), cost)));
+        let reservation =
+            cost.map(|cost| Arc::new(CostReservation::new(gate.clone(), Arc::clone(&keys), cost)));
         Self(Some(Box::new(CountedPermit {
             gate,
             keys,
@@ -186,9 +186,9 @@ impl CountedPermit {
             let refunded = cost == CostReport::Refused || is_uncounted_by_server(outcome);
             match cost {
                 CostReport::Used(used) => reservation.close(|_| Some(used.clone())),
-                _ if refunded => reservation.close(|used| {
-                    Some(used.unwrap_or_else(|| reserved.refunded()))
-                }),
+                _ if refunded => {
+                    reservation.close(|used| Some(used.unwrap_or_else(|| reserved.refunded())))
+                }
                 // Whoever drops the last handle settles; if there is none, it is this.
                 _ => Arc::into_inner(reservation)?.close(|used| used),
             }
@@ -250,7 +250,12 @@ impl CountedPermit {
 fn is_uncounted_by_server(outcome: Outcome<'_>) -> bool {
     matches!(
         outcome,
-        Outcome::NotSent | Outcome::Cached | Outcome::Response { throttled: true, .. }
+        Outcome::NotSent
+            | Outcome::Cached
+            | Outcome::Response {
+                throttled: true,
+                ..
+            }
     )
 }
 

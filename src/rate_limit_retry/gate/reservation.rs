@@ -103,4 +103,3 @@ impl fmt::Debug for CostReservation {
             .finish_non_exhaustive()
     }
 }
-

@@ -87,8 +87,7 @@ impl Waiter {
                 ))
             } else {
                 // Only a known end of a hold rejects: an unknown one may come in time.
-                let blocked =
-                    state.all_blocked(&keys, self.sequence, &cost, &inner.config, now);
+                let blocked = state.all_blocked(&keys, self.sequence, &cost, &inner.config, now);
                 if let Some(Blocked::Until(until)) = blocked
                     && deadline.is_some_and(|deadline| until > deadline)
                 {

@@ -39,11 +39,11 @@ use std::{collections::HashSet, num::NonZeroU64, sync::Arc, time::Duration};
 use http::{Uri, request::Parts};
 use tokio::{runtime::Handle, time::Instant};
 
+use self::wait::NotAdmitted;
 pub(crate) use self::{
     call::{Call, RequestHead},
     on_response::Next,
 };
-use self::wait::NotAdmitted;
 use super::{
     Cost, CostTooHigh, PartitionKey, QueueFull, RateLimitEvent, RateLimited,
     boottime::BoottimeClock,

@@ -73,7 +73,6 @@ impl Reserved {
         self.open.is_empty()
     }
 
-
     /// Iterates over the units with a reservation, with the reserved amounts.
     pub(crate) fn amounts(&self) -> impl Iterator<Item = (&str, u64)> {
         self.open.keys().map(|unit| (&**unit, self.amount(unit)))

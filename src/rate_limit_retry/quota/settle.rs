@@ -56,9 +56,16 @@ impl Quota {
     /// Only amounts that the caller has set count. What the layer has learned itself is an estimate, and refuses
     /// nothing.
     pub(crate) fn exceeded_limit(&self, cost: &Cost) -> Option<ExceededLimit> {
-        let requests = cost.amount_of("requests").filter(|requests| *requests > 1)?;
+        let requests = cost
+            .amount_of("requests")
+            .filter(|requests| *requests > 1)?;
+        let windows = self
+            .windows
+            .iter()
+            .filter(|window| window.counts_requests());
+        let limits = windows.filter_map(|window| window.current.as_ref()?.limit);
         // A limit of zero is how some servers announce that there is none.
-        let limit = self.announced.as_ref()?.limit.filter(|limit| *limit > 0)?;
+        let limit = limits.filter(|limit| *limit > 0).min()?;
         (requests > limit).then(|| ExceededLimit {
             quota: "requests".into(),
             cost: requests,
@@ -66,7 +73,6 @@ impl Quota {
         })
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -211,9 +211,9 @@ where
         } else {
             None
         };
-        let meter = measurement.zip(format).map(|((cost_used, members), format)| {
-            Box::new(Meter::new(cost_used, members, format))
-        });
+        let meter = measurement
+            .zip(format)
+            .map(|((cost_used, members), format)| Box::new(Meter::new(cost_used, members, format)));
         Poll::Ready(Ok(response.map(|body| UsageBody::new(body, meter))))
     }
 }

@@ -75,7 +75,15 @@ impl Scanner {
                     is_key,
                     left,
                     value,
-                } => self.unicode(*byte, is_key, left, value),
+                } => {
+                    let Some(digit) = char::from(*byte).to_digit(16) else {
+                        // Malformed. The byte is read again, because it may end the string.
+                        self.is_other = true;
+                        self.lexer = Lexer::String { is_key };
+                        continue;
+                    };
+                    self.unicode(is_key, left, value << 4 | digit);
+                }
                 Lexer::Scalar { ends } => {
                     if is_delimiter(*byte) {
                         self.end_scalar(ends, members, values);
@@ -169,11 +177,10 @@ impl Scanner {
 
     /// Returns the members in the value that begins here, or the value itself.
     fn current(&mut self, members: &Members) -> Set {
-        match self.innermost() {
-            Some(container) => container.current,
-            None if self.depth == 0 => members.all(),
-            None => 0,
+        if self.depth == 0 {
+            return members.all();
         }
+        self.innermost().map_or(0, |container| container.current)
     }
 
     /// Reads the byte after a backslash.
@@ -193,15 +200,8 @@ impl Scanner {
         }
     }
 
-    /// Reads a hexadecimal digit of an escaped character.
-    fn unicode(&mut self, byte: u8, is_key: bool, left: u8, value: u32) {
-        let Some(digit) = char::from(byte).to_digit(16) else {
-            // Malformed. The quotation mark still ends the string.
-            self.is_other = true;
-            self.lexer = Lexer::String { is_key };
-            return;
-        };
-        let value = value << 4 | digit;
+    /// Reads a hexadecimal digit of an escaped character, whose `value` contains it.
+    fn unicode(&mut self, is_key: bool, left: u8, value: u32) {
         if left > 1 {
             self.lexer = Lexer::Unicode {
                 is_key,
@@ -277,7 +277,9 @@ fn amount(number: &[u8]) -> Option<u64> {
     let text = str::from_utf8(number).ok()?;
     // `f64` accepts more than JSON: words, signs, and a point at the start.
     let is_number = text.starts_with(|first: char| first.is_ascii_digit())
-        && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
     let value: f64 = text.parse().ok().filter(|_| is_number)?;
     // Cannot lose anything: whole numbers up to this one are exact.
     (value <= MAX_AMOUNT).then(|| value.ceil() as u64)
@@ -342,11 +344,16 @@ mod tests {
         ] {
             assert_eq!(scan(document), None, "{document}");
         }
-        assert_eq!(tokens(r#"{ "usage" : { "a":[1,{}], "total_tokens" : 5 } }"#), Some(5));
+        assert_eq!(
+            tokens(r#"{ "usage" : { "a":[1,{}], "total_tokens" : 5 } }"#),
+            Some(5)
+        );
         assert_eq!(tokens(r#"{"\u0075sage":{"total\u005ftokens":5}}"#), Some(5));
         // The last one counts.
         assert_eq!(
-            tokens(r#"{"usage":{"total_tokens":5},"usage":{"total_tokens":6}}{"usage":{"total_tokens":7}}"#),
+            tokens(
+                r#"{"usage":{"total_tokens":5},"usage":{"total_tokens":6}}{"usage":{"total_tokens":7}}"#
+            ),
             Some(7)
         );
     }
@@ -397,11 +404,17 @@ mod tests {
         assert_eq!(tokens(&nested), None);
         let objects = r#"{"usage":"#.repeat(1 << 17);
         assert_eq!(tokens(&objects), None);
-        let key = format!(r#"{{"{}":1,"usage":{{"total_tokens":3}}}}"#, "k".repeat(1 << 20));
+        let key = format!(
+            r#"{{"{}":1,"usage":{{"total_tokens":3}}}}"#,
+            "k".repeat(1 << 20)
+        );
         assert_eq!(tokens(&key), Some(3));
         let closed = "]".repeat(1 << 16) + r#"{"usage":{"total_tokens":3}}"#;
         assert_eq!(tokens(&closed), Some(3));
-        let escapes = format!(r#"{{"{}":1,"usage":{{"total_tokens":3}}}}"#, r"\ud800\q\u12".repeat(1 << 12));
+        let escapes = format!(
+            r#"{{"{}":1,"usage":{{"total_tokens":3}}}}"#,
+            r"\ud800\q\u12".repeat(1 << 12)
+        );
         assert_eq!(tokens(&escapes), Some(3));
     }
 

@@ -53,6 +53,7 @@ proptest! {
         for event in events {
             match event {
                 Event::Admit => match world.admit() {
+                    SendTime::Never => prop_assert!(false, "one request is never too many"),
                     SendTime::Now => {
                         prop_assert!(floor.is_none_or(|floor| world.now >= floor), "a hint was undercut");
                         prop_assert!(paused.is_none_or(|until| world.now >= until), "in a pause");

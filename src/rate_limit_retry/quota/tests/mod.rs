@@ -182,6 +182,7 @@ impl TestQuota {
                     self.now = at;
                 }
                 SendTime::AfterResponse(_) => panic!("no response will arrive"),
+                SendTime::Never => panic!("one request is never too many"),
             }
         }
         panic!("too many waits: {:?}", self.quota);
