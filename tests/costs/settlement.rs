@@ -49,8 +49,7 @@ async fn an_estimate_is_reserved_in_flight_and_charged_with_the_response() {
         sleep(SECOND).await;
         ok(chunks(b"", 1))
     });
-    let calls = [send(&service), send(&service)].map(Box::pin);
-    let mut calls = tokio::task::JoinSet::from_iter(calls);
+    let mut calls = tokio::task::JoinSet::from_iter([send(&service), send(&service)]);
     tokio::task::yield_now().await;
     assert_reserved(&layer.handle(), 2 * ESTIMATE);
 
@@ -65,11 +64,11 @@ async fn an_estimate_is_reserved_in_flight_and_charged_with_the_response() {
 async fn a_layer_below_may_put_the_cost_into_the_response() {
     for used in [3, 5_000] {
         let layer = builder().build();
-        let service = service(&layer, async move |_| {
+        let service = service(&layer, move |_| {
             let mut response = Response::new(chunks(b"", 1));
             let used = Cost::new().with("tokens", used);
             response.extensions_mut().insert(used);
-            Ok(response)
+            async { Ok(response) }
         });
 
         send(&service).await.unwrap();
@@ -204,7 +203,7 @@ async fn a_throttled_request_is_charged_nothing_and_its_retry_reserves_again() {
             }
         }
     });
-    let call = tokio::spawn(async move { send(&service).await });
+    let call = tokio::spawn(send(&service));
     sleep(SECOND / 2).await;
     assert_reserved(&layer.handle(), 0);
 

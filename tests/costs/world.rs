@@ -14,8 +14,7 @@ use tower::{ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_m2m::{
     BoxError, RateLimitRetryLayer,
     rate_limit_retry::{
-        Cost, QuotaHandle, QuotaStatus, RateLimitRetry, RateLimitRetryLayerBuilder, ReadUsage,
-        ReadUsageLayer, UsageBody,
+        Cost, QuotaHandle, QuotaStatus, RateLimitRetryLayerBuilder, ReadUsageLayer, UsageBody,
     },
 };
 
@@ -25,7 +24,8 @@ use crate::support::API;
 pub(crate) const ESTIMATE: u64 = 1_200;
 
 pub(crate) type Inner = BoxCloneSyncService<Request<()>, Response<Stream>, BoxError>;
-pub(crate) type Service = RateLimitRetry<ReadUsage<Inner>>;
+/// Boxed, so that its futures can be spawned from other futures.
+pub(crate) type Service = BoxCloneSyncService<Request<()>, Answer, BoxError>;
 pub(crate) type Answer = Response<UsageBody<Stream>>;
 
 /// The frames of an answer, as the test sends them.
@@ -85,18 +85,21 @@ pub(crate) fn service<F>(
 where
     F: Future<Output = Result<Response<Stream>, BoxError>> + Send + 'static,
 {
-    tower::ServiceBuilder::new()
+    let service = tower::ServiceBuilder::new()
         .layer(layer.clone())
         .layer(ReadUsageLayer::new())
-        .service(inner(answer))
+        .service(inner(answer));
+    BoxCloneSyncService::new(service)
 }
 
 pub(crate) fn request() -> Request<()> {
     Request::get(format!("{API}/")).body(()).unwrap()
 }
 
-pub(crate) async fn send(service: &Service) -> Result<Answer, BoxError> {
-    service.clone().oneshot(request()).await
+pub(crate) fn send(
+    service: &Service,
+) -> impl Future<Output = Result<Answer, BoxError>> + Send + use<> {
+    service.clone().oneshot(request())
 }
 
 /// The only partition.
