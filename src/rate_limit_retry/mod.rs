@@ -91,6 +91,7 @@ mod quota;
 mod route;
 mod service;
 mod store;
+mod usage;
 
 #[cfg(feature = "test-util")]
 pub(crate) use self::store::MemoryQuota;
@@ -116,6 +117,7 @@ pub use self::{
         AnnouncedQuota, FleetQuota, ProcessId, QuotaReport, QuotaSnapshot, QuotaStore, Reservation,
         SharedWindow, StoredQuotas,
     },
+    usage::{ReadUsage, ReadUsageFuture, ReadUsageLayer, UsageBody},
 };
 pub(crate) use self::{
     event::RateLimitEvents,

@@ -16,7 +16,7 @@ impl RateLimitRetryLayerBuilder {
     ///
     /// The reservation ends with the response. What the request has really cost replaces the estimate, if a layer below
     /// reports it: by [`CostUsed::set`](super::super::CostUsed::set), also after a streamed response has ended, or as a
-    /// [`Cost`] in the response's extensions. A [`UsageLayer`](super::super::UsageLayer) reports the usage in JSON
+    /// [`Cost`] in the response's extensions. A [`ReadUsageLayer`](super::super::ReadUsageLayer) reports the usage in JSON
     /// bodies. Without a report, the estimate stays charged. A request that is throttled or not sent is charged nothing.
     ///
     /// A request whose estimate exceeds a limit fails at once with [`CostTooHigh`](super::super::CostTooHigh). Requests
@@ -28,7 +28,7 @@ impl RateLimitRetryLayerBuilder {
     /// use http::Request;
     /// use tower_m2m::{
     ///     RateLimitRetryLayer,
-    ///     rate_limit_retry::{Cost, UsageLayer},
+    ///     rate_limit_retry::{Cost, ReadUsageLayer},
     /// };
     ///
     /// // The prompt and `max_tokens` are in the body: the caller estimates them when it creates the request.
@@ -41,7 +41,7 @@ impl RateLimitRetryLayerBuilder {
     ///     .build();
     /// let layers = tower::ServiceBuilder::new()
     ///     .layer(limits)
-    ///     .layer(UsageLayer::new());
+    ///     .layer(ReadUsageLayer::new());
     /// # drop((request, layers));
     /// ```
     pub fn cost(mut self, cost: impl Fn(&Parts) -> Cost + Send + Sync + 'static) -> Self {
@@ -59,11 +59,11 @@ impl RateLimitRetryLayerBuilder {
     /// # Examples
     ///
     /// ```
-    /// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::UsageLayer};
+    /// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::ReadUsageLayer};
     ///
     /// let layers = tower::ServiceBuilder::new()
     ///     .layer(RateLimitRetryLayer::builder().report_costs(true).build())
-    ///     .layer(UsageLayer::new());
+    ///     .layer(ReadUsageLayer::new());
     /// # drop(layers);
     /// ```
     pub fn report_costs(mut self, report: bool) -> Self {

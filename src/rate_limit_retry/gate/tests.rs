@@ -577,3 +577,117 @@ fn a_request_with_two_keys_is_requeued_a_bounded_number_of_times() {
 
     assert!((1..=8).contains(&overtaken), "{overtaken} times");
 }
+
+/// What requests have reserved of the only partition, and what they were charged.
+fn tokens(gate: &Gate) -> (u64, u64) {
+    let all = gate.inspect(|_, quota, _| {
+        let of = |amounts: Vec<(&str, u64)>| {
+            amounts
+                .iter()
+                .find(|(unit, _)| *unit == "tokens")
+                .map_or(0, |(_, amount)| *amount)
+        };
+        let reserved = quota.reserved();
+        (
+            of(reserved.amounts().collect()),
+            of(reserved.all_charged().collect()),
+        )
+    });
+    assert_eq!(all.len(), 1);
+    all[0]
+}
+
+fn admit_with_cost(gate: &Gate, keys: &Keys, tokens: u64, now: Instant) -> Admission {
+    let request = AdmitRequest {
+        keys,
+        origin: None,
+        sequence: None,
+        deadline: None,
+        cost: &Cost::new().with("tokens", tokens),
+        tracks_cost: true,
+        allow_fast_path: false,
+    };
+    gate.admit(&request, now)
+}
+
+#[test]
+fn a_grant_that_is_not_used_releases_what_it_has_reserved() {
+    for is_polled_by_another in [false, true] {
+        let (gate, now) = (gate(), Instant::now());
+        let key = keys("a");
+        gate.pause(&key[0], now + HOUR, now);
+        let Admission::Queued(waiter) = admit_with_cost(&gate, &key, 40, now) else {
+            panic!("it is paused");
+        };
+        assert_eq!(tokens(&gate), (0, 0));
+        gate.resume(&key[0], now);
+        assert_eq!(tokens(&gate), (40, 0));
+
+        let mut another = None;
+        if is_polled_by_another {
+            let later = now + SECOND;
+            let Admission::Queued(mut next) = admit_with_cost(&gate, &key, 5, later) else {
+                panic!("one probe was granted");
+            };
+            let (_, waker) = counting_waker();
+            let polled = next.poll(&Context::from_waker(&waker), later);
+            assert_eq!(tokens(&gate), (5, 0));
+            another = Some((next, polled));
+        }
+        drop(waiter);
+        drop(another);
+
+        // The second one was admitted, and its permit dropped.
+        let charged = if is_polled_by_another { 5 } else { 0 };
+        assert_eq!(tokens(&gate), (0, charged));
+    }
+}
+
+#[test]
+fn a_permit_that_is_dropped_charges_its_estimate_once() {
+    let (gate, now) = (gate(), Instant::now());
+    let key = keys("a");
+    let Admission::Admitted(permit) = admit_with_cost(&gate, &key, 40, now) else {
+        panic!("nothing is known of it");
+    };
+    let handle = Arc::clone(permit.reservation().unwrap());
+    drop(permit);
+    assert_eq!(tokens(&gate), (40, 0));
+
+    drop(handle);
+
+    assert_eq!(tokens(&gate), (0, 40));
+}
+
+#[test]
+fn a_partition_with_a_reservation_is_not_evicted() {
+    let (gate, now) = (gate(), Instant::now());
+    let Admission::Admitted(permit) = admit_with_cost(&gate, &keys("streaming"), 40, now) else {
+        panic!("nothing is known of it");
+    };
+    let handle = Arc::clone(permit.reservation().unwrap());
+    let info = RateLimitInfo::default();
+    permit.settle(
+        Outcome::Response {
+            throttled: false,
+            info: &info,
+        },
+        now,
+    );
+    fill(&gate, &info, now);
+
+    handle.report(Cost::new().with("tokens", 3));
+    drop(handle);
+
+    let charged = gate.inspect(|key, quota, _| {
+        let found = key.as_str() == "streaming";
+        found.then(|| {
+            quota
+                .reserved()
+                .all_charged()
+                .map(|(_, tokens)| tokens)
+                .sum::<u64>()
+        })
+    });
+    assert_eq!(charged.into_iter().flatten().sum::<u64>(), 3);
+}

@@ -73,11 +73,6 @@ impl Reserved {
         self.open.is_empty()
     }
 
-    /// Returns what settled requests were charged of a unit.
-    pub(crate) fn charged(&self, unit: &str) -> u64 {
-        self.charged.get(unit).copied().unwrap_or_default()
-    }
-
     /// Iterates over the units with a reservation, with the reserved amounts.
     pub(crate) fn amounts(&self) -> impl Iterator<Item = (&str, u64)> {
         self.open.keys().map(|unit| (&**unit, self.amount(unit)))

@@ -68,3 +68,53 @@ impl Quota {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::rate_limit_retry::quota::{Pacing, QuotaConfig};
+    use crate::{backoff::Backoff, rate_limit_retry::quota::Reserved};
+
+    /// What is left reserved, and what was charged, after one request.
+    fn settled(reserved: &Cost, used: Option<&Cost>) -> Reserved {
+        let config = QuotaConfig {
+            initial_window: 8,
+            initial_window_timeout: Duration::ZERO,
+            max_hold: Duration::ZERO,
+            pacing: Pacing::Burst,
+            backoff: Backoff::new(Duration::ZERO, Duration::ZERO),
+            shared: false,
+        };
+        let mut quota = Quota::new(&config, None);
+        quota.reserved.add(reserved);
+        quota.settle_cost(reserved, used, None);
+        quota.reserved
+    }
+
+    #[test]
+    fn what_was_used_replaces_what_was_reserved_by_unit() {
+        let reserved = Cost::new().with("tokens", 100).with("points", 7);
+        for (used, expected) in [
+            (None, vec![("points", 7), ("tokens", 100)]),
+            (
+                Some(Cost::new().with("tokens", 130).with("bytes", 9)),
+                vec![("bytes", 9), ("points", 7), ("tokens", 130)],
+            ),
+            (
+                Some(Cost::new().with("tokens", 2)),
+                vec![("points", 7), ("tokens", 2)],
+            ),
+            (
+                Some(reserved.refunded()),
+                vec![("points", 0), ("tokens", 0)],
+            ),
+        ] {
+            let settled = settled(&reserved, used.as_ref());
+
+            assert!(settled.is_empty());
+            assert_eq!(settled.all_charged().collect::<Vec<_>>(), expected);
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! A language model that counts requests and tokens a minute, and streams its completions.
+//!
+//! Both counters are buckets that are refilled continuously. A request takes its prompt and the maximum length of its
+//! completion from the tokens; what the completion does not use is given back at its end.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use fastrand::Rng;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Full};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
+use tower::Service;
+use tower_m2m::BoxError;
+
+/// What the model allows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) requests_per_minute: u64,
+    pub(crate) tokens_per_minute: u64,
+}
+
+/// The model. Clones share their counters.
+#[derive(Clone, Debug)]
+pub(crate) struct Model(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    requests: Bucket,
+    tokens: Bucket,
+    /// Number of refused requests.
+    refused: usize,
+    /// Tokens that completions have used.
+    used: u64,
+    random: Rng,
+}
+
+/// A counter that is refilled continuously, full at first.
+#[derive(Debug)]
+struct Bucket {
+    limit: f64,
+    left: f64,
+    updated: Instant,
+}
+
+/// The events of a completion.
+pub(crate) struct Events(mpsc::UnboundedReceiver<Bytes>);
+
+impl Model {
+    pub(crate) fn new(limits: Limits, seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            requests: Bucket::new(limits.requests_per_minute),
+            tokens: Bucket::new(limits.tokens_per_minute),
+            refused: 0,
+            used: 0,
+            random: Rng::with_seed(seed),
+        })))
+    }
+
+    /// Returns the number of refused requests, and the tokens that completions have used.
+    pub(crate) fn served(&self) -> (usize, u64) {
+        let state = self.state();
+        (state.refused, state.used)
+    }
+
+    /// Returns the time in which any client needs at least that long for these requests and tokens: what the full
+    /// buckets do not cover must be refilled, and the last completion must be streamed.
+    pub(crate) fn optimum(&self, requests: usize, tokens: u64) -> Duration {
+        let state = self.state();
+        let refill = |bucket: &Bucket, amount: f64| (amount / bucket.limit - 1.0).max(0.0) * 60.0;
+        let refill =
+            refill(&state.requests, requests as f64).max(refill(&state.tokens, tokens as f64));
+        Duration::from_secs_f64(refill) + FIRST_TOKEN
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers a request: a stream of events, or a refusal.
+    async fn answer(self, request: Request<Full<Bytes>>) -> Result<Response<Events>, BoxError> {
+        let Ok(body) = request.into_body().collect().await;
+        let body: serde_json::Value = serde_json::from_slice(&body.to_bytes())?;
+        let max_tokens = body["max_completion_tokens"].as_u64().unwrap_or(1);
+        let prompt = body["messages"][0]["content"].as_str().unwrap_or_default();
+        let prompt = (prompt.len() / 4) as u64;
+        let reserved = prompt + max_tokens;
+
+        let (events, stream) = mpsc::unbounded_channel();
+        let mut response = Response::new(Events(stream));
+        let completion = {
+            let mut state = self.state();
+            let accepted = state.take(reserved);
+            if let Err(wait) = accepted {
+                *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+                let seconds = wait.as_secs_f64().ceil() as u64;
+                response.headers_mut().insert("retry-after", seconds.into());
+            }
+            state.announce(response.headers_mut())?;
+            // At least a fifth of what the caller allows.
+            accepted
+                .is_ok()
+                .then(|| state.random.u64(max_tokens / 5..=max_tokens))
+        };
+        let Some(completion) = completion else {
+            return Ok(response);
+        };
+        response.headers_mut().insert(
+            "content-type",
+            HeaderValue::from_static("text/event-stream"),
+        );
+        tokio::spawn(self.stream(events, prompt, completion, reserved));
+        Ok(response)
+    }
+
+    /// Streams a completion, and counts it.
+    async fn stream(
+        self,
+        events: mpsc::UnboundedSender<Bytes>,
+        prompt: u64,
+        completion: u64,
+        reserved: u64,
+    ) {
+        sleep(FIRST_TOKEN).await;
+        for _ in 0..completion.div_ceil(TOKENS_PER_EVENT) {
+            sleep(PER_EVENT).await;
+            let chunk =
+                r#"{"choices":[{"index":0,"delta":{"content":"so \"it\" goes "}}],"usage":null}"#;
+            // The client has gone: the model finishes what it has begun, as it has counted it.
+            drop(events.send(format!("data: {chunk}\n\n").into()));
+        }
+        let used = prompt + completion;
+        {
+            let mut state = self.state();
+            state.used += used;
+            state.tokens.give_back(reserved - used);
+        }
+        let usage = serde_json::json!({
+            "choices": [],
+            "usage": { "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": used },
+        });
+        drop(events.send(format!("data: {usage}\n\ndata: [DONE]\n\n").into()));
+    }
+}
+
+impl State {
+    /// Takes one request and these tokens, or returns how long they take to be refilled.
+    fn take(&mut self, tokens: u64) -> Result<(), Duration> {
+        let wait = self.requests.wait(1).max(self.tokens.wait(tokens));
+        if !wait.is_zero() {
+            self.refused += 1;
+            return Err(wait);
+        }
+        self.requests.left -= 1.0;
+        self.tokens.left -= tokens as f64;
+        Ok(())
+    }
+
+    /// Announces both counters, as OpenAI does: a reset is the time until the bucket is full.
+    fn announce(&mut self, headers: &mut HeaderMap) -> Result<(), BoxError> {
+        let State {
+            requests, tokens, ..
+        } = self;
+        for (limit, remaining, reset, bucket) in [
+            (
+                "x-ratelimit-limit-requests",
+                "x-ratelimit-remaining-requests",
+                "x-ratelimit-reset-requests",
+                requests,
+            ),
+            (
+                "x-ratelimit-limit-tokens",
+                "x-ratelimit-remaining-tokens",
+                "x-ratelimit-reset-tokens",
+                tokens,
+            ),
+        ] {
+            bucket.refill();
+            let full_in = (1.0 - bucket.left / bucket.limit) * 60.0;
+            headers.insert(limit, HeaderValue::from_str(&bucket.limit.to_string())?);
+            headers.insert(
+                remaining,
+                HeaderValue::from_str(&bucket.left.floor().to_string())?,
+            );
+            headers.insert(reset, HeaderValue::from_str(&format!("{full_in:.3}s"))?);
+        }
+        Ok(())
+    }
+}
+
+impl Bucket {
+    fn new(limit: u64) -> Self {
+        Self {
+            limit: limit as f64,
+            left: limit as f64,
+            updated: Instant::now(),
+        }
+    }
+
+    /// Adds what was refilled since the last call.
+    fn refill(&mut self) {
+        let now = Instant::now();
+        let elapsed = now.duration_since(self.updated).as_secs_f64();
+        self.left = (self.left + self.limit * elapsed / 60.0).min(self.limit);
+        self.updated = now;
+    }
+
+    /// Returns how long it takes until this amount is left. An amount above the limit waits for a minute.
+    fn wait(&mut self, amount: u64) -> Duration {
+        self.refill();
+        let missing = (amount as f64).min(2.0 * self.limit) - self.left;
+        Duration::from_secs_f64(missing.max(0.0) / self.limit * 60.0)
+    }
+
+    fn give_back(&mut self, amount: u64) {
+        self.refill();
+        self.left = (self.left + amount as f64).min(self.limit);
+    }
+}
+
+impl Service<Request<Full<Bytes>>> for Model {
+    type Response = Response<Events>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+        Box::pin(self.clone().answer(request))
+    }
+}
+
+impl Body for Events {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let event = self.0.poll_recv(cx);
+        event.map(|event| event.map(|data| Ok(Frame::data(data))))
+    }
+}
+
+/// Time until the first token of a completion.
+const FIRST_TOKEN: Duration = Duration::from_millis(300);
+/// Number of tokens in one event.
+const TOKENS_PER_EVENT: u64 = 20;
+/// Time between two events: 200 tokens a second.
+const PER_EVENT: Duration = Duration::from_millis(100);

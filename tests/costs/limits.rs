@@ -1,0 +1,86 @@
+//! A request that costs more than a limit allows.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use http::Response;
+use tokio::time::sleep;
+use tower::ServiceExt;
+use tower_m2m::{
+    ErrorClass,
+    rate_limit_retry::{Cost, CostTooHigh},
+};
+
+use crate::{
+    support::SECOND,
+    world::{builder, chunks, request, send, service},
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_costs_more_than_the_limit_fails_at_once() {
+    let layer = builder().build();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&calls);
+    let service = service(&layer, move |_| {
+        counter.fetch_add(1, SeqCst);
+        let response = Response::builder()
+            .header("x-ratelimit-limit", "10")
+            .header("x-ratelimit-remaining", "10")
+            .header("x-ratelimit-reset", "60");
+        async { Ok(response.body(chunks(b"", 1))?) }
+    });
+    send(&service).await.unwrap();
+    let batch = |requests: u64| {
+        let mut request = request();
+        let cost = Cost::new().with("requests", requests);
+        request.extensions_mut().insert(cost);
+        service.clone().oneshot(request)
+    };
+    batch(10).await.unwrap();
+
+    let error = batch(11).await.unwrap_err();
+
+    assert_eq!(calls.load(SeqCst), 2);
+    assert_eq!(ErrorClass::of(&*error), ErrorClass::Final);
+    let error = error.downcast::<CostTooHigh>().unwrap();
+    assert_eq!(error.partition().as_str(), "https://api.example.com");
+    assert_eq!(
+        (error.quota(), error.cost(), error.limit()),
+        ("requests", 11, 10)
+    );
+    assert_eq!(
+        error.to_string(),
+        "request not sent: it costs 11 of the quota requests, and https://api.example.com allows at most 10; \
+         send smaller requests, or correct `.cost(..)`"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_request_fails_once_its_limit_is_known_and_blocks_no_other() {
+    let layer = builder().initial_window(1).build();
+    let service = service(&layer, async |_| {
+        sleep(SECOND / 10).await;
+        let response = Response::builder()
+            .header("x-ratelimit-limit", "10")
+            .header("x-ratelimit-remaining", "9")
+            .header("x-ratelimit-reset", "60");
+        Ok(response.body(chunks(b"", 1))?)
+    });
+    let first = tokio::spawn(service.clone().oneshot(request()));
+    tokio::task::yield_now().await;
+    let mut large = request();
+    large
+        .extensions_mut()
+        .insert(Cost::new().with("requests", 50));
+    let large = tokio::spawn(service.clone().oneshot(large));
+    tokio::task::yield_now().await;
+    let small = tokio::spawn(service.clone().oneshot(request()));
+
+    first.await.unwrap().unwrap();
+
+    let error = large.await.unwrap().unwrap_err();
+    assert!(error.is::<CostTooHigh>(), "{error}");
+    small.await.unwrap().unwrap();
+}
