@@ -31,213 +31,125 @@ pub fn all() -> Vec<Scenario> {
     .collect()
 }
 
+/// No miss is accepted.
+const MET: (f64, usize) = (0.0, 0);
+
 /// Each refusal is one replica's: the goal is the time, with a few refusals from those that have none left.
 ///
 /// At random, the last window is not needed to the full: with the one request more that a balancer sends to a replica
-/// without room, nobody could do without another window. Out of step, the work takes more windows: the balancer sends no
-/// more than a quarter to the replica that has room again, which the optimum does not have to wait for.
+/// without room, no client could do without another window. Out of step, the work takes more windows, and at random one
+/// reset more: the balancer sends no more than a quarter to the replica that has room again.
 fn replicas() -> Vec<Scenario> {
-    let played = |name, model, jobs, workers| {
-        scenario(name)
-            .server(model, Full)
-            .jobs(jobs)
-            .workers(workers)
-            .goal(1.03, Share(0.04))
-    };
-    let in_step_at_random =
-        |name, workers| played(name, server::replicas_in_step_at_random, 1125, workers);
-    let in_step_by_turns =
-        |name, workers| played(name, server::replicas_in_step_by_turns, 1200, workers);
-    // The balancer sends what is left to those that have none left: one reset more is needed.
-    let out_of_step_at_random = |name, workers| {
-        let model = server::replicas_out_of_step_at_random;
-        played(name, model, 3530, workers).goal(1.04, Share(0.04))
-    };
-    let out_of_step_by_turns =
-        |name, workers| played(name, server::replicas_out_of_step_by_turns, 3560, workers);
-    vec![
-        in_step_at_random(
-            "4 replicas in step, at random, full headers, 16 workers",
-            16,
-        )
-        .accepted_miss(1.42, 10),
-        in_step_at_random(
-            "4 replicas in step, at random, full headers, 64 workers",
-            64,
-        )
-        .accepted_miss(1.42, 10),
-        in_step_by_turns("4 replicas in step, by turns, full headers, 16 workers", 16)
-            .accepted_miss(1.42, 5),
-        in_step_by_turns("4 replicas in step, by turns, full headers, 64 workers", 64)
-            .accepted_miss(1.42, 5),
-        out_of_step_at_random(
-            "4 replicas out of step, at random, full headers, 16 workers",
-            16,
-        )
-        .accepted_miss(1.07, 140),
-        out_of_step_at_random(
-            "4 replicas out of step, at random, full headers, 64 workers",
-            64,
-        )
-        .accepted_miss(1.07, 330),
-        out_of_step_by_turns(
-            "4 replicas out of step, by turns, full headers, 16 workers",
-            16,
+    let servers: [(_, server::Server, _, _, _); 4] = [
+        (
+            "in step, at random",
+            server::replicas_in_step_at_random,
+            1125,
+            1.03,
+            [(1.42, 10), (1.42, 10)],
         ),
-        out_of_step_by_turns(
-            "4 replicas out of step, by turns, full headers, 64 workers",
-            64,
-        )
-        .accepted_miss(1.08, 290),
-    ]
+        (
+            "in step, by turns",
+            server::replicas_in_step_by_turns,
+            1200,
+            1.03,
+            [(1.42, 5), (1.42, 5)],
+        ),
+        (
+            "out of step, at random",
+            server::replicas_out_of_step_at_random,
+            3530,
+            1.04,
+            [(1.07, 140), (1.07, 330)],
+        ),
+        (
+            "out of step, by turns",
+            server::replicas_out_of_step_by_turns,
+            3560,
+            1.03,
+            [MET, (1.08, 290)],
+        ),
+    ];
+    let played = servers.map(|(how, model, jobs, ratio, accepted)| {
+        [(16, accepted[0]), (64, accepted[1])].map(|(workers, (most, refused))| {
+            scenario(format!("4 replicas {how}, full headers, {workers} workers"))
+                .server(model, Full)
+                .jobs(jobs)
+                .workers(workers)
+                .goal(ratio, Share(0.04))
+                .accepted_miss(most, refused)
+        })
+    });
+    played.into_iter().flatten().collect()
 }
 
 /// The optimum keeps all slots at work, also while answers and requests travel. A client that never has more under way
 /// than the 8 that are announced needs 1.2 times as long: a round trip of 40 ms for each 200 ms of work.
 fn concurrency() -> Vec<Scenario> {
-    let played = |name, dialect, workers, (ratio, refused)| {
-        scenario(name)
+    let few = (1.08, Share(0.05));
+    let announced = (1.22, Share(0.02));
+    let dialects = [
+        ("no headers", Silent, few),
+        ("Retry-After 1", RetryAfter, few),
+        ("IETF policy", ConcurrencyPolicy, announced),
+        ("X-Concurrency-Limit", ConcurrencyLimit, announced),
+    ];
+    let played = dialects.map(|(fields, dialect, (ratio, refused))| {
+        [(16, 70), (64, 120)].map(|(workers, accepted)| {
+            scenario(format!(
+                "8 at a time, 200 ms each, {fields}, {workers} workers"
+            ))
             .server(server::concurrency, dialect)
             .workers(workers)
             .goal(ratio, refused)
-    };
-    let few = (1.08, Share(0.05));
-    let announced = (1.22, Share(0.02));
-    vec![
-        played(
-            "8 at a time, 200 ms each, no headers, 16 workers",
-            Silent,
-            16,
-            few,
-        )
-        .accepted_miss(2.9, 70),
-        played(
-            "8 at a time, 200 ms each, no headers, 64 workers",
-            Silent,
-            64,
-            few,
-        )
-        .accepted_miss(2.9, 120),
-        played(
-            "8 at a time, 200 ms each, Retry-After 1, 16 workers",
-            RetryAfter,
-            16,
-            few,
-        )
-        .accepted_miss(2.9, 70),
-        played(
-            "8 at a time, 200 ms each, Retry-After 1, 64 workers",
-            RetryAfter,
-            64,
-            few,
-        )
-        .accepted_miss(2.9, 120),
-        played(
-            "8 at a time, 200 ms each, IETF policy, 16 workers",
-            ConcurrencyPolicy,
-            16,
-            announced,
-        )
-        .accepted_miss(2.9, 70),
-        played(
-            "8 at a time, 200 ms each, IETF policy, 64 workers",
-            ConcurrencyPolicy,
-            64,
-            announced,
-        )
-        .accepted_miss(2.9, 120),
-        played(
-            "8 at a time, 200 ms each, X-Concurrency-Limit, 16 workers",
-            ConcurrencyLimit,
-            16,
-            announced,
-        )
-        .accepted_miss(2.9, 70),
-        played(
-            "8 at a time, 200 ms each, X-Concurrency-Limit, 64 workers",
-            ConcurrencyLimit,
-            64,
-            announced,
-        )
-        .accepted_miss(2.9, 120),
-    ]
+            .accepted_miss(2.9, accepted)
+        })
+    });
+    played.into_iter().flatten().collect()
 }
 
 fn neighbours() -> Vec<Scenario> {
-    let full = |name, model| scenario(name).server(model, Full).goal(1.01, Share(0.04));
-    let on_refusal = |name, model| {
-        scenario(name)
-            .server(model, OnRefusal)
-            .goal(1.03, Share(0.04))
-    };
-    let silent = |name, model| scenario(name).server(model, Silent).goal(1.15, Share(0.04));
-    vec![
-        full(
-            "neighbour takes half at each start, full headers",
-            server::neighbour_at_start,
-        ),
-        full(
-            "neighbour takes half at random, full headers",
-            server::neighbour_at_random,
-        ),
-        full(
-            "neighbour takes half all the time, full headers",
-            server::neighbour_all_the_time,
-        ),
-        on_refusal(
-            "neighbour takes half at each start, headers on 429 only",
-            server::neighbour_at_start,
-        ),
-        on_refusal(
-            "neighbour takes half at random, headers on 429 only",
-            server::neighbour_at_random,
-        ),
-        on_refusal(
-            "neighbour takes half all the time, headers on 429 only",
-            server::neighbour_all_the_time,
-        ),
-        silent(
-            "neighbour takes half at each start, no headers",
-            server::neighbour_at_start,
-        ),
-        silent(
-            "neighbour takes half at random, no headers",
-            server::neighbour_at_random,
-        ),
-        silent(
-            "neighbour takes half all the time, no headers",
-            server::neighbour_all_the_time,
-        ),
-    ]
+    let times: [(_, server::Server); 3] = [
+        ("at each start", server::neighbour_at_start),
+        ("at random", server::neighbour_at_random),
+        ("all the time", server::neighbour_all_the_time),
+    ];
+    let dialects = [
+        ("full headers", Full, 1.01),
+        ("headers on 429 only", OnRefusal, 1.03),
+        ("no headers", Silent, 1.15),
+    ];
+    let played = dialects.map(|(fields, dialect, ratio)| {
+        times.map(|(when, model)| {
+            scenario(format!("neighbour takes half {when}, {fields}"))
+                .server(model, dialect)
+                .goal(ratio, Share(0.04))
+        })
+    });
+    played.into_iter().flatten().collect()
 }
 
 fn costs() -> Vec<Scenario> {
-    let full = |name, mix| scenario(name).mix(mix).goal(1.005, Share(0.002));
-    let silent = |name, mix| {
-        scenario(name)
+    let mixes: [(_, job::Mix, _); 2] = [
+        ("by turns", job::costs_by_turns, [MET, MET]),
+        ("at random", job::costs_at_random, [(1.1, 8), (1.06, 135)]),
+    ];
+    let played = mixes.map(|(how, mix, accepted)| {
+        let full = scenario(format!("costs of 1 to 5 {how}, full headers"))
+            .mix(mix)
+            .goal(1.005, Share(0.002))
+            .accepted_miss(accepted[0].0, accepted[0].1);
+        let silent = scenario(format!("costs of 1 to 5 {how}, no headers"))
             .server(server::fixed, Silent)
             .mix(mix)
             .goal(1.03, Share(0.04))
-    };
-    vec![
-        full(
-            "costs of 1 to 5 by turns, full headers",
-            job::costs_by_turns,
-        ),
-        full(
-            "costs of 1 to 5 at random, full headers",
-            job::costs_at_random,
-        )
-        .accepted_miss(1.1, 8),
-        silent("costs of 1 to 5 by turns, no headers", job::costs_by_turns),
-        silent(
-            "costs of 1 to 5 at random, no headers",
-            job::costs_at_random,
-        )
-        .accepted_miss(1.06, 135),
-    ]
+            .accepted_miss(accepted[1].0, accepted[1].1);
+        [full, silent]
+    });
+    played.into_iter().flatten().collect()
 }
 
+/// What a request costs is known when its answer has ended; the server reserves more.
 fn tokens() -> Vec<Scenario> {
     let played = |name, model| {
         scenario(name)
@@ -360,7 +272,7 @@ fn fleets() -> Vec<Scenario> {
             .processes(100, 4)
             .shared_goal(1.02, Share(0.03))
             .fair_to(0.0)
-            .shared_accepted_miss(1.02, 440),
+            .shared_accepted_miss(1.02, 500),
     ]
 }
 
