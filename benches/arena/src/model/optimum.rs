@@ -122,10 +122,10 @@ mod tests {
     }
 
     #[test]
-    fn a_neighbour_that_comes_later_gets_what_is_left() {
+    fn a_neighbour_that_comes_later_gets_its_share_in_the_next_window() {
         let neighbour = Neighbour::new(window(10), 5, Takes::Evenly);
 
-        assert_near(seconds(neighbour, job::alike, 20), 60.0 + RTT / 2.0);
+        assert_near(seconds(neighbour, job::alike, 20), 120.0 + RTT / 2.0);
     }
 
     #[test]
@@ -160,8 +160,8 @@ mod tests {
     #[test]
     fn a_small_quota_holds_its_own_routes_only() {
         let routes = Routes::default()
-            .with(Some("core"), &["/repos", "/users"], window(1000))
-            .with(Some("search"), &["/search"], window(1000));
+            .with(Some("search"), &["/search"], window(40))
+            .with(Some("core"), &["/repos", "/users"], window(1000));
         let seconds = seconds(routes, job::resources, 400);
 
         assert!(seconds < 2.0, "{seconds} s");

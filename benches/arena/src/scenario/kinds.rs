@@ -108,23 +108,34 @@ fn concurrency() -> Vec<Scenario> {
     played.into_iter().flatten().collect()
 }
 
+/// A neighbour that sends later takes the next start with what it was refused. The last window is not needed to the full
+/// then: the first of its requests that gets in between would take a window more.
 fn neighbours() -> Vec<Scenario> {
-    let times: [(_, server::Server); 3] = [
-        ("at each start", server::neighbour_at_start),
-        ("at random", server::neighbour_at_random),
-        ("all the time", server::neighbour_all_the_time),
+    let times: [(_, server::Server, _); 3] = [
+        ("at each start", server::neighbour_at_start, 1200),
+        ("at random", server::neighbour_at_random, 1150),
+        ("all the time", server::neighbour_all_the_time, 1150),
     ];
     let dialects = [
-        ("full headers", Full, 1.01),
-        ("headers on 429 only", OnRefusal, 1.03),
-        ("no headers", Silent, 1.15),
+        ("full headers", Full, 1.01, [MET; 3]),
+        (
+            "headers on 429 only",
+            OnRefusal,
+            1.03,
+            [MET, (1.01, 60), (1.01, 60)],
+        ),
+        ("no headers", Silent, 1.15, [MET, (1.01, 85), (1.01, 85)]),
     ];
-    let played = dialects.map(|(fields, dialect, ratio)| {
-        times.map(|(when, model)| {
+    let played = dialects.map(|(fields, dialect, ratio, accepted)| {
+        let played = times.iter().zip(accepted);
+        let played = played.map(move |((when, model, jobs), (most, refused))| {
             scenario(format!("neighbour takes half {when}, {fields}"))
-                .server(model, dialect)
+                .server(*model, dialect)
+                .jobs(*jobs)
                 .goal(ratio, Share(0.04))
-        })
+                .accepted_miss(most, refused)
+        });
+        played.collect::<Vec<_>>()
     });
     played.into_iter().flatten().collect()
 }
