@@ -107,11 +107,14 @@ mod tests {
 
     #[test]
     fn a_replica_whose_window_ends_first_is_used_first() {
-        let late = FixedWindow::new(5, 60.0, 60.0);
-        let soon = FixedWindow::new(5, 60.0, 30.0);
-        let replicas = Replicas::new(vec![late, soon], Balancer::RoundRobin(0));
+        let late = FixedWindow::new(2, 60.0, 60.0);
+        let soon = FixedWindow::new(2, 60.0, 30.0);
+        let mut replicas = Replicas::new(vec![late, soon], Balancer::RoundRobin(0));
+        let jobs = job::list(job::alike, 6, 1);
+        let seconds = optimum(&mut replicas, jobs, &[0.0], 10.0);
 
-        assert_near(seconds(replicas, job::alike, 15), 30.0 + RTT / 2.0);
+        // One each 10 s: with the other order, none would have room for the sixth before 60 s.
+        assert_near(seconds, 60.0);
     }
 
     #[test]
@@ -130,10 +133,12 @@ mod tests {
 
     #[test]
     fn windows_are_filled_with_what_fits() {
-        // 30 of costs 1 to 5 by turns are 90: three windows of 30, though the fifth of a turn does not always fit.
-        let seconds = seconds(window(30), job::costs_by_turns, 30);
+        let jobs = job::list(job::costs_at_random, 500, 1);
+        let windows = jobs.iter().map(|job| job.cost).sum::<u64>().div_ceil(30);
+        let seconds = seconds(window(30), job::costs_at_random, 500);
 
-        assert_near(seconds, 120.0 + RTT / 2.0);
+        // One after the other, a job of 5 would leave up to 4 unused at the end of each window.
+        assert_near(seconds, (windows - 1) as f64 * 60.0 + RTT / 2.0);
     }
 
     #[test]
