@@ -7,6 +7,8 @@ use http::{Request, request::Parts};
 use super::{
     Cost,
     gate::{CostReservation, Permit},
+    headers::Limit,
+    limiter::SharedLimiter,
 };
 
 /// Reports what a request has cost. The rate-limit layer puts one into the extensions of each request, if it has a
@@ -47,7 +49,12 @@ use super::{
 /// # let _ = call::<fn(_) -> std::future::Ready<_>>;
 /// ```
 #[derive(Clone)]
-pub struct CostUsed(Arc<CostReservation>);
+pub struct CostUsed {
+    /// What is reserved for the request.
+    reservation: Arc<CostReservation>,
+    /// The layer's limiter, which has the clock.
+    limiter: SharedLimiter,
+}
 
 impl CostUsed {
     /// Takes the handle out of a request's extensions. `None` if the rate-limit layer above has no costs, or if there is
@@ -61,23 +68,54 @@ impl CostUsed {
     ///
     /// Units that `used` does not name stay charged as estimated. Has no effect once the request is settled.
     pub fn set(&self, used: Cost) {
-        self.0.report(used);
+        self.reservation.report(used);
+    }
+
+    /// Reports a quota that the body of the response announces, as the fields of a response do. It applies at once.
+    ///
+    /// For APIs whose bodies say what remains. Requests reserve the amount of the unit that has the quota's name.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::rate_limit_retry::{
+    ///     CostUsed,
+    ///     headers::{Limit, Unit},
+    /// };
+    ///
+    /// /// What the body says: points that are left of 1,000, of which 50 are refilled per second.
+    /// fn announce(cost_used: &CostUsed, points: u64) {
+    ///     let mut limit = Limit::default();
+    ///     limit.name = Some("points".to_owned());
+    ///     limit.unit = Unit::Other;
+    ///     limit.limit = Some(1_000);
+    ///     limit.remaining = Some(points);
+    ///     limit.refill = Some(50.0);
+    ///     cost_used.announce(limit);
+    /// }
+    /// # let _ = announce;
+    /// ```
+    pub fn announce(&self, mut limit: Limit) {
+        limit.truncate_name();
+        self.reservation.announce(&limit, self.limiter.now());
     }
 
     /// Returns what was reserved for the request.
     #[must_use]
     pub fn estimate(&self) -> &Cost {
-        self.0.cost()
+        self.reservation.cost()
     }
 }
 
 impl Permit {
     /// Puts the handle into the extensions of the permit's request, if what it costs is tracked.
     #[inline]
-    pub(crate) fn attach<B>(&self, request: &mut Request<B>) {
+    pub(crate) fn attach<B>(&self, limiter: &SharedLimiter, request: &mut Request<B>) {
         if let Some(reservation) = self.reservation() {
-            let cost_used = CostUsed(Arc::clone(reservation));
-            request.extensions_mut().insert(cost_used);
+            request.extensions_mut().insert(CostUsed {
+                reservation: Arc::clone(reservation),
+                limiter: Arc::clone(limiter),
+            });
         }
     }
 }

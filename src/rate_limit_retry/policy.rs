@@ -137,7 +137,7 @@ impl Policy for LimitPolicy {
 
     #[inline]
     fn attach<B>(&self, permit: &Permit, request: &mut Request<B>) {
-        permit.attach(request);
+        permit.attach(&self.limiter, request);
     }
 
     #[inline]

@@ -148,7 +148,7 @@ impl Policy for M2mPolicy {
 
     #[inline]
     fn attach<B>(&self, attempt: &M2mAttempt, request: &mut Request<B>) {
-        attempt.permit.attach(request);
+        attempt.permit.attach(&self.limits.limiter, request);
     }
 
     #[inline]

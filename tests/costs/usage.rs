@@ -104,6 +104,14 @@ async fn the_usage_of_known_servers_is_charged() {
             // The tokens stay as estimated: the answer names none.
             [ESTIMATE, 0, 0, 46],
         ),
+        (
+            "Shopify GraphQL, refused",
+            JSON,
+            r#"{"errors":[{"message":"Throttled","extensions":{"code":"THROTTLED"}}],"extensions":{"cost":
+                {"requestedQueryCost":101,"actualQueryCost":null,
+                "throttleStatus":{"maximumAvailable":1000.0,"currentlyAvailable":54,"restoreRate":50.0}}}}"#,
+            [ESTIMATE, 0, 0, 0],
+        ),
         ("no usage", JSON, r#"{"data":null}"#, [ESTIMATE, 0, 0, 0]),
         (
             "no JSON",

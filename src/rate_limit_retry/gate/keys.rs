@@ -10,7 +10,7 @@ pub(crate) type Keys = Arc<[PartitionKey]>;
 /// The numbers that the partitions gave a request, in the order of its keys.
 ///
 /// Nearly all requests have one partition, whose number needs no allocation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Numbers {
     /// The number of the only partition.
     One(u64),

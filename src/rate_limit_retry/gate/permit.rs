@@ -84,8 +84,9 @@ impl Permit {
         sequence: u64,
         cost: Option<Cost>,
     ) -> Self {
-        let reservation =
-            cost.map(|cost| Arc::new(CostReservation::new(gate.clone(), Arc::clone(&keys), cost)));
+        let reserve =
+            |cost| CostReservation::new(gate.clone(), Arc::clone(&keys), numbers.clone(), cost);
+        let reservation = cost.map(|cost| Arc::new(reserve(cost)));
         Self(Some(Box::new(CountedPermit {
             gate,
             keys,

@@ -11,9 +11,15 @@
 
 use std::fmt;
 
-use super::{Gate, keys::Keys, state::wake_all};
+use tokio::time::Instant;
+
+use super::{
+    Gate,
+    keys::{Keys, Numbers},
+    state::wake_all,
+};
 use crate::{
-    rate_limit_retry::Cost,
+    rate_limit_retry::{Cost, headers::Limit},
     sync::{Mutex, lock},
 };
 
@@ -23,6 +29,8 @@ pub(crate) struct CostReservation {
     gate: Gate,
     /// The partitions.
     keys: Keys,
+    /// The numbers that they gave the request.
+    numbers: Numbers,
     /// What they have reserved.
     cost: Cost,
     /// What was reported.
@@ -39,10 +47,11 @@ enum State {
 
 impl CostReservation {
     /// Creates the reservation of a cost that the partitions have counted.
-    pub(super) fn new(gate: Gate, keys: Keys, cost: Cost) -> Self {
+    pub(super) fn new(gate: Gate, keys: Keys, numbers: Numbers, cost: Cost) -> Self {
         Self {
             gate,
             keys,
+            numbers,
             cost,
             state: Mutex::new(State::Open(None)),
         }
@@ -60,6 +69,26 @@ impl CostReservation {
             State::Open(reported) => reported.replace(used),
             State::Settled => Some(used),
         };
+    }
+
+    /// Records a quota that the body of the response announces.
+    ///
+    /// Which of several partitions it is about is not known: all of them record it. Those that only hold a route have no
+    /// quota.
+    pub(crate) fn announce(&self, limit: &Limit, now: Instant) {
+        let wakers = {
+            let mut state = lock(&self.gate.0.state);
+            for (key, number) in self.keys.iter().zip(self.numbers.as_slice()) {
+                if let Some(partition) = state.partitions.get_mut(key)
+                    && !partition.is_route
+                {
+                    partition.quota.observe_late(*number, limit, now);
+                    partition.update_fast_path();
+                }
+            }
+            state.dispatch(&self.keys, &self.gate.0.config, now)
+        };
+        wake_all(wakers);
     }
 
     /// Marks the reservation as settled. Returns what to charge, which `charge` derives from what was reported; `None`

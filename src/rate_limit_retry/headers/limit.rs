@@ -101,7 +101,7 @@ impl Limit {
     }
 
     /// Truncates the name to [`MAX_NAME_LEN`] bytes, at a character boundary.
-    pub(super) fn truncate_name(&mut self) {
+    pub(crate) fn truncate_name(&mut self) {
         if let Some(name) = &mut self.name
             && name.len() > MAX_NAME_LEN
         {

@@ -10,8 +10,8 @@
 
 use tokio::time::Instant;
 
-use super::Quota;
-use crate::rate_limit_retry::cost::Cost;
+use super::{Quota, window::Announcement};
+use crate::rate_limit_retry::{cost::Cost, headers::Limit};
 
 /// A limit that is lower than the cost of a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -49,6 +49,21 @@ impl Quota {
         for (unit, amount) in unreserved.filter(|(unit, _)| reserved.amount_of(unit).is_none()) {
             self.reserved.charge(unit, amount);
         }
+    }
+
+    /// Records a quota that the body of the response to request `number` announces, after the response was recorded.
+    pub(crate) fn observe_late(&mut self, number: u64, limit: &Limit, now: Instant) {
+        let by = Announcement {
+            number,
+            next: self.next_number,
+            late: number < self.epoch,
+            throttled: false,
+            served: true,
+            retry_after: None,
+            since: self.probe.since,
+            now,
+        };
+        self.windows.observe(std::slice::from_ref(limit), &by);
     }
 
     /// Returns the limit that a request with this cost exceeds whatever is left of it, so that it can never be sent.

@@ -171,6 +171,9 @@ impl Meter {
         if let Some(cost) = self.values.cost(&self.members) {
             self.cost_used.set(cost);
         }
+        if let Some(limit) = self.values.limit() {
+            self.cost_used.announce(limit);
+        }
     }
 }
 

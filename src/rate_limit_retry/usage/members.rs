@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::super::Cost;
+use super::super::{
+    Cost,
+    headers::{Limit, Unit},
+};
 
 /// The members to read.
 #[derive(Clone, Debug)]
@@ -40,7 +43,7 @@ struct Token {
 #[derive(Debug)]
 pub(super) struct Values {
     /// The last value of each slot.
-    values: Vec<Option<u64>>,
+    values: Vec<Option<f64>>,
     /// Whether a value that is not provisional was found.
     is_final: bool,
 }
@@ -70,7 +73,15 @@ impl Members {
                 members.insert(&format!("{parent}/{name}"), slot, provisional);
             }
         }
-        members.insert("/extensions/cost/actualQueryCost", POINTS, false);
+        // Shopify's GraphQL API.
+        for (name, slot) in [
+            ("actualQueryCost", POINTS),
+            ("throttleStatus/maximumAvailable", POINTS_LIMIT),
+            ("throttleStatus/currentlyAvailable", POINTS_REMAINING),
+            ("throttleStatus/restoreRate", POINTS_REFILL),
+        ] {
+            members.insert(&format!("/extensions/cost/{name}"), slot, false);
+        }
         members
     }
 
@@ -157,7 +168,7 @@ impl Values {
     }
 
     /// Records the value of each member of `set`. A later value replaces an earlier one.
-    pub(super) fn record(&mut self, members: &Members, set: Set, value: u64) {
+    pub(super) fn record(&mut self, members: &Members, set: Set, value: f64) {
         for (bit, member) in members.members.iter().enumerate() {
             if set & (1 << bit) != 0
                 && let Some(slot) = self.values.get_mut(member.slot)
@@ -173,9 +184,28 @@ impl Values {
         self.is_final
     }
 
+    /// Returns the quota that the values announce, if they do.
+    pub(super) fn limit(&self) -> Option<Limit> {
+        let remaining = self.value(POINTS_REMAINING)?;
+        Some(Limit {
+            name: Some("points".to_owned()),
+            unit: Unit::Other,
+            limit: self.value(POINTS_LIMIT).map(|limit| limit as u64),
+            remaining: Some(remaining as u64),
+            refill: self.value(POINTS_REFILL),
+            ..Limit::default()
+        })
+    }
+
+    /// Returns the last value of a slot.
+    fn value(&self, slot: usize) -> Option<f64> {
+        self.values.get(slot).copied().flatten()
+    }
+
     /// Returns the cost that the values add up to. `None` if none was found.
     pub(super) fn cost(&self, members: &Members) -> Option<Cost> {
-        let value = |slot: usize| self.values.get(slot).copied().flatten();
+        // Amounts are rounded up. Cannot lose anything else: they are at most 2⁵³.
+        let value = |slot: usize| self.value(slot).map(|value| value.ceil() as u64);
         let sum = |one: Option<u64>, other: Option<u64>| match (one, other) {
             (None, None) => None,
             (one, other) => Some(one.unwrap_or(0).saturating_add(other.unwrap_or(0))),
@@ -186,7 +216,11 @@ impl Values {
             ("tokens", value(TOTAL).or_else(|| sum(input, output))),
             ("input-tokens", input),
             ("output-tokens", output),
-            ("points", value(POINTS)),
+            // A query that was refused has no cost.
+            (
+                "points",
+                value(POINTS).or(value(POINTS_REMAINING).map(|_| 0)),
+            ),
         ];
         let known = known.map(|(unit, value)| (Cow::Borrowed(unit), value));
         let own = members.units.iter().enumerate();
@@ -212,8 +246,14 @@ const OUTPUT: usize = 2;
 const TOTAL: usize = 3;
 /// Slot of the points of a GraphQL query.
 const POINTS: usize = 4;
+/// Slot of the points that can be available at most.
+const POINTS_LIMIT: usize = 5;
+/// Slot of the points that are available.
+const POINTS_REMAINING: usize = 6;
+/// Slot of the points that are refilled per second.
+const POINTS_REFILL: usize = 7;
 /// Number of the slots above.
-const KNOWN_SLOTS: usize = 5;
+const KNOWN_SLOTS: usize = 8;
 /// Maximum number of units of the caller's own. With the known members, they fit into a [`Set`].
 const MAX_OWN_MEMBERS: usize = 32;
 /// Maximum number of keys of a path. Bounds what the scanner keeps of a document.

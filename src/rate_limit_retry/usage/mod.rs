@@ -54,7 +54,9 @@ use super::CostUsed;
 /// | `usage.prompt_tokens` or `usage.input_tokens`, with `cache_creation_input_tokens` | `input-tokens` |
 /// | `usage.completion_tokens` or `usage.output_tokens` | `output-tokens` |
 /// | the same in `message.usage` and `response.usage` | the same |
-/// | `extensions.cost.actualQueryCost` | `points` |
+/// | `extensions.cost.actualQueryCost` | `points`; nothing for a query that Shopify has refused |
+///
+/// `extensions.cost.throttleStatus` announces the quota `points`.
 ///
 /// Responses of status 2xx are read whose type is JSON, JSON lines or `text/event-stream`, and which are not compressed:
 /// place a decompression layer below this one. If a member occurs repeatedly, the last value counts, because streams

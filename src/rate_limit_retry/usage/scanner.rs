@@ -272,8 +272,8 @@ fn is_delimiter(byte: u8) -> bool {
     )
 }
 
-/// Reads an amount: a number from 0 to 2⁵³, rounded up.
-fn amount(number: &[u8]) -> Option<u64> {
+/// Reads an amount: a number from 0 to 2⁵³.
+fn amount(number: &[u8]) -> Option<f64> {
     let text = str::from_utf8(number).ok()?;
     // `f64` accepts more than JSON: words, signs, and a point at the start.
     let is_number = text.starts_with(|first: char| first.is_ascii_digit())
@@ -281,8 +281,7 @@ fn amount(number: &[u8]) -> Option<u64> {
             .bytes()
             .all(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
     let value: f64 = text.parse().ok().filter(|_| is_number)?;
-    // Cannot lose anything: whole numbers up to this one are exact.
-    (value <= MAX_AMOUNT).then(|| value.ceil() as u64)
+    (value <= MAX_AMOUNT).then_some(value)
 }
 
 /// Maximum length of a key or a number that is compared, in bytes. Longer than any known key.
