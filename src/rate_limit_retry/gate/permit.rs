@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{
     Gate,
     keys::{Keys, Numbers},
+    outcomes::Part,
     reservation::CostReservation,
     state::wake_all,
 };
@@ -213,9 +214,15 @@ impl CountedPermit {
             let mut state = lock(&inner.state);
             let scope = state.scope(&self.keys, outcome);
             settled.bypassed = state.bypassed;
+            let mut concerned = false;
             // All partitions record the outcome before any waiter is dispatched: a waiter may need several of them.
             for (key, number) in self.keys.iter().zip(self.numbers.as_slice()) {
                 if let Some(partition) = state.partitions.get_mut(key) {
+                    let part = Part::of(key, partition, outcome);
+                    let outcome = part
+                        .as_ref()
+                        .map_or(outcome, |part| part.outcome(key, outcome));
+                    concerned |= is_throttled(outcome);
                     let quota = &mut partition.quota;
                     let before = quota.estimate();
                     let recorded = quota.record(
@@ -242,6 +249,8 @@ impl CountedPermit {
                     partition.update_fast_path();
                 }
             }
+            // Throttled by a named quota that had no partition when the request was admitted.
+            settled.alone |= is_throttled(outcome) && !concerned;
             let mut wakers = match origin_held_until.filter(|_| scope == Scope::Origin) {
                 Some(until) => state.hold_origin(&self.keys, until),
                 None => Vec::new(),
@@ -256,6 +265,17 @@ impl CountedPermit {
         wake_all(wakers);
         settled
     }
+}
+
+/// Returns whether a response throttles.
+fn is_throttled(outcome: Outcome<'_>) -> bool {
+    matches!(
+        outcome,
+        Outcome::Response {
+            throttled: true,
+            ..
+        }
+    )
 }
 
 /// Returns whether the server has not counted the request, so that its reservation is given back.
