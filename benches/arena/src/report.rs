@@ -22,7 +22,7 @@ pub struct Row {
 
 #[derive(Serialize)]
 pub struct ScenarioResult {
-    pub scenario: &'static str,
+    pub scenario: String,
     pub jobs: usize,
     pub rows: Vec<Row>,
     missed: Vec<String>,
@@ -83,7 +83,7 @@ impl Report {
             }
         }
         self.results.push(ScenarioResult {
-            scenario: scenario.name,
+            scenario: scenario.name.clone(),
             jobs: scenario.jobs,
             rows,
             missed: all,

@@ -12,6 +12,7 @@ const CONFIG: RetryConfig = RetryConfig {
 
 static NO_INFO: RateLimitInfo = RateLimitInfo {
     retry_after: None,
+    is_requested: false,
     limits: Vec::new(),
     advice: None,
     global: false,

@@ -240,12 +240,14 @@ fn parse(
     };
     let mut info = RateLimitInfo {
         retry_after: None,
+        is_requested: false,
         limits,
         advice,
         global: global || status == StatusCode::IM_A_TEAPOT,
     };
     // The wait may depend on the quotas.
     info.retry_after = info.resolve_retry_after(status, delay);
+    info.is_requested = delay.is_some() && info.retry_after.is_some();
     info
 }
 

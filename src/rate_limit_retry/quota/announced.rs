@@ -263,16 +263,7 @@ impl AnnouncedWindow {
         })
     }
 
-    /// Returns what a request of this process costs on average, as far as the fall of what remains shows; `before` is the
-    /// mean of earlier windows.
-    pub(super) fn mean_cost(&self, before: Option<f64>) -> Option<f64> {
-        let fall = as_f64(self.initial_remaining.saturating_sub(self.available()));
-        let (weight, before) = before.map_or((0.0, 0.0), |before| (SHARE_SMOOTHING, before));
-        let requests = as_f64(self.own_accepted) + weight;
-        (requests >= 1.0).then(|| (fall + before * weight) / requests)
-    }
-
-    /// Returns the number of this process's requests that were accepted in the window, and its limit.
+    /// Returns the number of this process's requests that were accepted in the window.
     pub(super) fn own_accepted(&self) -> u64 {
         self.own_accepted
     }

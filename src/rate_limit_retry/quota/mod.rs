@@ -31,6 +31,7 @@ mod fixed_window;
 mod fleet_share;
 mod hold;
 mod local_limit;
+mod mean_cost;
 mod outcome;
 mod pace;
 mod record;

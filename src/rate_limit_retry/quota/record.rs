@@ -266,6 +266,9 @@ impl Quota {
             self.estimator.on_late_throttle();
         }
         let hint = info.retry_after.filter(|hint| !hint.is_zero());
+        let reset = hint.filter(|_| !info.is_requested);
+        let refilled = reset.and_then(|reset| self.windows.refill_instead_of(reset, now));
+        let hint = refilled.or(hint);
         let (wait, from_server) = match hint {
             // Up to 1 %. Jitter only adds: no request is sent sooner than the server asks.
             Some(hint) => {

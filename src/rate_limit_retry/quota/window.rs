@@ -8,6 +8,7 @@ use super::{
     admit::SendTime,
     announced::{AnnouncedWindow, Need, RESET_TOLERANCE, as_f64},
     contradictions::Contradictions,
+    mean_cost::MeanCost,
     refill::Refill,
     replicas::Replicas,
     reserved::Reserved,
@@ -39,8 +40,8 @@ pub(super) struct Window {
     refill: Refill,
     /// Whether several replicas count.
     replicas: Replicas,
-    /// The mean cost of a request in earlier windows, in a unit other than requests.
-    mean_cost: Option<f64>,
+    /// The mean cost of a request.
+    mean_cost: MeanCost,
     /// The least that must remain for a request: more than what remained when one was refused. 1 until then.
     least: u64,
 }
@@ -109,7 +110,7 @@ impl Window {
             early_refill: None,
             refill: Refill::default(),
             replicas: Replicas::default(),
-            mean_cost: None,
+            mean_cost: MeanCost::default(),
             least: 1,
         }
     }
@@ -147,6 +148,8 @@ impl Window {
             self.contradictions.on_confirmed();
         } else if by.served
             && remaining == 0
+            // What is refilled is accepted although nothing remained before.
+            && self.refill.rate().is_none()
             && let Some(current) = &self.current
             && current.is_contradicted(limit.reset, by.now)
         {
@@ -160,6 +163,11 @@ impl Window {
             .current
             .as_ref()
             .and_then(|current| current.change(limit, remaining, by.number, by.now));
+        if by.served {
+            let same_window = self.is_same_window(limit, by.now);
+            self.mean_cost
+                .observe(remaining, same_window, self.refill, by.now);
+        }
         self.replicas
             .observe(remaining, change.filter(|_| self.refill.rate().is_none()));
         // A late response can update a known window, but not create one that is over.
@@ -180,10 +188,21 @@ impl Window {
         if by.throttled {
             self.early_refill = self.detect_early_refill(remaining, by);
         }
+        if self.refill.rate().is_some() {
+            self.early_refill = None;
+        }
         if let (Some(soon), Some(current)) = (self.early_refill, &mut self.current) {
             let soon = add_capped(by.now, soon.max(Duration::from_secs(1)));
             current.reset_at = current.reset_at.map(|reset| reset.min(soon));
         }
+    }
+
+    /// Returns whether an announcement is about the present window. In a bucket, all are.
+    fn is_same_window(&self, limit: &Limit, now: Instant) -> bool {
+        let reset = limit.reset.map(|reset| add_capped(now, reset));
+        self.current.as_ref().is_some_and(|current| {
+            self.refill.rate().is_some() || reset.is_none_or(|reset| current.is_same_window(reset))
+        })
     }
 
     /// Returns the wait named by a throttling response, if it shows that the quota is replenished before the reset.
@@ -241,7 +260,6 @@ impl Window {
     /// Ends the present window.
     pub(super) fn end(&mut self, in_flight: u32) {
         self.own_share = self.share(in_flight);
-        self.mean_cost = self.mean_cost();
         self.replicas.end_window();
         self.current = None;
     }
@@ -254,23 +272,28 @@ impl Window {
         }
     }
 
+    /// Returns the time in which one unit is refilled, if this quota is exhausted and `hint` is no more than its reset, at
+    /// which it is full again.
+    pub(super) fn refill_instead_of(&self, hint: Duration, now: Instant) -> Option<Duration> {
+        let current = self
+            .current
+            .as_ref()
+            .filter(|current| current.is_exhausted())?;
+        let reset = current.reset_at?.saturating_duration_since(now);
+        let is_reset = hint <= reset + RESET_TOLERANCE && reset <= hint + RESET_TOLERANCE;
+        self.refill.time_for(1.0).filter(|_| is_reset)
+    }
+
     /// Returns whether this quota can have refused a request when so much remained.
     pub(super) fn explains_refusal(&self, remaining: u64) -> bool {
         let mean = self.apparent_cost(0);
         remaining == 0 || mean > MIN_UNEQUAL_COST && as_f64(remaining) < mean * MAX_COST_RATIO
     }
 
-    /// Returns what a request costs on average in a unit other than requests.
-    fn mean_cost(&self) -> Option<f64> {
-        self.current
-            .as_ref()
-            .map_or(self.mean_cost, |current| current.mean_cost(self.mean_cost))
-    }
-
     /// Returns by how much the quota falls with each request of this process, whoever causes it.
     fn apparent_cost(&self, in_flight: u32) -> f64 {
         if !self.counts_requests() {
-            return self.mean_cost().unwrap_or_default();
+            return self.mean_cost.get().unwrap_or_default();
         }
         let share = self.share(in_flight).max(MIN_SHARE);
         self.replicas.cost().unwrap_or(1.0 / share)
@@ -325,7 +348,7 @@ impl Window {
         match self.unit_of(cost) {
             Some((_, amount)) => amount,
             None if self.counts_requests() => 1,
-            None => self.mean_cost().unwrap_or_default() as u64,
+            None => self.mean_cost.get().unwrap_or_default() as u64,
         }
     }
 

@@ -1,5 +1,7 @@
 //! The quotas of a partition that the server announces, by their names.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::{
@@ -67,6 +69,14 @@ impl Windows {
         self.0
             .iter()
             .any(|window| window.has_replicas() && window.current.is_some())
+    }
+
+    /// Returns the wait for one more unit instead of one until a quota is full again, if `hint` is such a wait.
+    pub(super) fn refill_instead_of(&self, hint: Duration, now: Instant) -> Option<Duration> {
+        self.0
+            .iter()
+            .filter_map(|window| window.refill_instead_of(hint, now))
+            .max()
     }
 
     /// Debits a request with this cost that may have been counted. `accepted`: its response announces nothing.

@@ -7,7 +7,7 @@ mod table;
 use crate::{
     dialect::Dialect,
     job::{self, Mix},
-    model::{FixedWindow, Model},
+    model::FixedWindow,
     options::Options,
 };
 
@@ -48,8 +48,8 @@ impl Numbers {
 }
 
 pub struct Scenario {
-    pub name: &'static str,
-    pub model: fn(&Numbers) -> Box<dyn Model>,
+    pub name: String,
+    pub model: server::Server,
     pub dialect: Dialect,
     pub processes: usize,
     pub load: Load,
@@ -136,9 +136,9 @@ pub fn all() -> Vec<Scenario> {
     all
 }
 
-fn scenario(name: &'static str) -> Scenario {
+fn scenario(name: impl Into<String>) -> Scenario {
     Scenario {
-        name,
+        name: name.into(),
         model: server::fixed,
         dialect: Dialect::Full,
         processes: 1,
@@ -173,7 +173,7 @@ impl Scenario {
         }
     }
 
-    fn server(mut self, model: fn(&Numbers) -> Box<dyn Model>, dialect: Dialect) -> Self {
+    fn server(mut self, model: server::Server, dialect: Dialect) -> Self {
         (self.model, self.dialect) = (model, dialect);
         self
     }
