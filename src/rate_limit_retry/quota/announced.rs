@@ -233,6 +233,15 @@ impl AnnouncedWindow {
         }
     }
 
+    /// Corrects what remains after a request of which the server has taken `taken` has cost `used`.
+    pub(super) fn correct(&mut self, taken: u64, used: u64) {
+        let more = used.saturating_sub(taken);
+        let returned = taken.saturating_sub(used);
+        self.debits = self.debits.saturating_add(more);
+        let most = self.limit.unwrap_or(u64::MAX);
+        self.remaining = self.remaining.saturating_add(returned).min(most);
+    }
+
     /// Debits an accepted request whose response announces nothing. If more of them are accepted than remained, such
     /// requests do not count at the server: debits are reverted, and later ones skipped.
     pub(super) fn debit_unannounced(&mut self, amount: u64) {

@@ -258,7 +258,7 @@ impl Quota {
             in_flight,
             synced: fleet.is_some_and(|fleet| fleet.is_synced()),
         };
-        let (mut ended, mut disregarded) = (None, false);
+        let (mut ended, mut exhausted, mut disregarded) = (None, false, false);
         let (mut wait, mut delay, mut end) = (None, None, None);
         for window in self.windows.iter_mut() {
             let Some(current) = window.believed() else {
@@ -267,6 +267,7 @@ impl Quota {
             };
             let over = window.resets_at(in_flight, demand.synced, config.max_hold);
             if over.is_some_and(|over| now >= over) {
+                exhausted |= current.is_exhausted();
                 ended = ended.max(Some(current.reset_at.filter(|reset| now >= *reset)));
                 window.end(in_flight);
                 continue;
@@ -281,11 +282,13 @@ impl Quota {
             }
         }
         if let Some(since) = ended {
-            // A window is over: slow start begins with one probe.
             if let Some(fleet) = &mut self.fleet_share {
                 fleet.on_window_end();
             }
-            self.probe(since);
+            // Slow start begins with one probe, unless another window still shows what the server accepts.
+            if exhausted || self.windows.is_empty() {
+                self.probe(since);
+            }
         }
         if let Some(wait) = wait {
             return WindowsDecision::Wait(wait);

@@ -41,6 +41,11 @@ impl Quota {
     ) {
         let _ = now;
         self.reserved.release(reserved);
+        for window in used.map(|_| self.windows.iter_mut()).into_iter().flatten() {
+            if let Some(used) = used.filter(|used| **used != reserved.refunded()) {
+                window.settle(reserved, used);
+            }
+        }
         for (unit, amount) in reserved.amounts() {
             let used = used.and_then(|used| used.amount_of(unit));
             self.reserved.charge(unit, used.unwrap_or(amount));

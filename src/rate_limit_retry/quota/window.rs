@@ -165,6 +165,7 @@ impl Window {
             .and_then(|current| current.change(limit, remaining, by.number, by.now));
         if by.served {
             let same_window = self.is_same_window(limit, by.now);
+            self.mean_cost.begin(limit.limit, remaining);
             self.mean_cost
                 .observe(remaining, same_window, self.refill, by.now);
         }
@@ -306,7 +307,7 @@ impl Window {
 
     /// Returns what one more request with this cost needs.
     ///
-    /// What the caller has set counts as it is. Otherwise the mean counts, with a margin: the response does not include
+    /// What the caller has set counts as it is. Otherwise the mean counts, for requests with a margin: the response does not include
     /// what other clients have in flight, which is about as much as their part of this process's requests.
     fn need(&self, cost: &Cost, sending: &Reserved, in_flight: u32, synced: bool) -> Need {
         if let Some((unit, amount)) = self.unit_of(cost) {
@@ -318,20 +319,31 @@ impl Window {
                 least: amount,
             };
         }
+        if !self.counts_requests() {
+            return self.learned_need(in_flight);
+        }
         let mean = if synced {
             1.0
         } else {
             self.apparent_cost(in_flight)
         };
-        let amount = if self.counts_requests() {
-            mean.max(2.0 * mean - 1.0)
-        } else {
-            mean
-        };
+        let amount = mean.max(2.0 * mean - 1.0);
         Need {
             reserved: f64::from(in_flight) * amount,
             amount,
             least: as_f64(self.least),
+        }
+    }
+
+    /// Returns what one more request needs in a unit of which the caller has set no amount.
+    fn learned_need(&self, in_flight: u32) -> Need {
+        let mean = self.mean_cost.get().unwrap_or_default();
+        let limit = self.current.as_ref().and_then(|current| current.limit);
+        let alone = (mean + self.mean_cost.margin(1)).min(limit.map_or(f64::INFINITY, as_f64));
+        Need {
+            reserved: f64::from(in_flight) * mean,
+            amount: mean + self.mean_cost.margin(in_flight.saturating_add(1)),
+            least: alone.max(as_f64(self.least)),
         }
     }
 
@@ -349,6 +361,24 @@ impl Window {
             Some((_, amount)) => amount,
             None if self.counts_requests() => 1,
             None => self.mean_cost.get().unwrap_or_default() as u64,
+        }
+    }
+
+    /// Corrects what remains by the difference between what the server has taken for a request and what it has cost.
+    ///
+    /// What the server has taken is what the caller has reserved, or else the mean.
+    pub(super) fn settle(&mut self, reserved: &Cost, used: &Cost) {
+        let Some((_, used)) = self.unit_of(used) else {
+            return;
+        };
+        let taken = match self.unit_of(reserved) {
+            Some((_, amount)) => amount,
+            None if self.counts_requests() => 1,
+            None => self.mean_cost.get().unwrap_or_default() as u64,
+        };
+        if let Some(current) = &mut self.current {
+            current.correct(taken, used);
+            self.mean_cost.on_returned(taken.saturating_sub(used));
         }
     }
 

@@ -5,11 +5,14 @@
 //! a minute, as if each refusal said that it is a secondary limit, which an empty body does not. Other errors as in its
 //! retry plugin: the square of the attempt, in seconds. Its priorities among waiting requests are left out.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use http::Response;
 use tokio::{
-    sync::{Mutex, Semaphore},
+    sync::Semaphore,
     time::{Instant, sleep_until},
 };
 
@@ -39,9 +42,13 @@ impl Spaced {
 
     /// Waits for its turn, in the order of the calls.
     async fn turn(&self) {
-        let mut next = self.next.lock().await;
-        sleep_until(*next).await;
-        *next = Instant::now() + self.apart;
+        let start = {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let start = (*next).max(Instant::now());
+            *next = start + self.apart;
+            start
+        };
+        sleep_until(start).await;
     }
 }
 

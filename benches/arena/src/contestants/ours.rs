@@ -8,7 +8,7 @@ use http_body_util::Empty;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_m2m::{
     BoxError, RateLimitRetryLayer,
-    rate_limit_retry::{RateLimitRetryLayerBuilder, StoredQuotas},
+    rate_limit_retry::{Cost, CostUsed, RateLimitRetryLayerBuilder, StoredQuotas},
 };
 
 use super::{Client, JOB, Sending, Setup, read};
@@ -32,11 +32,15 @@ where
                 .expect("a request");
             // For a setting that estimates costs.
             request.extensions_mut().insert(job.clone());
-            let Ok(reply) = self.0.clone().oneshot(request).await else {
+            let Ok(mut reply) = self.0.clone().oneshot(request).await else {
                 return false;
             };
             let accepted = reply.status().is_success();
+            let handle = reply.extensions_mut().remove::<CostUsed>();
             read(reply.into_body()).await;
+            if let Some(handle) = handle {
+                handle.set(Cost::new().with("tokens", job.cost));
+            }
             accepted
         })
     }
@@ -59,12 +63,19 @@ fn build(setup: Setup, settings: RateLimitRetryLayerBuilder) -> Arc<dyn Client> 
         .max_retries(50)
         .clock(setup.clock)
         .seed(setup.seed)
+        .report_costs(true)
         .build();
-    let service = service_fn(move |request: Request<Empty<Bytes>>| {
+    let service = service_fn(move |mut request: Request<Empty<Bytes>>| {
         let setup = setup.clone();
         async move {
+            let cost_used = CostUsed::take(&mut request);
             let job = setup.job_of(request.headers());
-            Ok::<_, BoxError>(setup.request(job).await)
+            let mut reply = setup.request(job).await;
+            // The caller reads the body, and learns from it what the request has cost.
+            if let Some(cost_used) = cost_used {
+                reply.extensions_mut().insert(cost_used);
+            }
+            Ok::<_, BoxError>(reply)
         }
     });
     Arc::new(Ours(layer.layer(service)))
