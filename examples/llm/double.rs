@@ -212,7 +212,7 @@ impl State {
 
     /// Announces both counters, as OpenAI does: a reset is the time until the bucket is full.
     fn announce(&mut self, headers: &mut HeaderMap) -> Result<(), BoxError> {
-        let State {
+        let Self {
             requests, tokens, ..
         } = self;
         for (limit, remaining, reset, bucket) in [
