@@ -13,6 +13,7 @@
 //! | `token_bucket` | the model of a token bucket |
 //! | `sliding_window`, `send_log` | the model of a sliding window, and the log of sends |
 //! | `slow_start` | slow start |
+//! | `concurrency` | the limit on requests in flight |
 //! | `local_limit` | the local limit |
 //! | `contradictions` | announcements that are not believed |
 //! | `fleet_share`, `report` | the part of a quota that other processes share |
@@ -22,6 +23,7 @@
 mod admit;
 mod announced;
 mod bounds;
+mod concurrency;
 mod contradictions;
 mod control;
 mod estimate;
@@ -55,6 +57,7 @@ pub(crate) use self::{
 };
 use self::{
     announced::AnnouncedWindow,
+    concurrency::ConcurrencyLimit,
     contradictions::Contradictions,
     estimate::{EstimatorDecision, LimitEstimator},
     fleet_share::FleetShare,
@@ -113,6 +116,8 @@ pub(crate) struct Quota {
     unannounced_limit: bool,
     /// What throttling responses have taught.
     estimator: LimitEstimator,
+    /// The limit on requests in flight.
+    concurrency: ConcurrencyLimit,
     /// Slow start.
     slow_start: SlowStart,
     /// The last probe, after a hold or a reset.
@@ -149,6 +154,7 @@ impl Quota {
             is_announced: false,
             unannounced_limit: false,
             estimator: LimitEstimator::UNKNOWN,
+            concurrency: ConcurrencyLimit::default(),
             slow_start: SlowStart::initial(config.initial_window),
             probe: Probe::default(),
             epoch: 0,
@@ -180,6 +186,9 @@ impl Quota {
             }
             self.hold = None;
             self.probe(hold.from_server.then_some(hold.until));
+            if self.concurrency.is_learned() {
+                self.slow_start = SlowStart::finished();
+            }
         }
         // The class has a partition of its own; here its hold only keeps the fast path closed.
         self.partial_hold = self.partial_hold.filter(|until| now < *until);
@@ -241,6 +250,9 @@ impl Quota {
                 }
             }
         }
+        if let Some(wait) = self.concurrency.admit(self.in_flight, now) {
+            return wait;
+        }
         let wait = self.slow_start.admit(
             self.in_flight,
             self.next_number,
@@ -280,6 +292,7 @@ impl Quota {
             cap.on_sent(now);
         }
         self.estimator.on_sent(now);
+        self.concurrency.on_sent(self.next_number);
         self.slow_start.on_sent(config.initial_window_timeout, now);
         if let Some(fleet) = &mut self.fleet_share {
             fleet.on_sent(self.next_number, now);

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{
     Quota,
     announced::{AnnouncedWindow, RESET_TOLERANCE, most_restrictive},
+    concurrency::{Cause, ThrottledRequest},
     hold::Hold,
     outcome::{Outcome, Scope},
     pace::{MIN_SILENT_RESPONSES, QuotaConfig},
@@ -37,6 +38,7 @@ impl Quota {
     ) -> Option<Instant> {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.slow_start.on_completed(number);
+        self.concurrency.on_completed(number);
         if let Some(fleet) = &mut self.fleet_share {
             fleet.on_completed();
         }
@@ -86,6 +88,11 @@ impl Quota {
         };
         let now = now?;
         let silent = !throttled && info.is_empty();
+        let with_this = self.in_flight + 1;
+        self.concurrency.on_announced(&info.limits, with_this);
+        if served && self.concurrency.on_success(number, with_this, now) {
+            self.estimator.retract();
+        }
         if self.names_other_limit(info, scope) {
             self.record_for_other(number, throttled, now);
         } else {
@@ -266,11 +273,13 @@ impl Quota {
     ) {
         // Requests of one epoch may be throttled together: they count once.
         let first = number >= self.epoch;
+        let cause = self.cause(number, info, scope, now);
+        let rate = cause != Cause::Concurrency;
         if first {
             self.epoch = self.next_number;
             self.consecutive_throttles = self.consecutive_throttles.saturating_add(1);
             let limit = most_restrictive(&info.limits).and_then(|(limit, _)| limit.limit);
-            if scope != Scope::Origin {
+            if rate && scope != Scope::Origin {
                 let sample = ThrottleSample {
                     sent: self.probe.sent,
                     limit,
@@ -281,7 +290,7 @@ impl Quota {
                 };
                 self.estimator.on_throttle(&sample, now);
             }
-        } else {
+        } else if rate {
             self.estimator.on_late_throttle();
         }
         let hint = info.retry_after.filter(|hint| !hint.is_zero());
@@ -297,8 +306,12 @@ impl Quota {
                 };
                 (guess.max(hint + jitter), believed)
             }
-            None if first => (self.backoff_wait(config, random, now), false),
-            // Throttled late and without a hint: the hold of the first one stands.
+            None if cause == (Cause::Rate { decided: true })
+                || first && cause == (Cause::Rate { decided: false }) =>
+            {
+                (self.backoff_wait(config, random, now), false)
+            }
+            // Throttled late and without a hint: the hold of the first one stands. Concurrency needs none.
             None => return,
         };
         // A hold that `max_hold` cuts short ends before the server has announced that it accepts more.
@@ -309,6 +322,27 @@ impl Quota {
         {
             fleet.on_throttle(until);
         }
+    }
+
+    /// Returns what a request was throttled for. Only a response to a single partition shows it.
+    fn cause(
+        &mut self,
+        number: u64,
+        info: &RateLimitInfo,
+        scope: Scope,
+        now: Instant,
+    ) -> Cause {
+        if scope != Scope::Partition {
+            return Cause::Rate { decided: false };
+        }
+        let throttled = ThrottledRequest {
+            number,
+            next: self.next_number,
+            in_flight: self.in_flight,
+            hint: info.retry_after,
+            exhausted: most_restrictive(&info.limits).is_some_and(|(_, remaining)| remaining == 0),
+        };
+        self.concurrency.on_throttle(&throttled, now)
     }
 
     /// Returns the wait if the server names none, or names waits that have proved too short.

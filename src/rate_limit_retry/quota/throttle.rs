@@ -77,6 +77,14 @@ impl LimitEstimator {
         }
     }
 
+    /// Forgets the throttling of single requests, because a limit on requests in flight explains it.
+    pub(super) fn retract(&mut self) {
+        self.throttled = None;
+        if !matches!(self.model, Model::FixedWindow(_)) {
+            (self.model, self.sliding_window) = (Model::Unknown, None);
+        }
+    }
+
     /// Returns whether a sliding window explains a throttle after accepted requests, and updates the models.
     ///
     /// The first silent throttle starts the log, if all requests have been counted. Later throttles compare the log

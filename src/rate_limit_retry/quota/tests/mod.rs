@@ -2,6 +2,7 @@
 
 mod announced;
 mod bounds;
+mod concurrency;
 mod contradictions;
 mod control;
 mod estimate;
@@ -19,11 +20,12 @@ mod send_log;
 mod server;
 mod sliding_detection;
 mod sliding_window;
+mod simulation;
 mod slow_start;
 mod test_estimator;
 mod token_bucket;
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
