@@ -13,7 +13,11 @@
     reason = "the arena measures virtual time with tokio's clock"
 )]
 
+mod body;
 mod contestants;
+mod dialect;
+mod holds;
+mod job;
 mod model;
 mod options;
 mod plot;
@@ -85,6 +89,7 @@ fn runs(scenario: &Scenario, contestant: &Contestant, options: &Options) -> Vec<
                 store_latency: options.store_latency,
                 store_loss: options.store_loss,
                 phase: (0.443 + 0.618 * (seed - 1) as f64).fract(),
+                seed,
             };
             scope.spawn(move || run(scenario, contestant, &numbers, seed))
         });

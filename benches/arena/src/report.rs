@@ -57,27 +57,32 @@ impl Report {
                 f.ratio, f.refused, f.failed, f.early, f.p50, f.p99, f.peak, f.jain
             );
         }
-        let ours = &rows
+        let ours = rows
             .first()
-            .expect("tower-m2m takes part in every scenario")
-            .figures;
-        let mut missed = missed(scenario.goal, scenario.jobs, ours);
-        if let Some(shared) = rows.iter().find(|row| row.shares) {
-            missed.extend(self::missed(
-                scenario.shared_goal,
-                scenario.jobs,
-                &shared.figures,
-            ));
-        }
-        let known = known(scenario.goal, ours);
-        for miss in &missed {
-            println!("  missed{}: {miss}", if known { " (known)" } else { "" });
+            .expect("tower-m2m takes part in every scenario");
+        let shared = rows.iter().find(|row| row.shares);
+        let played = [(scenario.goal, Some(ours)), (scenario.shared_goal, shared)];
+        let (mut all, mut known) = (Vec::new(), true);
+        for (goal, row) in played {
+            let Some(Row { name, figures, .. }) = row else {
+                continue;
+            };
+            let missed = missed(goal, scenario.jobs, figures);
+            let is_known = self::known(goal, figures);
+            for miss in missed {
+                known &= is_known;
+                println!(
+                    "  missed{}: {name}: {miss}",
+                    if is_known { " (known)" } else { "" }
+                );
+                all.push(format!("{name}: {miss}"));
+            }
         }
         self.results.push(ScenarioResult {
             scenario: scenario.name,
             jobs: scenario.jobs,
             rows,
-            missed,
+            missed: all,
             known,
             shown: scenario.shown,
         });

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     contestants::{Contestant, Setup},
+    job,
     model::optimum,
     scenario::{Load, Numbers, Scenario},
     world::World,
@@ -54,8 +55,13 @@ async fn simulate(
     seed: u64,
 ) -> Figures {
     let begins = scenario.load.begins(scenario, numbers, seed);
-    let least = |jobs| optimum(&mut *(scenario.model)(numbers), jobs, &begins, scenario.rtt);
-    let world = Arc::new(World::new(scenario, numbers, seed));
+    let jobs = |jobs| job::list(scenario.mix, jobs, seed);
+    let least = |done| {
+        let mut model = (scenario.model)(numbers);
+        optimum(&mut *model, jobs(done), &begins, scenario.rtt)
+    };
+    let world = World::new(scenario, numbers, seed, jobs(scenario.jobs).into());
+    let world = Arc::new(world);
     let clients = (0..scenario.processes).map(|process| {
         (contestant.make)(Setup {
             world: Arc::clone(&world),
@@ -65,7 +71,7 @@ async fn simulate(
         })
     });
     let clients: Vec<_> = clients.collect();
-    let left = Arc::new(AtomicUsize::new(scenario.jobs));
+    let left = Arc::new(Mutex::new(jobs(scenario.jobs)));
     let failed = Arc::new(AtomicUsize::new(0));
     let each = match scenario.load {
         Load::Workers(_) => usize::MAX,
@@ -83,24 +89,19 @@ async fn simulate(
                 sleep(begin).await;
             }
             for _ in 0..each {
-                let take = |left: usize| left.checked_sub(1);
-                if left
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-                    .is_err()
-                {
-                    break;
-                }
+                let left = || left.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(job) = left().pop_front() else { break };
                 let began = Instant::now();
                 let patience = if random.f64() < leaving {
                     2.0 * random.f64()
                 } else {
                     1e9
                 };
-                match timeout(Duration::from_secs_f64(patience), client.job()).await {
+                match timeout(Duration::from_secs_f64(patience), client.job(&job)).await {
                     Ok(true) => waits.push(began.elapsed().as_secs_f64()),
                     Ok(false) => drop(failed.fetch_add(1, Ordering::Relaxed)),
                     // A job of a client that has left is done later.
-                    Err(_) => drop(left.fetch_add(1, Ordering::Relaxed)),
+                    Err(_) => left().push_front(job),
                 }
             }
             waits

@@ -1,47 +1,31 @@
-//! One run's server: virtual time, round trips, headers on the wire, and a record of everything that arrives.
+//! One run's server: virtual time, round trips, and a record of everything that arrives.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use bytes::Bytes;
-use http::{Response, StatusCode};
-use http_body_util::Full;
+use http::Response;
 use tokio::time::{Instant, sleep};
 use tower_m2m::{Clock, test_util::MemoryQuotaStore};
 
 use crate::{
-    model::{Model, Verdict},
+    body::Answer,
+    dialect::{Dialect, EPOCH},
+    holds::Holds,
+    job::Job,
+    model::Model,
     scenario::{Numbers, Scenario},
 };
 
-pub type Reply = Response<Full<Bytes>>;
-
-/// What the server says about its quota, and when.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Dialect {
-    /// `X-RateLimit-*` with an epoch on every response, and `Retry-After` on a rejection.
-    Full,
-    /// The same, on rejections only.
-    OnRefusal,
-    /// `X-RateLimit-*` with an epoch on every answer, and never `Retry-After`.
-    NoRetryAfter,
-    /// `Retry-After` in whole seconds on rejections.
-    RetryAfter,
-    /// `RateLimit` and `RateLimit-Policy` of the current IETF draft on every answer.
-    Ietf,
-    /// Nothing.
-    Silent,
-    /// Says that half of the quota remains, whatever is true, and `Retry-After: 1`.
-    Misreporting,
-}
+pub type Reply = Response<Answer>;
 
 pub struct World {
     rtt: f64,
     spread: f64,
     dialect: Dialect,
     started: Instant,
+    jobs: Vec<Job>,
     state: Mutex<State>,
     /// What processes share that do so.
     pub store: MemoryQuotaStore,
@@ -51,8 +35,7 @@ struct State {
     model: Box<dyn Model>,
     random: fastrand::Rng,
     record: Record,
-    /// For each process: before when it should not ask, and since when it knows.
-    last_announced: Vec<Option<(f64, f64)>>,
+    holds: Holds,
 }
 
 /// What arrived.
@@ -65,7 +48,7 @@ pub struct Record {
 }
 
 impl World {
-    pub fn new(scenario: &Scenario, numbers: &Numbers, seed: u64) -> Self {
+    pub fn new(scenario: &Scenario, numbers: &Numbers, seed: u64, jobs: Vec<Job>) -> Self {
         let processes = scenario.processes;
         let store = MemoryQuotaStore::new();
         store.set_latency(Duration::from_secs_f64(numbers.store_latency));
@@ -76,6 +59,7 @@ impl World {
             spread: scenario.spread,
             dialect: scenario.dialect,
             started: Instant::now(),
+            jobs,
             state: Mutex::new(State {
                 model: (scenario.model)(numbers),
                 random: fastrand::Rng::with_seed(seed),
@@ -83,7 +67,7 @@ impl World {
                     accepted: vec![0; processes],
                     ..Record::default()
                 },
-                last_announced: vec![None; processes],
+                holds: Holds::default(),
             }),
         }
     }
@@ -96,44 +80,47 @@ impl World {
         }
     }
 
-    /// One request of `process`, there and back.
-    pub async fn request(&self, process: usize) -> Reply {
+    /// The job of a number, as a request carries it in its `x-job`.
+    pub fn job(&self, number: &str) -> &Job {
+        &self.jobs[number.parse::<usize>().expect("the number of a job")]
+    }
+
+    /// One request of `process` for `job`: there and back, until the head of the response is here.
+    pub async fn request(&self, process: usize, job: &Job) -> Reply {
         let (there, back) = {
             let mut state = self.state();
-            let sent = self.elapsed();
-            if let Some((until, since)) = state.last_announced[process]
-                && sent > since
-                && sent < until - 0.001
-            {
+            if state.holds.is_early(process, job, self.elapsed()) {
                 state.record.early += 1;
             }
             let random = &mut state.random;
             (self.one_way(random), self.one_way(random))
         };
         sleep(Duration::from_secs_f64(there)).await;
-        let reply = {
+        let (fields, service, accepted) = {
             let mut state = self.state();
             let at = self.elapsed();
-            let verdict = state.model.take(at);
+            let verdict = state.model.take(at, job);
+            let accepted = verdict.status == 200;
             let record = &mut state.record;
             record.arrivals.push(at);
-            if verdict.status == 200 {
+            if accepted {
                 record.accepted[process] += 1;
             } else {
                 record.refused += 1;
             }
-            let (reply, asked) = self.reply(verdict, at);
-            if let Some(until) = asked {
-                let known = state.last_announced[process].map_or(0.0, |(until, _)| until);
-                if until > known {
-                    // Timers are a millisecond coarse.
-                    state.last_announced[process] = Some((until, at + back + 0.001));
-                }
-            }
-            reply
+            let head = self.dialect.head(&verdict, at);
+            let known = at + verdict.service + back;
+            let holds = &mut state.holds;
+            holds.answered(process, job, &verdict, head.until, known);
+            (head.fields, verdict.service, accepted)
         };
-        sleep(Duration::from_secs_f64(back)).await;
-        reply
+        sleep(Duration::from_secs_f64(service + back)).await;
+        let body = if accepted && job.stream > 0.0 {
+            Answer::completion(job.stream, job.cost)
+        } else {
+            Answer::default()
+        };
+        fields.body(body).expect("headers of digits")
     }
 
     /// How long one way takes.
@@ -159,68 +146,6 @@ impl World {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// The response, and the time before which the client is asked not to send again.
-    fn reply(&self, verdict: Verdict, at: f64) -> (Reply, Option<f64>) {
-        let refused = verdict.status != 200;
-        let wall = UNIX_EPOCH + Duration::from_secs_f64(EPOCH + at);
-        let mut reply = Response::builder()
-            .status(StatusCode::from_u16(verdict.status).expect("a status"))
-            .header("date", httpdate::fmt_http_date(wall));
-        let wait = (verdict.reset - at).max(0.0).ceil();
-        let epoch = (EPOCH + verdict.reset).ceil();
-        let mut asked = None;
-        let tells = |always: bool| always || refused;
-        let quota = match self.dialect {
-            Dialect::Full | Dialect::NoRetryAfter => verdict.limit > 0,
-            Dialect::OnRefusal => tells(false) && verdict.limit > 0,
-            Dialect::RetryAfter | Dialect::Ietf | Dialect::Silent | Dialect::Misreporting => false,
-        };
-        if quota {
-            reply = reply
-                .header("x-ratelimit-limit", verdict.limit)
-                .header("x-ratelimit-remaining", verdict.remaining)
-                .header("x-ratelimit-reset", epoch as u64);
-            if refused {
-                asked = Some(epoch - EPOCH);
-            }
-        }
-        let hint = match self.dialect {
-            Dialect::Full | Dialect::OnRefusal | Dialect::RetryAfter => Some(wait),
-            Dialect::Misreporting => Some(1.0),
-            Dialect::NoRetryAfter | Dialect::Ietf | Dialect::Silent => None,
-        };
-        if let (true, Some(hint)) = (refused, hint) {
-            reply = reply.header("retry-after", hint as u64);
-            asked = Some(at + hint);
-        }
-        match self.dialect {
-            Dialect::Ietf if verdict.limit > 0 => {
-                let (limit, window) = (verdict.limit, verdict.window.ceil());
-                let remaining = verdict.remaining;
-                reply = reply
-                    .header(
-                        "ratelimit-policy",
-                        format!("\"default\";q={limit};w={window}"),
-                    )
-                    .header("ratelimit", format!("\"default\";r={remaining};t={wait}"));
-                if refused {
-                    asked = Some(at + wait);
-                }
-            }
-            Dialect::Misreporting => {
-                reply = reply
-                    .header("x-ratelimit-limit", verdict.limit)
-                    .header("x-ratelimit-remaining", verdict.limit / 2)
-                    .header("x-ratelimit-reset", epoch as u64);
-            }
-            _ => {}
-        }
-        (
-            reply.body(Full::default()).expect("headers of digits"),
-            asked,
-        )
-    }
 }
 
 /// A client's clock: virtual time, off by `skew` seconds.
@@ -239,6 +164,3 @@ impl Clock for Skewed {
         UNIX_EPOCH + Duration::from_secs_f64(EPOCH + self.skew) + self.started.elapsed()
     }
 }
-
-/// The server's wall clock at the start.
-const EPOCH: f64 = 1_790_000_000.0;

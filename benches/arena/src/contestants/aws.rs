@@ -30,8 +30,8 @@ use aws_smithy_types::{
 };
 use tower_m2m::Clock;
 
-use super::{Client, Sending, Setup};
-use crate::world::Skewed;
+use super::{Client, JOB, Sending, Setup};
+use crate::{job::Job, world::Skewed};
 
 #[derive(Debug)]
 struct Throttled;
@@ -44,11 +44,12 @@ impl std::fmt::Display for Throttled {
 
 impl std::error::Error for Throttled {}
 
-struct Aws(Operation<(), (), Throttled>);
+/// The input is the number of the job.
+struct Aws(Operation<usize, (), Throttled>);
 
 impl Client for Aws {
-    fn job(&self) -> Sending<'_> {
-        Box::pin(async { self.0.invoke(()).await.is_ok() })
+    fn job<'a>(&'a self, job: &'a Job) -> Sending<'a> {
+        Box::pin(async { self.0.invoke(job.number).await.is_ok() })
     }
 }
 
@@ -61,10 +62,15 @@ impl std::fmt::Debug for Connector {
 }
 
 impl HttpConnector for Connector {
-    fn call(&self, _: HttpRequest) -> HttpConnectorFuture {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let setup = self.0.clone();
         HttpConnectorFuture::new(async move {
-            let reply = setup.request().await.map(|_| SdkBody::empty());
+            let number = request
+                .headers()
+                .get(JOB)
+                .expect("every request has its job");
+            let job = setup.world.job(number);
+            let reply = setup.exchange(job).await.map(|()| SdkBody::empty());
             Ok(Response::try_from(reply).expect("headers of digits"))
         })
     }
@@ -125,7 +131,11 @@ pub fn client(setup: Setup) -> Arc<dyn Client> {
         .timeout_config(TimeoutConfig::disabled())
         .time_source(time)
         .sleep_impl(TokioSleep::new())
-        .serializer(|()| Ok(HttpRequest::new(SdkBody::empty())))
+        .serializer(|job: usize| {
+            let mut request = HttpRequest::new(SdkBody::empty());
+            request.headers_mut().insert(JOB, job.to_string());
+            Ok(request)
+        })
         .deserializer(|response| match response.status() {
             status if StatusCode::is_success(status) => Ok(()),
             _ => Err(OrchestratorError::operation(Throttled)),

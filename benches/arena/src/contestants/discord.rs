@@ -4,10 +4,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use http::Response;
 use tokio::sync::Notify;
 
 use super::{ATTEMPTS, Client, Sending, Setup, number, pause};
-use crate::world::Reply;
+use crate::job::Job;
 
 struct Gate {
     setup: Setup,
@@ -43,7 +44,7 @@ impl State {
         Ok(())
     }
 
-    fn on_response(&mut self, reply: &Reply) {
+    fn on_response(&mut self, reply: &Response<()>) {
         self.in_flight -= 1.0;
         let header = |name| number(reply, name);
         if let (Some(limit), Some(remaining), Some(reset)) = (
@@ -77,12 +78,12 @@ impl Gate {
 }
 
 impl Client for Gate {
-    fn job(&self) -> Sending<'_> {
+    fn job<'a>(&'a self, job: &'a Job) -> Sending<'a> {
         Box::pin(async {
             for attempt in 0..ATTEMPTS {
                 self.acquire().await;
                 let mut under_way = InFlight(Some(self));
-                let reply = self.setup.request().await;
+                let reply = self.setup.exchange(job).await;
                 under_way.0 = None;
                 self.state().on_response(&reply);
                 self.changed.notify_waiters();

@@ -3,10 +3,15 @@
 //! A name with `(port)` is a rule written anew from its description, since the original is not Rust or not virtual in
 //! time; all others are the released crates. In the arena every client has generous limits on retries and waits.
 
+mod arc;
 mod aws;
+mod dialogue;
 mod discord;
+mod go_retryablehttp;
+mod gradient2;
+mod limiter;
+mod octokit;
 mod ours;
-mod per_request;
 mod reqwest_retry;
 mod tower_retry;
 
@@ -17,16 +22,25 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http::{HeaderMap, Response};
+use http_body_util::BodyExt;
 use tower_m2m::Clock;
 
-use crate::world::{Reply, Skewed, World};
+use crate::{
+    body::Answer,
+    job::Job,
+    world::{Reply, Skewed, World},
+};
+
+/// The field in which a request carries the number of its job, where the contestant takes requests.
+const JOB: &str = "x-job";
 
 pub type Sending<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 
 /// What one process uses, shared by its workers.
 pub trait Client: Send + Sync {
     /// Does one job; whether it succeeded.
-    fn job(&self) -> Sending<'_>;
+    fn job<'a>(&'a self, job: &'a Job) -> Sending<'a>;
 }
 
 /// What a client is made for.
@@ -39,8 +53,22 @@ pub struct Setup {
 }
 
 impl Setup {
-    async fn request(&self) -> Reply {
-        self.world.request(self.process).await
+    /// The job of a request with these fields.
+    fn job_of(&self, headers: &HeaderMap) -> &Job {
+        let number = headers.get(JOB).and_then(|number| number.to_str().ok());
+        self.world.job(number.expect("every request has its job"))
+    }
+
+    /// Sends a request, and returns when the head of the response is here.
+    async fn request(&self, job: &Job) -> Reply {
+        self.world.request(self.process, job).await
+    }
+
+    /// The same, and reads the body to its end.
+    async fn exchange(&self, job: &Job) -> Response<()> {
+        let (head, body) = self.request(job).await.into_parts();
+        read(body).await;
+        Response::from_parts(head, ())
     }
 
     /// The client's wall clock, in seconds of the epoch.
@@ -76,14 +104,22 @@ pub fn all() -> Vec<Contestant> {
         contestant("tower::retry + TpsBudget", tower_retry::client),
         contestant("reqwest-retry, 20 retries", reqwest_retry::client),
         contestant("aws-smithy adaptive", aws::client),
-        contestant("go-retryablehttp (port)", per_request::go_retryablehttp),
-        contestant("octokit throttling (port)", per_request::octokit),
+        contestant("go-retryablehttp (port)", go_retryablehttp::client),
+        contestant("octokit throttling (port)", octokit::client),
         contestant("Discord-style gate (port)", discord::client),
+        contestant("Netflix Gradient2 (port)", gradient2::client),
+        contestant("palantir/dialogue (port)", dialogue::client),
+        contestant("Vector ARC (port)", arc::client),
     ]
 }
 
+/// Reads a body to its end.
+async fn read(mut body: Answer) {
+    while body.frame().await.is_some() {}
+}
+
 /// A header that is a number.
-fn number(reply: &Reply, name: &str) -> Option<f64> {
+fn number<B>(reply: &Response<B>, name: &str) -> Option<f64> {
     reply.headers().get(name)?.to_str().ok()?.parse().ok()
 }
 

@@ -11,8 +11,8 @@ use tower_m2m::{
     rate_limit_retry::{RateLimitRetryLayerBuilder, StoredQuotas},
 };
 
-use super::{Client, Sending, Setup};
-use crate::world::Reply;
+use super::{Client, JOB, Sending, Setup, read};
+use crate::{job::Job, world::Reply};
 
 struct Ours<S>(S);
 
@@ -24,12 +24,20 @@ where
         + Sync,
     S::Future: Send,
 {
-    fn job(&self) -> Sending<'_> {
+    fn job<'a>(&'a self, job: &'a Job) -> Sending<'a> {
         Box::pin(async {
-            let request = Request::get("https://api.example.com/").body(Empty::new());
-            let request = request.expect("a request");
-            let reply = self.0.clone().oneshot(request).await;
-            reply.is_ok_and(|reply| reply.status().is_success())
+            let mut request = Request::get(format!("https://api.example.com{}", job.path))
+                .header(JOB, job.number)
+                .body(Empty::new())
+                .expect("a request");
+            // For a setting that estimates costs.
+            request.extensions_mut().insert(job.clone());
+            let Ok(reply) = self.0.clone().oneshot(request).await else {
+                return false;
+            };
+            let accepted = reply.status().is_success();
+            read(reply.into_body()).await;
+            accepted
         })
     }
 }
@@ -52,9 +60,12 @@ fn build(setup: Setup, settings: RateLimitRetryLayerBuilder) -> Arc<dyn Client> 
         .clock(setup.clock)
         .seed(setup.seed)
         .build();
-    let service = service_fn(move |_: Request<Empty<Bytes>>| {
+    let service = service_fn(move |request: Request<Empty<Bytes>>| {
         let setup = setup.clone();
-        async move { Ok::<_, BoxError>(setup.request().await) }
+        async move {
+            let job = setup.job_of(request.headers());
+            Ok::<_, BoxError>(setup.request(job).await)
+        }
     });
     Arc::new(Ours(layer.layer(service)))
 }

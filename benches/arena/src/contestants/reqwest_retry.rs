@@ -10,14 +10,17 @@ use reqwest::{Request, Response};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next, Result};
 use reqwest_retry::{RetryTransientMiddleware, policies::ExponentialBackoff};
 
-use super::{Client, Sending, Setup};
+use super::{Client, JOB, Sending, Setup};
+use crate::job::Job;
 
 struct Reqwest(ClientWithMiddleware);
 
 impl Client for Reqwest {
-    fn job(&self) -> Sending<'_> {
+    fn job<'a>(&'a self, job: &'a Job) -> Sending<'a> {
         Box::pin(async {
-            let reply = self.0.get("http://api.example.com/").send().await;
+            let url = format!("http://api.example.com{}", job.path);
+            let request = self.0.get(url).header(JOB, job.number);
+            let reply = request.send().await;
             reply.is_ok_and(|reply| reply.status().is_success())
         })
     }
@@ -25,11 +28,11 @@ impl Client for Reqwest {
 
 pub fn client(setup: Setup) -> Arc<dyn Client> {
     let policy = ExponentialBackoff::builder().build_with_max_retries(20);
-    let last = middleware(move |_, _, _| {
+    let last = middleware(move |request, _, _| {
         let setup = setup.clone();
         Box::pin(async move {
-            let reply = setup.request().await;
-            Ok(Response::from(reply.map(|_| Bytes::new())))
+            let reply = setup.exchange(setup.job_of(request.headers())).await;
+            Ok(Response::from(reply.map(|()| Bytes::new())))
         })
     });
     let client = ClientBuilder::new(reqwest::Client::new())

@@ -16,8 +16,12 @@ use tower::{
     util::rng::Rng,
 };
 
+use http::Response;
+
 use super::{ATTEMPTS, Client, Sending, Setup};
-use crate::world::Reply;
+use crate::job::Job;
+
+type Reply = Response<()>;
 
 /// One for all requests, so that their jitters differ: clones of tower's own generator all say the same.
 #[derive(Clone)]
@@ -37,10 +41,10 @@ struct RetryThrottled {
     left: u32,
 }
 
-impl Policy<(), Reply, BoxError> for RetryThrottled {
+impl Policy<Job, Reply, BoxError> for RetryThrottled {
     type Future = tokio::time::Sleep;
 
-    fn retry(&mut self, (): &mut (), result: &mut Result<Reply, BoxError>) -> Option<Self::Future> {
+    fn retry(&mut self, _: &mut Job, result: &mut Result<Reply, BoxError>) -> Option<Self::Future> {
         if result.as_ref().is_ok_and(|r| r.status().is_success()) {
             self.budget.deposit();
             return None;
@@ -49,8 +53,8 @@ impl Policy<(), Reply, BoxError> for RetryThrottled {
         self.budget.withdraw().then(|| self.backoff.next_backoff())
     }
 
-    fn clone_request(&mut self, (): &()) -> Option<()> {
-        Some(())
+    fn clone_request(&mut self, job: &Job) -> Option<Job> {
+        Some(job.clone())
     }
 }
 
@@ -58,12 +62,12 @@ struct Retrying<S>(Retry<RetryThrottled, S>);
 
 impl<S> Client for Retrying<S>
 where
-    S: Service<(), Response = Reply, Error = BoxError> + Clone + Send + Sync,
+    S: Service<Job, Response = Reply, Error = BoxError> + Clone + Send + Sync,
     S::Future: Send,
 {
-    fn job(&self) -> Sending<'_> {
+    fn job<'a>(&'a self, job: &'a Job) -> Sending<'a> {
         Box::pin(async {
-            let reply = self.0.clone().oneshot(()).await;
+            let reply = self.0.clone().oneshot(job.clone()).await;
             reply.is_ok_and(|reply| reply.status().is_success())
         })
     }
@@ -78,9 +82,9 @@ pub fn client(setup: Setup) -> Arc<dyn Client> {
         budget: Arc::new(TpsBudget::new(Duration::from_secs(10), 10, 0.2)),
         left: ATTEMPTS - 1,
     };
-    let service = service_fn(move |()| {
+    let service = service_fn(move |job: Job| {
         let setup = setup.clone();
-        async move { Ok::<_, BoxError>(setup.request().await) }
+        async move { Ok::<_, BoxError>(setup.exchange(&job).await) }
     });
     Arc::new(Retrying(Retry::new(policy, service)))
 }

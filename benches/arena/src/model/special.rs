@@ -1,6 +1,7 @@
 //! Servers that do more than count.
 
-use super::{FixedWindow, Model, Verdict};
+use super::{Binds, FixedWindow, Model, Verdict};
+use crate::job::Job;
 
 /// Blocks a client for `block` seconds once it exceeds the quota.
 pub struct PenaltyBox {
@@ -20,25 +21,25 @@ impl PenaltyBox {
 }
 
 impl Model for PenaltyBox {
-    fn take(&mut self, at: f64) -> Verdict {
+    fn take(&mut self, at: f64, job: &Job) -> Verdict {
         let mut verdict = if at < self.until {
             Verdict {
                 status: 429,
                 remaining: 0,
-                ..self.inner.clone().take(at)
+                ..self.inner.clone().take(at, job)
             }
         } else {
-            self.inner.take(at)
+            self.inner.take(at, job)
         };
         if verdict.status == 429 {
             self.until = self.until.max(at + self.block);
-            verdict.reset = self.until;
+            (verdict.reset, verdict.retry) = (self.until, self.until);
         }
         verdict
     }
 
-    fn earliest(&self, at: f64) -> f64 {
-        self.inner.earliest(at.max(self.until))
+    fn earliest(&self, at: f64, job: &Job) -> f64 {
+        self.inner.earliest(at.max(self.until), job)
     }
 }
 
@@ -56,20 +57,20 @@ impl Lowered {
 }
 
 impl Model for Lowered {
-    fn take(&mut self, at: f64) -> Verdict {
+    fn take(&mut self, at: f64, job: &Job) -> Verdict {
         if at >= self.from {
             self.inner.limit = self.to;
             self.inner.used = self.inner.used.min(self.to);
         }
-        self.inner.take(at)
+        self.inner.take(at, job)
     }
 
-    fn earliest(&self, at: f64) -> f64 {
+    fn earliest(&self, at: f64, job: &Job) -> f64 {
         let mut inner = self.inner.clone();
         if at >= self.from {
             inner.limit = self.to;
         }
-        inner.earliest(at)
+        inner.earliest(at, job)
     }
 }
 
@@ -77,11 +78,11 @@ impl Model for Lowered {
 pub struct Stacked(pub Vec<Box<dyn Model>>);
 
 impl Model for Stacked {
-    fn take(&mut self, at: f64) -> Verdict {
-        let free = self.earliest(at) <= at;
+    fn take(&mut self, at: f64, job: &Job) -> Verdict {
+        let free = self.earliest(at, job) <= at;
         let verdicts = self.0.iter_mut().filter_map(|model| {
-            let blocks = model.earliest(at) > at;
-            (free || blocks).then(|| model.take(at))
+            let blocks = model.earliest(at, job) > at;
+            (free || blocks).then(|| model.take(at, job))
         });
         let tightest = verdicts.min_by(|a, b| {
             a.remaining
@@ -91,10 +92,14 @@ impl Model for Stacked {
         tightest.expect("at least one limit decides")
     }
 
-    fn earliest(&self, at: f64) -> f64 {
+    fn earliest(&self, at: f64, job: &Job) -> f64 {
         let mut at = at;
         for _ in 0..8 {
-            let later = self.0.iter().map(|m| m.earliest(at)).fold(at, f64::max);
+            let later = self
+                .0
+                .iter()
+                .map(|m| m.earliest(at, job))
+                .fold(at, f64::max);
             if later <= at {
                 break;
             }
@@ -112,25 +117,61 @@ pub struct BrownOut {
 }
 
 impl Model for BrownOut {
-    fn take(&mut self, at: f64) -> Verdict {
+    fn take(&mut self, at: f64, job: &Job) -> Verdict {
         if (self.from..self.until).contains(&at) {
-            return Verdict {
-                status: 503,
-                limit: 0,
-                window: 0.0,
-                remaining: 0,
-                reset: self.until,
-            };
+            return Verdict::uncounted(503, self.until);
         }
-        self.inner.take(at)
+        self.inner.take(at, job)
     }
 
-    fn earliest(&self, at: f64) -> f64 {
-        let inner = self.inner.earliest(at);
+    fn earliest(&self, at: f64, job: &Job) -> f64 {
+        let inner = self.inner.earliest(at, job);
         if (self.from..self.until).contains(&inner) {
-            self.inner.earliest(self.until)
+            self.inner.earliest(self.until, job)
         } else {
             inner
         }
+    }
+}
+
+/// Refuses a share of the requests at random, before it counts them.
+pub struct Shed {
+    inner: FixedWindow,
+    share: f64,
+    random: fastrand::Rng,
+}
+
+impl Shed {
+    pub fn new(inner: FixedWindow, share: f64, random: fastrand::Rng) -> Self {
+        Self {
+            inner,
+            share,
+            random,
+        }
+    }
+}
+
+/// What `Retry-After` says to a request that was shed.
+const SHED_WAIT: f64 = 1.0;
+
+impl Model for Shed {
+    fn take(&mut self, at: f64, job: &Job) -> Verdict {
+        if self.random.f64() < self.share {
+            return Verdict {
+                status: 503,
+                retry: at + SHED_WAIT,
+                binds: Binds::Request,
+                ..self.inner.peek(at)
+            };
+        }
+        self.inner.take(at, job)
+    }
+
+    fn take_with_luck(&mut self, at: f64, job: &Job) -> Verdict {
+        self.inner.take(at, job)
+    }
+
+    fn earliest(&self, at: f64, job: &Job) -> f64 {
+        self.inner.earliest(at, job)
     }
 }

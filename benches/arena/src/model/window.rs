@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use super::{Model, Verdict};
+use crate::job::Job;
 
-/// A number of requests per fixed window; the first window ends after `phase`.
+/// A number of requests, or of what they cost, per fixed window; the first window ends after `phase`.
 #[derive(Clone)]
 pub struct FixedWindow {
     pub(super) limit: u64,
@@ -25,36 +26,51 @@ impl FixedWindow {
         }
     }
 
-    fn number(&self, at: f64) -> i64 {
+    pub(super) fn number(&self, at: f64) -> i64 {
         ((at - self.phase) / self.window).floor() as i64
     }
 
-    fn end(&self, number: i64) -> f64 {
+    pub(super) fn end(&self, number: i64) -> f64 {
         // A little later, so that a request sent then is never a rounding error too early.
         (number + 1) as f64 * self.window + self.phase + 1e-6
+    }
+
+    /// When the window of `at` ends.
+    pub(super) fn ends(&self, at: f64) -> f64 {
+        self.end(self.number(at))
+    }
+
+    /// What it announces with an answer that takes nothing.
+    pub(super) fn peek(&self, at: f64) -> Verdict {
+        let used = if self.number(at) == self.current {
+            self.used
+        } else {
+            0
+        };
+        let remaining = self.limit - used;
+        Verdict::new(true, self.limit, self.window, remaining, self.ends(at))
     }
 }
 
 impl Model for FixedWindow {
-    fn take(&mut self, at: f64) -> Verdict {
+    fn take(&mut self, at: f64, job: &Job) -> Verdict {
         let number = self.number(at);
         if number != self.current {
             (self.current, self.used) = (number, 0);
         }
-        let accepted = self.used < self.limit;
-        self.used += u64::from(accepted);
+        let accepted = self.used + job.cost <= self.limit;
+        if accepted {
+            self.used += job.cost;
+        }
         Verdict {
             status: if accepted { 200 } else { 429 },
-            limit: self.limit,
-            window: self.window,
-            remaining: self.limit - self.used,
-            reset: self.end(number),
+            ..self.peek(at)
         }
     }
 
-    fn earliest(&self, at: f64) -> f64 {
+    fn earliest(&self, at: f64, job: &Job) -> f64 {
         let number = self.number(at);
-        if number == self.current && self.used >= self.limit {
+        if number == self.current && self.used + job.cost > self.limit {
             self.end(number)
         } else {
             at
@@ -88,7 +104,7 @@ impl SlidingLog {
 }
 
 impl Model for SlidingLog {
-    fn take(&mut self, at: f64) -> Verdict {
+    fn take(&mut self, at: f64, job: &Job) -> Verdict {
         while self
             .log
             .front()
@@ -96,23 +112,19 @@ impl Model for SlidingLog {
         {
             self.log.pop_front();
         }
-        let accepted = self.log.len() < self.limit;
+        let cost = job.cost as usize;
+        let accepted = self.log.len() + cost <= self.limit;
         if accepted || self.refused_count {
-            self.log.push_back(at);
+            self.log.extend(std::iter::repeat_n(at, cost));
         }
-        let over = self.log.len().saturating_sub(self.limit);
+        let over = (self.log.len() + cost).saturating_sub(self.limit + 1);
         let reset = self.log.get(over).map_or(at, |oldest| oldest + self.window);
-        Verdict {
-            status: if accepted { 200 } else { 429 },
-            limit: self.limit as u64,
-            window: self.window,
-            remaining: self.limit.saturating_sub(self.log.len()) as u64,
-            reset,
-        }
+        let remaining = self.limit.saturating_sub(self.log.len()) as u64;
+        Verdict::new(accepted, self.limit as u64, self.window, remaining, reset)
     }
 
-    fn earliest(&self, at: f64) -> f64 {
-        let over = self.log.len().checked_sub(self.limit);
+    fn earliest(&self, at: f64, job: &Job) -> f64 {
+        let over = (self.log.len() + job.cost as usize).checked_sub(self.limit + 1);
         match over.and_then(|over| self.log.get(over)) {
             Some(oldest) => at.max(oldest + self.window + 1e-6),
             None => at,
@@ -157,28 +169,27 @@ impl SlidingCounter {
 }
 
 impl Model for SlidingCounter {
-    fn take(&mut self, at: f64) -> Verdict {
+    fn take(&mut self, at: f64, job: &Job) -> Verdict {
         (self.number, self.last, self.this) = self.counts(at);
-        let accepted = self.weighed(at) + 1.0 <= self.limit as f64 + 1e-9;
-        self.this += u64::from(accepted);
-        Verdict {
-            status: if accepted { 200 } else { 429 },
-            limit: self.limit,
-            window: self.window,
-            remaining: (self.limit as f64 - self.weighed(at)).max(0.0) as u64,
-            reset: if self.weighed(at) + 1.0 <= self.limit as f64 {
-                (self.number + 1) as f64 * self.window
-            } else {
-                self.earliest(at)
-            },
+        let (cost, limit) = (job.cost as f64, self.limit as f64);
+        let accepted = self.weighed(at) + cost <= limit + 1e-9;
+        if accepted {
+            self.this += job.cost;
         }
+        let remaining = (limit - self.weighed(at)).max(0.0) as u64;
+        let reset = if self.weighed(at) + cost <= limit {
+            (self.number + 1) as f64 * self.window
+        } else {
+            self.earliest(at, job)
+        };
+        Verdict::new(accepted, self.limit, self.window, remaining, reset)
     }
 
-    fn earliest(&self, at: f64) -> f64 {
+    fn earliest(&self, at: f64, job: &Job) -> f64 {
         let mut at = at;
         // The weight falls linearly within a window: a few steps find the time.
         for _ in 0..4 {
-            let over = self.weighed(at) + 1.0 - self.limit as f64;
+            let over = self.weighed(at) + job.cost as f64 - self.limit as f64;
             if over <= 1e-9 {
                 return at;
             }
@@ -198,6 +209,7 @@ impl Model for SlidingCounter {
 pub struct Bucket {
     rate: f64,
     burst: f64,
+    full_again: bool,
     level: f64,
     at: f64,
 }
@@ -207,34 +219,55 @@ impl Bucket {
         Self {
             rate,
             burst,
+            full_again: false,
             level: burst,
             at: 0.0,
         }
     }
 
-    fn level(&self, at: f64) -> f64 {
+    /// Announces as its reset the time at which it is full again.
+    pub fn announcing_full(mut self) -> Self {
+        self.full_again = true;
+        self
+    }
+
+    pub(super) fn limit(&self) -> u64 {
+        self.burst as u64
+    }
+
+    pub(super) fn level(&self, at: f64) -> f64 {
         (self.level + (at - self.at).max(0.0) * self.rate).min(self.burst)
+    }
+
+    /// When it is full again.
+    pub(super) fn full(&self, at: f64) -> f64 {
+        at + (self.burst - self.level(at)) / self.rate
     }
 }
 
 impl Model for Bucket {
-    fn take(&mut self, at: f64) -> Verdict {
+    fn take(&mut self, at: f64, job: &Job) -> Verdict {
         self.level = self.level(at);
         self.at = at;
-        let accepted = self.level >= 1.0 - 1e-9;
+        let accepted = self.level >= job.cost as f64 - 1e-9;
         if accepted {
-            self.level -= 1.0;
+            self.level -= job.cost as f64;
         }
+        let retry = self.earliest(at, job);
+        let reset = if self.full_again {
+            self.full(at)
+        } else {
+            retry
+        };
+        let (limit, remaining) = (self.limit(), self.level.max(0.0) as u64);
         Verdict {
-            status: if accepted { 200 } else { 429 },
-            limit: self.burst as u64,
-            window: self.burst / self.rate,
-            remaining: self.level.max(0.0) as u64,
-            reset: at + (1.0 - self.level).max(0.0) / self.rate,
+            full_again: self.full_again,
+            retry,
+            ..Verdict::new(accepted, limit, self.burst / self.rate, remaining, reset)
         }
     }
 
-    fn earliest(&self, at: f64) -> f64 {
-        at + (1.0 - self.level(at)).max(0.0) / self.rate
+    fn earliest(&self, at: f64, job: &Job) -> f64 {
+        at + (job.cost as f64 - self.level(at)).max(0.0) / self.rate
     }
 }

@@ -1,14 +1,14 @@
 //! What is played: the servers, the loads, and the goals.
 
+mod kinds;
 mod server;
 mod table;
 
-pub use table::all;
-
 use crate::{
+    dialect::Dialect,
+    job::{self, Mix},
     model::{FixedWindow, Model},
     options::Options,
-    world::Dialect,
 };
 
 /// The numbers of the servers, where a scenario has none of its own.
@@ -21,11 +21,24 @@ pub struct Numbers {
     /// The store's round trip, in seconds, and the share of its answers that are lost.
     pub store_latency: f64,
     pub store_loss: f64,
+    /// For what the server does at random.
+    pub seed: u64,
 }
 
 impl Numbers {
     fn fixed(&self) -> FixedWindow {
         FixedWindow::new(self.limit, self.window, self.window * self.phase)
+    }
+
+    /// A window with a share of the limit, of which `phase` is left at the start.
+    fn part(&self, parts: u64, phase: f64) -> FixedWindow {
+        let limit = (self.limit / parts).max(1);
+        FixedWindow::new(limit, self.window, self.window * phase)
+    }
+
+    /// The server's own chance.
+    fn random(&self) -> fastrand::Rng {
+        fastrand::Rng::with_seed(self.seed * 104_729)
     }
 
     /// Requests a second.
@@ -40,6 +53,7 @@ pub struct Scenario {
     pub dialect: Dialect,
     pub processes: usize,
     pub load: Load,
+    pub mix: Mix,
     pub jobs: usize,
     /// In seconds, as usual.
     pub rtt: f64,
@@ -108,6 +122,13 @@ impl RefusedLimit {
     }
 }
 
+/// All scenarios.
+pub fn all() -> Vec<Scenario> {
+    let mut all = table::all();
+    all.extend(kinds::all());
+    all
+}
+
 fn scenario(name: &'static str) -> Scenario {
     Scenario {
         name,
@@ -115,6 +136,7 @@ fn scenario(name: &'static str) -> Scenario {
         dialect: Dialect::Full,
         processes: 1,
         load: Load::Workers(16),
+        mix: job::alike,
         jobs: 1200,
         rtt: 0.04,
         spread: 0.0,
@@ -164,6 +186,11 @@ impl Scenario {
         self
     }
 
+    fn mix(mut self, mix: Mix) -> Self {
+        self.mix = mix;
+        self
+    }
+
     fn jobs(mut self, jobs: usize) -> Self {
         self.jobs = jobs;
         self
@@ -207,6 +234,12 @@ impl Scenario {
     fn accepted_miss(mut self, ratio: f64, refused: usize) -> Self {
         let goal = self.goal.as_mut().expect("only a goal can be missed");
         goal.accepted_miss = Some((ratio, refused));
+        self
+    }
+
+    fn shared_accepted_miss(mut self, ratio: f64, refused: usize) -> Self {
+        let goal = self.shared_goal.as_mut();
+        goal.expect("only a goal can be missed").accepted_miss = Some((ratio, refused));
         self
     }
 

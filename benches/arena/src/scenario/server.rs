@@ -2,7 +2,8 @@
 
 use super::Numbers;
 use crate::model::{
-    BrownOut, Bucket, FixedWindow, Lowered, Model, PenaltyBox, SlidingCounter, SlidingLog, Stacked,
+    Balancer, BrownOut, Bucket, Concurrency, FixedWindow, Lowered, Model, Neighbour, PenaltyBox,
+    Refill, Replicas, Routes, Shed, SlidingCounter, SlidingLog, Stacked, Takes, Tokens,
 };
 
 pub fn fixed(n: &Numbers) -> Box<dyn Model> {
@@ -54,4 +55,94 @@ pub fn brown_out(n: &Numbers) -> Box<dyn Model> {
         from: n.window * n.phase + 0.4,
         until: n.window * n.phase + 20.4,
     })
+}
+
+/// How many replicas share the limit.
+const REPLICAS: u64 = 4;
+
+/// Replicas whose windows start together.
+fn in_step(n: &Numbers, balancer: Balancer) -> Box<dyn Model> {
+    let replicas = (0..REPLICAS).map(|_| n.part(REPLICAS, n.phase));
+    Box::new(Replicas::new(replicas.collect(), balancer))
+}
+
+/// Replicas whose windows start at times of their own.
+fn out_of_step(n: &Numbers, balancer: Balancer) -> Box<dyn Model> {
+    let phase = |replica: u64| (n.phase + 0.618 * replica as f64).fract();
+    let replicas = (0..REPLICAS).map(|replica| n.part(REPLICAS, phase(replica)));
+    Box::new(Replicas::new(replicas.collect(), balancer))
+}
+
+pub fn replicas_in_step_at_random(n: &Numbers) -> Box<dyn Model> {
+    in_step(n, Balancer::Random(n.random()))
+}
+
+pub fn replicas_in_step_by_turns(n: &Numbers) -> Box<dyn Model> {
+    in_step(n, Balancer::RoundRobin(0))
+}
+
+pub fn replicas_out_of_step_at_random(n: &Numbers) -> Box<dyn Model> {
+    out_of_step(n, Balancer::Random(n.random()))
+}
+
+pub fn replicas_out_of_step_by_turns(n: &Numbers) -> Box<dyn Model> {
+    out_of_step(n, Balancer::RoundRobin(0))
+}
+
+pub fn concurrency(_: &Numbers) -> Box<dyn Model> {
+    Box::new(Concurrency::new(8, 0.2))
+}
+
+pub fn neighbour_at_start(n: &Numbers) -> Box<dyn Model> {
+    Box::new(Neighbour::new(n.fixed(), n.limit / 2, Takes::AtStart))
+}
+
+pub fn neighbour_at_random(n: &Numbers) -> Box<dyn Model> {
+    let takes = Takes::AtRandom(n.random());
+    Box::new(Neighbour::new(n.fixed(), n.limit / 2, takes))
+}
+
+pub fn neighbour_all_the_time(n: &Numbers) -> Box<dyn Model> {
+    Box::new(Neighbour::new(n.fixed(), n.limit / 2, Takes::Evenly))
+}
+
+/// Tokens a minute, and more requests than those allow.
+const TOKENS: u64 = 60_000;
+const COMPLETIONS: u64 = 500;
+
+pub fn tokens_in_a_bucket(_: &Numbers) -> Box<dyn Model> {
+    Box::new(Tokens::new(COMPLETIONS, TOKENS, Refill::Steady))
+}
+
+pub fn tokens_in_windows(n: &Numbers) -> Box<dyn Model> {
+    let refill = Refill::Windows(60.0 * n.phase);
+    Box::new(Tokens::new(COMPLETIONS, TOKENS, refill))
+}
+
+/// Quotas of three sizes, each with its own windows.
+pub fn resources(n: &Numbers) -> Box<dyn Model> {
+    let phase = |more: f64| (n.phase + more).fract();
+    let routes = Routes::default()
+        .with(Some("core"), &["/repos", "/users"], n.part(1, n.phase))
+        .with(Some("graphql"), &["/graphql"], n.part(3, phase(0.3)))
+        .with(Some("search"), &["/search"], n.part(10, phase(0.7)));
+    Box::new(routes)
+}
+
+/// One limited route; all others are free.
+pub fn half_unlimited(n: &Numbers) -> Box<dyn Model> {
+    Box::new(Routes::default().with(None, &["/data"], n.fixed()))
+}
+
+/// 3,600 an hour, one back each second.
+pub fn full_again_hourly(_: &Numbers) -> Box<dyn Model> {
+    Box::new(Bucket::new(1.0, 3600.0).announcing_full())
+}
+
+pub fn full_again(n: &Numbers) -> Box<dyn Model> {
+    Box::new(Bucket::new(n.rate(), n.limit as f64).announcing_full())
+}
+
+pub fn shed(n: &Numbers) -> Box<dyn Model> {
+    Box::new(Shed::new(n.fixed(), 0.05, n.random()))
 }

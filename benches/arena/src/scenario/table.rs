@@ -8,7 +8,7 @@ use super::{
         sliding, stacked,
     },
 };
-use crate::world::Dialect::{
+use crate::dialect::Dialect::{
     Full, Ietf, Misreporting, NoRetryAfter, OnRefusal, RetryAfter, Silent,
 };
 

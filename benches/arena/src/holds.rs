@@ -1,0 +1,77 @@
+//! What the server has asked for, and whether a request disregards it.
+
+use std::collections::HashMap;
+
+use crate::{
+    job::Job,
+    model::{Binds, Verdict},
+};
+
+/// The times before which the clients were asked not to send, and since when they know.
+#[derive(Default)]
+pub struct Holds {
+    held: HashMap<Held, Hold>,
+    /// For each process and path, the resource that its answers have named, and since when the process knows.
+    named: HashMap<(usize, &'static str), (&'static str, f64)>,
+}
+
+/// What is held.
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+enum Held {
+    Process(usize),
+    Resource(usize, &'static str),
+    /// A job by its number.
+    Job(usize),
+}
+
+#[derive(Clone, Copy)]
+struct Hold {
+    until: f64,
+    since: f64,
+}
+
+/// Timers are a millisecond coarse.
+const TICK: f64 = 0.001;
+
+impl Holds {
+    /// Takes down the verdict on a request of `process`, which knows it from `since` on, and what it was asked for.
+    pub fn answered(
+        &mut self,
+        process: usize,
+        job: &Job,
+        verdict: &Verdict,
+        until: Option<f64>,
+        since: f64,
+    ) {
+        if let Some(resource) = verdict.resource {
+            let named = self.named.entry((process, job.path));
+            named.or_insert((resource, since));
+        }
+        let Some(until) = until else { return };
+        let held = match (verdict.binds, verdict.resource) {
+            (Binds::Request, _) => Held::Job(job.number),
+            (Binds::Client, Some(resource)) => Held::Resource(process, resource),
+            (Binds::Client, None) => Held::Process(process),
+        };
+        let known = self.held.get(&held).map_or(0.0, |hold| hold.until);
+        if until > known {
+            let since = since + TICK;
+            self.held.insert(held, Hold { until, since });
+        }
+    }
+
+    /// Whether a request that `process` sends now was asked to wait.
+    pub fn is_early(&self, process: usize, job: &Job, now: f64) -> bool {
+        let resource = self.named.get(&(process, job.path));
+        let resource = resource.filter(|(_, since)| now > *since);
+        [
+            Some(Held::Process(process)),
+            Some(Held::Job(job.number)),
+            resource.map(|(resource, _)| Held::Resource(process, resource)),
+        ]
+        .into_iter()
+        .flatten()
+        .filter_map(|held| self.held.get(&held))
+        .any(|hold| now > hold.since && now < hold.until - TICK)
+    }
+}

@@ -1,0 +1,102 @@
+//! Another client on the same quota.
+
+use super::{FixedWindow, Model, Verdict};
+use crate::job::Job;
+
+/// When the neighbour sends its share.
+#[derive(Clone)]
+pub enum Takes {
+    /// All at once, at the start of each window.
+    AtStart,
+    /// At the same distances over the whole window.
+    Evenly,
+    /// At random times within each window.
+    AtRandom(fastrand::Rng),
+}
+
+/// A fixed window of which a neighbour takes up to `share` requests. What it is refused it does not send again.
+#[derive(Clone)]
+pub struct Neighbour {
+    inner: FixedWindow,
+    share: u64,
+    takes: Takes,
+    /// The window that is planned, and the times in it at which the neighbour is yet to send, the last one first.
+    planned: i64,
+    upcoming: Vec<f64>,
+}
+
+impl Neighbour {
+    pub fn new(inner: FixedWindow, share: u64, takes: Takes) -> Self {
+        let planned = inner.number(0.0) - 1;
+        Self {
+            inner,
+            share,
+            takes,
+            planned,
+            upcoming: Vec::new(),
+        }
+    }
+
+    /// Plans the neighbour's requests of the next window.
+    fn plan(&mut self) {
+        self.planned += 1;
+        let (start, end) = (
+            self.inner.end(self.planned - 1),
+            self.inner.end(self.planned),
+        );
+        let share = self.share as usize;
+        let mut parts: Vec<f64> = match &mut self.takes {
+            Takes::AtStart => vec![0.0; share],
+            Takes::Evenly => (0..share)
+                .map(|n| (n as f64 + 0.5) / share as f64)
+                .collect(),
+            Takes::AtRandom(random) => (0..share).map(|_| random.f64()).collect(),
+        };
+        parts.sort_by(|a, b| b.total_cmp(a));
+        self.upcoming = parts
+            .iter()
+            .map(|part| start + part * (end - start))
+            .collect();
+    }
+
+    /// Sends what the neighbour sends until `at`.
+    fn advance(&mut self, at: f64, job: &Job) {
+        let now = self.inner.number(at);
+        loop {
+            while self.upcoming.last().is_some_and(|next| *next <= at) {
+                let sent = self.upcoming.pop().expect("one is left");
+                let one = Job {
+                    cost: 1,
+                    ..job.clone()
+                };
+                self.inner.take(sent, &one);
+            }
+            if self.planned >= now {
+                break;
+            }
+            self.plan();
+        }
+    }
+}
+
+impl Model for Neighbour {
+    fn take(&mut self, at: f64, job: &Job) -> Verdict {
+        self.advance(at, job);
+        self.inner.take(at, job)
+    }
+
+    fn earliest(&self, at: f64, job: &Job) -> f64 {
+        let mut ahead = self.clone();
+        let mut at = at;
+        // The neighbour may have taken all of the next window as well; no neighbour here does so for ever.
+        for _ in 0..8 {
+            ahead.advance(at, job);
+            let next = ahead.inner.earliest(at, job);
+            if next <= at {
+                break;
+            }
+            at = next;
+        }
+        at
+    }
+}
