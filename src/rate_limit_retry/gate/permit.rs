@@ -45,6 +45,8 @@ struct CountedPermit {
 pub(crate) struct Settled {
     /// The time until which the request would be held if it were sent again: the latest of its partitions' holds.
     pub(crate) held_until: Option<Instant>,
+    /// The end of a hold of this request alone, which no partition keeps.
+    pub(crate) own_hold: Option<Instant>,
     /// Estimated limits that have changed because of the outcome, by partition. Empty for nearly all outcomes; an empty
     /// `Vec` does not allocate.
     pub(crate) estimates: Vec<(PartitionKey, Estimate)>,
@@ -134,6 +136,10 @@ impl CountedPermit {
                     let before = quota.estimate();
                     let until = quota.record(*number, outcome, scope, &inner.config, random, now);
                     settled.held_until = settled.held_until.max(until);
+                    // Later than the partition's hold: the request's own.
+                    if now.is_some_and(|now| until > quota.held_until(now)) {
+                        settled.own_hold = settled.own_hold.max(until);
+                    }
                     origin_held_until = origin_held_until.max(quota.throttled_until());
                     let estimate = quota.estimate();
                     if estimate.differs_from(&before) {

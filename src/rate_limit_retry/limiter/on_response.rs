@@ -113,7 +113,7 @@ impl Limiter {
         let error_response = outcome.as_ref().ok().map(ErrorResponse::of);
         let permanent = error_response
             .is_some_and(|error_response| self.permanent_errors.matches(&error_response));
-        let (ended, shed, held, bypassed) = match &outcome {
+        let (ended, shed, held, own_hold, bypassed) = match &outcome {
             Ok(response) => {
                 let sends = u16::try_from(Attempts::of(response)).unwrap_or(u16::MAX);
                 call.sends = call.sends.saturating_add(sends);
@@ -187,7 +187,7 @@ impl Limiter {
                     self.on_success(call);
                 }
                 let ended = AttemptResult::Response(status, &info);
-                (ended, shed, held, settled.bypassed)
+                (ended, shed, held, settled.own_hold, settled.bypassed)
             }
             Err(error) => {
                 // An error carries no count of sends: it stands for one.
@@ -218,7 +218,13 @@ impl Limiter {
                         held_for,
                     });
                 }
-                (AttemptResult::Error(class), shed, held, settled.bypassed)
+                (
+                    AttemptResult::Error(class),
+                    shed,
+                    held,
+                    settled.own_hold,
+                    settled.bypassed,
+                )
             }
         };
         if bypassed {
@@ -258,7 +264,9 @@ impl Limiter {
                     GiveUpReason::Body
                 }
                 Decision::RetryAfterHold => {
-                    return self.retry(call, &context, outcome, Duration::ZERO, request_copy);
+                    let wait =
+                        own_hold.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+                    return self.retry(call, &context, outcome, wait, request_copy);
                 }
                 Decision::RetryAfterBackoff(wait) => {
                     return self.retry(call, &context, outcome, wait, request_copy);

@@ -16,8 +16,8 @@
 //! |---|---|
 //! | throttled, first of a flight | the number in flight then |
 //! | throttled, sent before the last cut | one less: it was in flight at the cut |
-//! | throttled, and none accepted since the cut | half |
-//! | [`GROWTH`] completions at the limit | one more, unless a failed attempt is too recent |
+//! | throttled after [`MAX_SINGLE_CUTS`] cuts, and none accepted since | half of the number in flight |
+//! | [`GROWTH`] completions at the limit, or [`MAX_GROWTH_INTERVAL`] after a failed attempt | one more |
 //! | throttled with nothing in flight | none, or the one before the last cuts: a rate has throttled |
 //! | [`MEMORY`] without a cut | none |
 
@@ -54,14 +54,33 @@ struct LearnedLimit {
     fresh_from: u64,
     /// Whether one of them was accepted.
     accepted: bool,
-    /// The request in flight that decides whether concurrency explains the last throttling.
-    trial: Option<u64>,
+    /// Number of cuts since a request was accepted that was sent after the last one.
+    cuts: u32,
+    /// Whether a request was throttled at a proven limit, and the limit was not cut.
+    tolerated: bool,
+    /// Whether a request has waited for the limit since the last completion.
+    held_back: bool,
     /// Number of requests accepted at the limit since it changed.
     clean: u32,
     /// Number of such requests after which the limit grows.
     needed: u32,
-    /// The time before which the limit does not grow, because a failed attempt costs a hold.
-    next_attempt: Option<Instant>,
+    /// The spacing of requests.
+    pace: Pace,
+}
+
+/// Spaces requests evenly over the time that the limit's number of requests takes.
+///
+/// Requests that are sent together end together, and find all slots of the server free at once and none in between. In
+/// the meantime each slot waits for a round trip. Evenly spaced, a few more than the server's slots can be in flight
+/// without being throttled.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Start and length of the current lap: a number of completions at the limit.
+    lap: Option<(Instant, u32)>,
+    /// Interval between two requests, from the last lap.
+    interval: Duration,
+    /// Time of the next request.
+    next: Option<Instant>,
 }
 
 /// A throttled request.
@@ -91,7 +110,7 @@ pub(super) enum Cause {
 }
 
 impl ConcurrencyLimit {
-    /// Returns whether a limit is known or on trial.
+    /// Returns whether a limit is known, or may be.
     pub(super) fn is_known(&self) -> bool {
         self.announced.is_some() || self.learned.is_some()
     }
@@ -101,37 +120,40 @@ impl ConcurrencyLimit {
         self.learned.is_some()
     }
 
+    /// Returns whether it is not decided yet what has throttled.
+    pub(super) fn is_on_trial(&self) -> bool {
+        self.learned
+            .as_ref()
+            .is_some_and(|learned| learned.proven == 0)
+    }
+
     /// Returns why one more request must wait; `None` if it need not.
     pub(super) fn admit(&mut self, in_flight: u32, now: Instant) -> Option<SendTime> {
-        let wait = Some(SendTime::AfterResponse(None));
         if self.announced.is_some_and(|cap| in_flight >= cap) {
-            return wait;
+            return Some(SendTime::AfterResponse(None));
         }
-        let learned = self.learned.as_ref()?;
+        let learned = self.learned.as_mut()?;
         if learned.is_outdated(now) {
             self.learned = None;
             return None;
         }
-        let on_trial = learned.trial.is_some() && in_flight > 0;
-        wait.filter(|_| on_trial || in_flight >= learned.cap)
+        let wait = if in_flight >= learned.cap {
+            Some(SendTime::AfterResponse(None))
+        } else {
+            let at = learned.pace.next.filter(|at| *at > now);
+            at.map(|at| match in_flight {
+                0 => SendTime::NotBefore(at),
+                _ => SendTime::AfterResponse(Some(at)),
+            })
+        };
+        learned.held_back |= wait.is_some();
+        wait
     }
 
     /// Records a send.
-    pub(super) fn on_sent(&mut self, number: u64) {
-        if let Some(learned) = &mut self.learned
-            && learned.proven == 0
-            && !learned.accepted
-        {
-            learned.trial.get_or_insert(number);
-        }
-    }
-
-    /// Records that a request is no longer in flight, whatever its outcome.
-    pub(super) fn on_completed(&mut self, number: u64) {
-        if let Some(learned) = &mut self.learned
-            && learned.trial == Some(number)
-        {
-            learned.trial = None;
+    pub(super) fn on_sent(&mut self, now: Instant) {
+        if let Some(learned) = &mut self.learned {
+            learned.pace.on_sent(now);
         }
     }
 
@@ -153,38 +175,36 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// Records that the server has accepted a request, where `in_flight` is the number of requests in flight with it.
+    /// Records that the server has accepted a request.
     ///
     /// Returns whether this has confirmed that concurrency explains earlier throttling.
-    pub(super) fn on_success(&mut self, number: u64, in_flight: u32, now: Instant) -> bool {
+    pub(super) fn on_success(&mut self, number: u64, now: Instant) -> bool {
         let Some(learned) = &mut self.learned else {
             return false;
         };
         if number < learned.fresh_from {
             return false;
         }
-        learned.accepted = true;
+        (learned.accepted, learned.cuts) = (true, 0);
         learned.cap_before = learned.cap;
-        if in_flight < learned.cap {
+        // Demand that the limit does not hold back says nothing about it.
+        if !std::mem::take(&mut learned.held_back) {
+            if std::env::var_os("TRACE").is_some() { eprintln!("{now:?} not held back"); }
+            learned.pace = Pace::default();
             return false;
         }
-        learned.clean += 1;
-        if learned.clean < learned.needed {
-            return false;
-        }
-        let confirmed = learned.proven == 0;
-        if learned.cap > learned.proven {
-            (learned.proven, learned.needed) = (learned.cap, GROWTH);
-        }
-        if learned.next_attempt.is_none_or(|at| now >= at) {
-            learned.cap = learned.cap.saturating_add(1);
-            learned.clean = 0;
-        }
-        confirmed
+        learned.pace.on_success(learned.cap, now);
+        learned.on_success_at_limit()
     }
 
     /// Records that a request was throttled, and returns what for.
     pub(super) fn on_throttle(&mut self, throttled: &ThrottledRequest, now: Instant) -> Cause {
+        let cause = self.on_throttle_(throttled, now);
+        if std::env::var_os("TRACE").is_some() { eprintln!("{now:?} {throttled:?} {cause:?} {:?} {:?}", self.learned, self.excluded_until); }
+        cause
+    }
+
+    fn on_throttle_(&mut self, throttled: &ThrottledRequest, now: Instant) -> Cause {
         // A long wait, or an exhausted quota: the server has named the cause.
         let named = throttled.exhausted
             || throttled
@@ -231,16 +251,39 @@ impl LearnedLimit {
             cut_at: now,
             fresh_from: throttled.next,
             accepted: false,
-            trial: None,
+            cuts: 1,
+            tolerated: false,
             clean: 0,
             needed: GROWTH,
-            next_attempt: None,
+            held_back: false,
+            pace: Pace::default(),
         }
     }
 
     /// Returns whether nothing has confirmed the limit for long.
     fn is_outdated(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.cut_at) >= MEMORY
+    }
+
+    /// Records that a request was accepted at the limit, which grows after enough of them.
+    ///
+    /// Returns whether this has confirmed the limit for the first time.
+    fn on_success_at_limit(&mut self) -> bool {
+        self.clean += 1;
+        self.tolerated &= self.clean < GROWTH;
+        if self.clean < self.needed {
+            return false;
+        }
+        let confirmed = self.proven == 0;
+        // From one success to the next, the attempts become more frequent.
+        self.needed = if self.cap > self.proven {
+            (self.needed / 2).max(GROWTH / 4)
+        } else {
+            GROWTH
+        };
+        self.proven = self.proven.max(self.cap);
+        (self.cap, self.clean) = (self.cap.saturating_add(1), 0);
+        confirmed
     }
 
     /// Cuts the limit. Returns whether concurrency explains the throttling.
@@ -258,21 +301,44 @@ impl LearnedLimit {
         if alone || processed == 0 && proven || !self.accepted && self.proven == 0 {
             return false;
         }
-        if self.accepted && self.cap > self.proven {
-            self.needed = MAX_GROWTH_INTERVAL;
-            if let Some(hint) = throttled.hint.filter(|_| self.proven > 0) {
-                self.next_attempt = Some(add_capped(now, hint.saturating_mul(HOLD_SHARE)));
-            }
+        if proven && self.accepted && !self.tolerated {
+            // Perhaps by chance: requests overtake each other. 1 of 20 is no reason for a cut.
+            (self.tolerated, self.clean) = (true, 0);
+            return true;
         }
-        self.cap = match self.accepted {
-            true => throttled.in_flight,
-            false => throttled.in_flight / 2,
+        self.needed = MAX_GROWTH_INTERVAL;
+        // The server accepts fewer than before: the more cuts, the greater the steps.
+        self.cap = match self.cuts {
+            0..MAX_SINGLE_CUTS => throttled.in_flight,
+            _ => (throttled.in_flight / 2).max(1),
         };
-        self.cap = self.cap.max(1);
+        self.cuts += 1;
         self.proven = self.proven.min(self.cap);
         (self.cut_at, self.fresh_from) = (now, throttled.next);
-        (self.accepted, self.clean) = (false, 0);
+        (self.accepted, self.clean, self.pace.lap) = (false, 0, None);
         true
+    }
+}
+
+impl Pace {
+    /// Records a send.
+    fn on_sent(&mut self, now: Instant) {
+        // Timers are late by up to a millisecond: what was missed is made up for.
+        let earliest = now.checked_sub(TIMER_TOLERANCE).unwrap_or(now);
+        let from = self.next.map_or(now, |next| next.max(earliest));
+        self.next = (!self.interval.is_zero()).then(|| add_capped(from, self.interval));
+    }
+
+    /// Records a completion at the limit of `cap` requests. A lap of as many gives the interval: a little less than its
+    /// part of the lap, so that the spacing never limits what is sent.
+    fn on_success(&mut self, cap: u32, now: Instant) {
+        let (began, count) = self.lap.get_or_insert((now, 0));
+        *count += 1;
+        if *count > cap {
+            if std::env::var_os("TRACE").is_some() { eprintln!("{now:?} lap {:?} cap {cap}", now - *began); }
+            self.interval = now.saturating_duration_since(*began).mul_f64(0.9) / cap;
+            self.lap = Some((now, 1));
+        }
     }
 }
 
@@ -280,8 +346,10 @@ impl LearnedLimit {
 /// would cost more than 5 % of the requests.
 const GROWTH: u32 = 20;
 /// The same after a failed attempt: it costs one throttled request.
-const MAX_GROWTH_INTERVAL: u32 = 2 * GROWTH;
-/// Time between two attempts, in holds that a failed attempt costs: holds cost at most 1 % of the time.
-const HOLD_SHARE: u32 = 100;
+const MAX_GROWTH_INTERVAL: u32 = 4 * GROWTH;
+/// Number of cuts in a row after which each cut halves the limit.
+const MAX_SINGLE_CUTS: u32 = 4;
+/// Lateness of timers that does not count.
+const TIMER_TOLERANCE: Duration = Duration::from_millis(2);
 /// Time without a cut after which the limit is forgotten, and time for which concurrency is excluded.
 const MEMORY: Duration = Duration::from_secs(600);

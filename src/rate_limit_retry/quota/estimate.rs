@@ -40,6 +40,8 @@ pub(super) struct LimitEstimator {
     pub(super) throttled: Option<Throttled>,
     /// The model that requests obey.
     pub(super) model: Model,
+    /// The model before the last throttle after accepted requests.
+    pub(super) model_before: Model,
     /// The model of a sliding window, from the first throttle on. Requests obey it while it is active.
     pub(super) sliding_window: Option<Box<SlidingWindow>>,
 }
@@ -99,6 +101,7 @@ impl LimitEstimator {
         accepted: 0,
         throttled: None,
         model: Model::Unknown,
+        model_before: Model::Unknown,
         sliding_window: None,
     };
 

@@ -229,7 +229,8 @@ impl Quota {
             }
         }
         // Announcements that are missing, doubted or incomplete: the estimate applies, too.
-        if !self.is_announced || self.unannounced_limit || disregarded {
+        let estimated = !self.is_announced || self.unannounced_limit || disregarded;
+        if estimated && !self.concurrency.is_on_trial() {
             match self.estimator.admit(self.in_flight, now) {
                 EstimatorDecision::Allow => {
                     let (room, end) = self.estimator.headroom(self.in_flight).unzip();
@@ -292,7 +293,7 @@ impl Quota {
             cap.on_sent(now);
         }
         self.estimator.on_sent(now);
-        self.concurrency.on_sent(self.next_number);
+        self.concurrency.on_sent(now);
         self.slow_start.on_sent(config.initial_window_timeout, now);
         if let Some(fleet) = &mut self.fleet_share {
             fleet.on_sent(self.next_number, now);

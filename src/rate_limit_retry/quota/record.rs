@@ -21,7 +21,8 @@ use crate::{
 };
 
 impl Quota {
-    /// Records the outcome of request `number`. Returns the end of the hold, if the partition is held now.
+    /// Records the outcome of request `number`. Returns the end of the hold, if the partition is held now, or the
+    /// request alone.
     ///
     /// `now` may be `None` for all outcomes except responses; then the result is `None`. `random` is in `0.0..1.0`.
     ///
@@ -38,7 +39,6 @@ impl Quota {
     ) -> Option<Instant> {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.slow_start.on_completed(number);
-        self.concurrency.on_completed(number);
         if let Some(fleet) = &mut self.fleet_share {
             fleet.on_completed();
         }
@@ -88,11 +88,12 @@ impl Quota {
         };
         let now = now?;
         let silent = !throttled && info.is_empty();
-        let with_this = self.in_flight + 1;
-        self.concurrency.on_announced(&info.limits, with_this);
-        if served && self.concurrency.on_success(number, with_this, now) {
+        self.concurrency
+            .on_announced(&info.limits, self.in_flight + 1);
+        if served && self.concurrency.on_success(number, now) {
             self.estimator.retract();
         }
+        let mut own_hold = None;
         if self.names_other_limit(info, scope) {
             self.record_for_other(number, throttled, now);
         } else {
@@ -101,7 +102,7 @@ impl Quota {
                 self.observe(number, throttled, served, info, now);
             }
             if throttled {
-                self.on_throttle(number, info, scope, config, random, now);
+                own_hold = self.on_throttle(number, info, scope, config, random, now);
             } else {
                 self.on_success(number, now);
             }
@@ -111,7 +112,7 @@ impl Quota {
         } else {
             0
         };
-        self.held_until(now)
+        self.held_until(now).max(own_hold)
     }
 
     /// Debits the announced window for a request that may have been counted.
@@ -262,6 +263,8 @@ impl Quota {
     ///
     /// The hold lasts for the server's hint, if it is believed, or else for the guess of the estimate, in both cases
     /// at most `max_hold`. After [`MAX_TRUSTED_HINTS`] throttles in a row, the longer of both counts.
+    ///
+    /// If too many requests were in flight, the hint is about this request alone: the result is the end of its wait.
     fn on_throttle(
         &mut self,
         number: u64,
@@ -270,7 +273,7 @@ impl Quota {
         config: &QuotaConfig,
         random: f64,
         now: Instant,
-    ) {
+    ) -> Option<Instant> {
         // Requests of one epoch may be throttled together: they count once.
         let first = number >= self.epoch;
         let cause = self.cause(number, info, scope, now);
@@ -312,16 +315,20 @@ impl Quota {
                 (self.backoff_wait(config, random, now), false)
             }
             // Throttled late and without a hint: the hold of the first one stands. Concurrency needs none.
-            None => return,
+            None => return None,
         };
         // A hold that `max_hold` cuts short ends before the server has announced that it accepts more.
         let from_server = from_server && wait <= config.max_hold;
         let until = add_capped(now, wait.min(config.max_hold));
+        if !rate {
+            return Some(until);
+        }
         if self.extend_hold(Hold { until, from_server })
             && let Some(fleet) = &mut self.fleet_share
         {
             fleet.on_throttle(until);
         }
+        None
     }
 
     /// Returns what a request was throttled for. Only a response to a single partition shows it.

@@ -47,6 +47,7 @@ impl LimitEstimator {
         }
         self.on_late_throttle();
         let Some(throttled) = &mut self.throttled else {
+            self.model_before = self.model;
             let sliding = self.matches_sliding_window(sample, now);
             let still = match (&self.model, self.window_start) {
                 // No probe is sent before the window can be over.
@@ -80,8 +81,9 @@ impl LimitEstimator {
     /// Forgets the throttling of single requests, because a limit on requests in flight explains it.
     pub(super) fn retract(&mut self) {
         self.throttled = None;
-        if !matches!(self.model, Model::FixedWindow(_)) {
-            (self.model, self.sliding_window) = (Model::Unknown, None);
+        self.model = self.model_before;
+        if matches!(self.model, Model::Unknown) {
+            self.sliding_window = None;
         }
     }
 

@@ -59,3 +59,14 @@ fn table() {
         }
     }
 }
+
+#[test]
+#[ignore]
+fn one() {
+    let get = |name: &str| std::env::var(name).unwrap().parse::<u64>().unwrap();
+    let (slots, service, workers, rtt) = (get("SLOTS") as usize, get("SERVICE"), get("WORKERS") as usize, get("RTT"));
+    let mut server = Slots::new(slots, service * 1000);
+    server.hint = (get("HINT") > 0).then(|| secs(get("HINT")));
+    let figures = run(&mut server, Load { seed: 1, ..load(workers, get("JOBS") as usize, rtt * 1000) });
+    println!("{} s, {} throttled", figures.seconds, figures.throttled);
+}
