@@ -26,7 +26,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{admit::SendTime, token_bucket::MAX_TOKEN_BUCKET_WAIT};
-use crate::{clock::add_capped, rate_limit_retry::headers::{Limit, Unit}};
+use crate::{
+    clock::add_capped,
+    rate_limit_retry::headers::{Limit, Unit},
+};
 
 /// The limit on requests in flight.
 #[derive(Debug, Default)]
@@ -75,10 +78,10 @@ struct LearnedLimit {
 /// without being throttled.
 #[derive(Debug, Default)]
 struct Pace {
-    /// Start and length of the current lap: a number of completions at the limit.
-    lap: Option<(Instant, u32)>,
-    /// Interval between two requests, from the last lap.
-    interval: Duration,
+    /// Start of the current lap, number of completions at the limit in it, and the sum of the numbers in flight at each.
+    lap: Option<(Instant, u32, u64)>,
+    /// Mean time that a request was in flight in the last lap, by Little's law.
+    cycle: Duration,
     /// Time of the next request.
     next: Option<Instant>,
 }
@@ -153,7 +156,7 @@ impl ConcurrencyLimit {
     /// Records a send.
     pub(super) fn on_sent(&mut self, now: Instant) {
         if let Some(learned) = &mut self.learned {
-            learned.pace.on_sent(now);
+            learned.pace.on_sent(learned.cap, now);
         }
     }
 
@@ -175,10 +178,10 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// Records that the server has accepted a request.
+    /// Records that the server has accepted a request, where `in_flight` is the number of requests in flight with it.
     ///
     /// Returns whether this has confirmed that concurrency explains earlier throttling.
-    pub(super) fn on_success(&mut self, number: u64, now: Instant) -> bool {
+    pub(super) fn on_success(&mut self, number: u64, in_flight: u32, now: Instant) -> bool {
         let Some(learned) = &mut self.learned else {
             return false;
         };
@@ -189,28 +192,22 @@ impl ConcurrencyLimit {
         learned.cap_before = learned.cap;
         // Demand that the limit does not hold back says nothing about it.
         if !std::mem::take(&mut learned.held_back) {
-            if std::env::var_os("TRACE").is_some() { eprintln!("{now:?} not held back"); }
             learned.pace = Pace::default();
             return false;
         }
-        learned.pace.on_success(learned.cap, now);
+        learned.pace.on_success(learned.cap, in_flight, now);
         learned.on_success_at_limit()
     }
 
     /// Records that a request was throttled, and returns what for.
     pub(super) fn on_throttle(&mut self, throttled: &ThrottledRequest, now: Instant) -> Cause {
-        let cause = self.on_throttle_(throttled, now);
-        if std::env::var_os("TRACE").is_some() { eprintln!("{now:?} {throttled:?} {cause:?} {:?} {:?}", self.learned, self.excluded_until); }
-        cause
-    }
-
-    fn on_throttle_(&mut self, throttled: &ThrottledRequest, now: Instant) -> Cause {
         // A long wait, or an exhausted quota: the server has named the cause.
         let named = throttled.exhausted
             || throttled
                 .hint
                 .is_some_and(|hint| hint > MAX_TOKEN_BUCKET_WAIT);
-        let outdated = |learned: &LearnedLimit| named && learned.proven == 0 || learned.is_outdated(now);
+        let outdated =
+            |learned: &LearnedLimit| named && learned.proven == 0 || learned.is_outdated(now);
         self.learned.take_if(|learned| outdated(learned));
         self.excluded_until = self.excluded_until.filter(|until| now < *until);
         if named || self.excluded_until.is_some() && self.learned.is_none() {
@@ -298,10 +295,12 @@ impl LearnedLimit {
         let processed = u64::from(throttled.in_flight).saturating_sub(later);
         let alone = throttled.in_flight == 0;
         let proven = self.cap <= self.proven;
-        if alone || processed == 0 && proven || !self.accepted && self.proven == 0 {
+        // Its place is free.
+        self.pace.next = None;
+        if alone || processed == 0 && proven || !self.accepted && self.proven == 0 && self.cuts > 1 {
             return false;
         }
-        if proven && self.accepted && !self.tolerated {
+        if proven && self.cuts <= 1 && !self.tolerated {
             // Perhaps by chance: requests overtake each other. 1 of 20 is no reason for a cut.
             (self.tolerated, self.clean) = (true, 0);
             return true;
@@ -309,9 +308,10 @@ impl LearnedLimit {
         self.needed = MAX_GROWTH_INTERVAL;
         // The server accepts fewer than before: the more cuts, the greater the steps.
         self.cap = match self.cuts {
-            0..MAX_SINGLE_CUTS => throttled.in_flight,
-            _ => (throttled.in_flight / 2).max(1),
+            0..MAX_SINGLE_CUTS => self.cap - 1,
+            _ => throttled.in_flight / 2,
         };
+        self.cap = self.cap.max(1);
         self.cuts += 1;
         self.proven = self.proven.min(self.cap);
         (self.cut_at, self.fresh_from) = (now, throttled.next);
@@ -321,23 +321,29 @@ impl LearnedLimit {
 }
 
 impl Pace {
-    /// Records a send.
-    fn on_sent(&mut self, now: Instant) {
+    /// Records a send, with a limit of `cap` requests.
+    fn on_sent(&mut self, cap: u32, now: Instant) {
+        // A little less than its part of the lap, so that the spacing does not limit what is sent.
+        let interval = self.cycle.mul_f64(SPACING) / cap;
         // Timers are late by up to a millisecond: what was missed is made up for.
         let earliest = now.checked_sub(TIMER_TOLERANCE).unwrap_or(now);
         let from = self.next.map_or(now, |next| next.max(earliest));
-        self.next = (!self.interval.is_zero()).then(|| add_capped(from, self.interval));
+        self.next = (!interval.is_zero()).then(|| add_capped(from, interval));
     }
 
-    /// Records a completion at the limit of `cap` requests. A lap of as many gives the interval: a little less than its
-    /// part of the lap, so that the spacing never limits what is sent.
-    fn on_success(&mut self, cap: u32, now: Instant) {
-        let (began, count) = self.lap.get_or_insert((now, 0));
-        *count += 1;
-        if *count > cap {
-            if std::env::var_os("TRACE").is_some() { eprintln!("{now:?} lap {:?} cap {cap}", now - *began); }
-            self.interval = now.saturating_duration_since(*began).mul_f64(0.9) / cap;
-            self.lap = Some((now, 1));
+    /// Records a completion at the limit of `cap` requests, with `in_flight` requests in flight.
+    fn on_success(&mut self, cap: u32, in_flight: u32, now: Instant) {
+        let Some((began, count, sum)) = &mut self.lap else {
+            self.lap = Some((now, 0, 0));
+            return;
+        };
+        (*count, *sum) = (*count + 1, *sum + u64::from(in_flight));
+        if *count >= cap {
+            let interval = now.saturating_duration_since(*began) / *count;
+            #[expect(clippy::cast_precision_loss, reason = "counts of requests")]
+            let mean = *sum as f64 / f64::from(*count);
+            self.cycle = interval.mul_f64(mean);
+            self.lap = Some((now, 0, 0));
         }
     }
 }
@@ -346,9 +352,11 @@ impl Pace {
 /// would cost more than 5 % of the requests.
 const GROWTH: u32 = 20;
 /// The same after a failed attempt: it costs one throttled request.
-const MAX_GROWTH_INTERVAL: u32 = 4 * GROWTH;
+const MAX_GROWTH_INTERVAL: u32 = 3 * GROWTH;
 /// Number of cuts in a row after which each cut halves the limit.
 const MAX_SINGLE_CUTS: u32 = 4;
+/// Share of the even distance that is kept between two requests.
+const SPACING: f64 = 0.96;
 /// Lateness of timers that does not count.
 const TIMER_TOLERANCE: Duration = Duration::from_millis(2);
 /// Time without a cut after which the limit is forgotten, and time for which concurrency is excluded.

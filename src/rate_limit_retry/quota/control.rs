@@ -107,7 +107,9 @@ impl Quota {
             .announced
             .as_ref()
             .and_then(|reset_at| reset_at.reset_at);
-        let last_used = self.last_used.filter(|_| self.estimator.is_known() || self.concurrency.is_known());
+        let last_used = self
+            .last_used
+            .filter(|_| self.estimator.is_known() || self.concurrency.is_known());
         let known = reset_at.max(last_used.map(|used| add_capped(used, ESTIMATE_TTL)));
         self.is_unused(now) && known.is_none_or(|at| at <= now)
     }

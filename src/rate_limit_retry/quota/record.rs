@@ -88,9 +88,9 @@ impl Quota {
         };
         let now = now?;
         let silent = !throttled && info.is_empty();
-        self.concurrency
-            .on_announced(&info.limits, self.in_flight + 1);
-        if served && self.concurrency.on_success(number, now) {
+        let with_this = self.in_flight + 1;
+        self.concurrency.on_announced(&info.limits, with_this);
+        if served && self.concurrency.on_success(number, with_this, now) {
             self.estimator.retract();
         }
         let mut own_hold = None;
@@ -332,13 +332,7 @@ impl Quota {
     }
 
     /// Returns what a request was throttled for. Only a response to a single partition shows it.
-    fn cause(
-        &mut self,
-        number: u64,
-        info: &RateLimitInfo,
-        scope: Scope,
-        now: Instant,
-    ) -> Cause {
+    fn cause(&mut self, number: u64, info: &RateLimitInfo, scope: Scope, now: Instant) -> Cause {
         if scope != Scope::Partition {
             return Cause::Rate { decided: false };
         }

@@ -65,7 +65,12 @@ pub(super) fn run(server: &mut dyn Server, load: Load) -> Figures {
         })
         .collect();
     let mut left = load.jobs - load.processes * load.workers;
-    let mut figures = Figures { seconds: 0.0, throttled: 0, early: 0, log: Vec::new() };
+    let mut figures = Figures {
+        seconds: 0.0,
+        throttled: 0,
+        early: 0,
+        log: Vec::new(),
+    };
     let mut events: BinaryHeap<Reverse<(u64, u64, usize, u64)>> = BinaryHeap::new();
     let mut kinds: HashMap<u64, Event> = HashMap::new();
     let mut id = 0;
@@ -83,7 +88,11 @@ pub(super) fn run(server: &mut dyn Server, load: Load) -> Figures {
     while done < load.jobs {
         let Reverse((at, event, client, number)) = events.pop().expect("no deadlock");
         now = at;
-        assert!(now < 200_000 * 1_000_000, "too slow: {done} of {}", load.jobs);
+        assert!(
+            now < 200_000 * 1_000_000,
+            "too slow: {done} of {}",
+            load.jobs
+        );
         let mut way = || (load.rtt as f64 * (0.45 + 0.1 * random.f64())) as u64;
         let instant = began + Duration::from_micros(now);
         match kinds.remove(&event).unwrap() {
@@ -94,7 +103,12 @@ pub(super) fn run(server: &mut dyn Server, load: Load) -> Figures {
                     Ok(0) => schedule!(now + way(), client, number, Event::Responds(false, info)),
                     Ok(service) => {
                         schedule!(now + service, client, number, Event::Finishes);
-                        schedule!(now + service + way(), client, number, Event::Responds(false, info));
+                        schedule!(
+                            now + service + way(),
+                            client,
+                            number,
+                            Event::Responds(false, info)
+                        );
                     }
                     Err(()) => schedule!(now + way(), client, number, Event::Responds(true, info)),
                 }
@@ -106,8 +120,18 @@ pub(super) fn run(server: &mut dyn Server, load: Load) -> Figures {
             }
             Event::Responds(throttled, info) => {
                 let it = &mut clients[client];
-                let outcome = Outcome::Response { throttled, info: &info };
-                it.quota.record(number, outcome, Scope::Partition, &CONFIG, random.f64(), Some(instant));
+                let outcome = Outcome::Response {
+                    throttled,
+                    info: &info,
+                };
+                it.quota.record(
+                    number,
+                    outcome,
+                    Scope::Partition,
+                    &CONFIG,
+                    random.f64(),
+                    Some(instant),
+                );
                 if throttled {
                     figures.throttled += 1;
                     it.waiting.push_back(());
