@@ -75,3 +75,57 @@ impl Holds {
         .any(|hold| now > hold.since && now < hold.until - TICK)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        job,
+        model::{Concurrency, FixedWindow, Model, Routes},
+    };
+
+    /// Two jobs on other routes, and what the server says to the second of two requests for the first one.
+    fn refused(mut model: impl Model) -> (Vec<Job>, Verdict) {
+        let mut jobs: Vec<_> = job::list(job::alike, 3, 1).into();
+        jobs[1].path = "/search";
+        model.take(0.0, &jobs[0]);
+        let verdict = model.take(0.0, &jobs[0]);
+        assert_eq!(verdict.status, 429);
+        (jobs, verdict)
+    }
+
+    #[test]
+    fn a_quota_that_is_used_up_holds_the_client() {
+        let (jobs, verdict) = refused(FixedWindow::new(1, 60.0, 60.0));
+        let mut holds = Holds::default();
+        holds.answered(0, &jobs[0], &verdict, Some(60.0), 0.1);
+
+        assert!(holds.is_early(0, &jobs[1], 1.0));
+        assert!(!holds.is_early(0, &jobs[1], 0.05), "not known yet");
+        assert!(!holds.is_early(0, &jobs[1], 60.0), "over");
+        assert!(!holds.is_early(1, &jobs[1], 1.0), "another process");
+    }
+
+    #[test]
+    fn a_slot_that_is_not_free_holds_the_refused_request() {
+        let (jobs, verdict) = refused(Concurrency::new(1, 0.2));
+        let mut holds = Holds::default();
+        holds.answered(0, &jobs[0], &verdict, Some(1.0), 0.1);
+
+        assert!(holds.is_early(0, &jobs[0], 0.5));
+        assert!(!holds.is_early(0, &jobs[2], 0.5));
+    }
+
+    #[test]
+    fn a_named_resource_holds_the_routes_that_have_named_it() {
+        let quota = FixedWindow::new(1, 60.0, 60.0);
+        let (jobs, verdict) = refused(Routes::default().with(Some("core"), &["/"], quota));
+        let mut holds = Holds::default();
+        holds.answered(0, &jobs[0], &verdict, Some(60.0), 0.1);
+
+        assert!(holds.is_early(0, &jobs[2], 1.0));
+        assert!(!holds.is_early(0, &jobs[1], 1.0), "not named yet");
+        holds.answered(0, &jobs[1], &verdict, None, 2.0);
+        assert!(holds.is_early(0, &jobs[1], 3.0));
+    }
+}

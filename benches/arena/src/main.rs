@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     for (number, scenario) in scenarios.iter().enumerate() {
         let plays = |contestant: &&Contestant| !contestant.shares || scenario.processes > 1;
         let rows = contestants.iter().filter(plays).map(|contestant| {
-            let (of, name) = (scenarios.len(), scenario.name);
+            let (of, name) = (scenarios.len(), &scenario.name);
             progress(&format!("{}/{of} {}: {name}", number + 1, contestant.name));
             Row {
                 name: contestant.name,

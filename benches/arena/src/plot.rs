@@ -47,7 +47,7 @@ pub fn svg(shown: &[&ScenarioResult]) -> String {
     text(&mut page, REFUSED, y, "plain", "bars from 0 to 100 %");
     for played in shown {
         y += 2.0 * LINE;
-        text(&mut page, 10.0, y, "title", played.scenario);
+        text(&mut page, 10.0, y, "title", &played.scenario);
         let top = y + 4.0;
         for (place, row) in played.rows.iter().enumerate() {
             y += LINE;

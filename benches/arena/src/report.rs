@@ -22,7 +22,7 @@ pub struct Row {
 
 #[derive(Serialize)]
 pub struct ScenarioResult {
-    pub scenario: &'static str,
+    pub scenario: String,
     pub jobs: usize,
     pub rows: Vec<Row>,
     missed: Vec<String>,
@@ -38,10 +38,14 @@ pub struct Report {
 
 impl Report {
     pub fn add(&mut self, scenario: &Scenario, rows: Vec<Row>) {
-        let goal = scenario.goal.map_or("none".into(), |goal| {
+        let words = |goal: Goal| {
             let most = goal.refused.max(scenario.jobs);
             format!("≤ {:.3}, ≤ {most} rejected", goal.ratio)
-        });
+        };
+        let mut goal = scenario.goal.map_or("none".into(), words);
+        if let Some(shared) = scenario.shared_goal {
+            goal += &format!("; with a store {}", words(shared));
+        }
         println!("\n{} ({} jobs; goal {goal})", scenario.name, scenario.jobs);
         println!(
             "  {:<34} {:>7} {:>8} {:>7} {:>6} {:>8} {:>8} {:>6} {:>6}",
@@ -79,7 +83,7 @@ impl Report {
             }
         }
         self.results.push(ScenarioResult {
-            scenario: scenario.name,
+            scenario: scenario.name.clone(),
             jobs: scenario.jobs,
             rows,
             missed: all,
@@ -151,8 +155,12 @@ fn has_failures(figures: &Figures) -> bool {
 
 /// Whether the goal is missed by no more than is known.
 fn known(goal: Option<Goal>, figures: &Figures) -> bool {
-    goal.and_then(|goal| goal.accepted_miss)
-        .is_some_and(|(ratio, refused)| {
-            figures.ratio <= ratio && figures.refused <= refused && !has_failures(figures)
-        })
+    let accepted = goal.and_then(|goal| goal.accepted_miss);
+    accepted.is_some_and(|accepted| {
+        figures.ratio <= accepted.ratio
+            && figures.refused <= accepted.refused
+            && figures.failed <= accepted.failed
+            && figures.early == 0
+            && !figures.unfinished
+    })
 }

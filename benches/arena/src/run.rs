@@ -1,22 +1,23 @@
 //! One run: a scenario, a contestant and a seed.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use serde::Serialize;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::{
-    contestants::{Contestant, Setup},
-    job,
+    contestants::{Client, Contestant, Setup},
+    job::{self, Job},
     model::optimum,
     scenario::{Load, Numbers, Scenario},
-    world::World,
+    world::{Record, World},
 };
 
 /// The figures of one run.
@@ -56,91 +57,145 @@ async fn simulate(
 ) -> Figures {
     let begins = scenario.load.begins(scenario, numbers, seed);
     let jobs = |jobs| job::list(scenario.mix, jobs, seed);
-    let least = |done| {
+    let least = |jobs| {
         let mut model = (scenario.model)(numbers);
-        optimum(&mut *model, jobs(done), &begins, scenario.rtt)
+        optimum(&mut *model, jobs, &begins, scenario.rtt)
     };
     let world = World::new(scenario, numbers, seed, jobs(scenario.jobs).into());
     let world = Arc::new(world);
-    let clients = (0..scenario.processes).map(|process| {
+    let clients = clients(scenario, contestant, &world, seed);
+    let work = Arc::new(Work {
+        left: Mutex::new(jobs(scenario.jobs)),
+        failed: Mutex::default(),
+    });
+    let mut tasks = JoinSet::new();
+    for (number, begin) in begins.iter().enumerate() {
+        let worker = Worker {
+            client: Arc::clone(&clients[number * clients.len() / begins.len()]),
+            work: Arc::clone(&work),
+            random: fastrand::Rng::with_seed(seed * 7919 + number as u64),
+            begin: Duration::from_secs_f64(*begin),
+            leaving: scenario.leaving,
+            jobs: match scenario.load {
+                Load::Workers(_) => usize::MAX,
+                Load::Poisson(_) => 1,
+            },
+        };
+        tasks.spawn(worker.run());
+    }
+    let mut waits = Vec::new();
+    let patience = least(jobs(scenario.jobs)) * 20.0 + 7200.0;
+    let watched = timeout(Duration::from_secs_f64(patience), async {
+        while let Some(done) = tasks.join_next().await {
+            waits.extend(done.expect("no worker panics"));
+        }
+    });
+    let unfinished = watched.await.is_err();
+    let elapsed = world.elapsed();
+    tasks.shutdown().await;
+    let (record, failed) = (world.record(), lock(&work.failed));
+    // Requests accepted for a client that had left count as well.
+    let accepted = record.accepted.iter().sum::<usize>();
+    let more = accepted.saturating_sub(scenario.jobs - failed.len());
+    let mut done = jobs(scenario.jobs + more);
+    done.retain(|job| !failed.contains(&job.number));
+    let ratio = elapsed / least(done).max(scenario.rtt);
+    figures(ratio, unfinished, failed.len(), &record, waits)
+}
+
+/// The clients of all processes.
+fn clients(
+    scenario: &Scenario,
+    contestant: &Contestant,
+    world: &Arc<World>,
+    seed: u64,
+) -> Vec<Arc<dyn Client>> {
+    let client = |process| {
         (contestant.make)(Setup {
-            world: Arc::clone(&world),
+            world: Arc::clone(world),
             process,
             clock: world.clock(scenario.skew),
             seed: seed * 1000 + process as u64,
         })
-    });
-    let clients: Vec<_> = clients.collect();
-    let left = Arc::new(Mutex::new(jobs(scenario.jobs)));
-    let failed = Arc::new(AtomicUsize::new(0));
-    let each = match scenario.load {
-        Load::Workers(_) => usize::MAX,
-        Load::Poisson(_) => 1,
     };
-    let mut tasks = tokio::task::JoinSet::new();
-    for (worker, begin) in begins.iter().enumerate() {
-        let client = Arc::clone(&clients[worker * clients.len() / begins.len()]);
-        let (left, failed) = (Arc::clone(&left), Arc::clone(&failed));
-        let mut random = fastrand::Rng::with_seed(seed * 7919 + worker as u64);
-        let (begin, leaving) = (Duration::from_secs_f64(*begin), scenario.leaving);
-        tasks.spawn(async move {
-            let mut waits = Vec::new();
-            if !begin.is_zero() {
-                sleep(begin).await;
+    (0..scenario.processes).map(client).collect()
+}
+
+/// What the workers share.
+struct Work {
+    left: Mutex<VecDeque<Job>>,
+    /// The numbers of the jobs that failed.
+    failed: Mutex<Vec<usize>>,
+}
+
+struct Worker {
+    client: Arc<dyn Client>,
+    work: Arc<Work>,
+    random: fastrand::Rng,
+    begin: Duration,
+    /// The share of callers who leave while they wait.
+    leaving: f64,
+    /// How many it does at most.
+    jobs: usize,
+}
+
+impl Worker {
+    /// Does jobs until none is left. How long each of them took.
+    async fn run(mut self) -> Vec<f64> {
+        let mut waits = Vec::new();
+        if !self.begin.is_zero() {
+            sleep(self.begin).await;
+        }
+        for _ in 0..self.jobs {
+            let Some(job) = lock(&self.work.left).pop_front() else {
+                break;
+            };
+            let began = Instant::now();
+            let patience = if self.random.f64() < self.leaving {
+                2.0 * self.random.f64()
+            } else {
+                1e9
+            };
+            let patience = Duration::from_secs_f64(patience);
+            match timeout(patience, self.client.job(&job)).await {
+                Ok(true) => waits.push(began.elapsed().as_secs_f64()),
+                Ok(false) => lock(&self.work.failed).push(job.number),
+                // A job of a client that has left is done later.
+                Err(_) => lock(&self.work.left).push_front(job),
             }
-            for _ in 0..each {
-                let left = || left.lock().unwrap_or_else(PoisonError::into_inner);
-                let Some(job) = left().pop_front() else { break };
-                let began = Instant::now();
-                let patience = if random.f64() < leaving {
-                    2.0 * random.f64()
-                } else {
-                    1e9
-                };
-                match timeout(Duration::from_secs_f64(patience), client.job(&job)).await {
-                    Ok(true) => waits.push(began.elapsed().as_secs_f64()),
-                    Ok(false) => drop(failed.fetch_add(1, Ordering::Relaxed)),
-                    // A job of a client that has left is done later.
-                    Err(_) => left().push_front(job),
-                }
-            }
-            waits
-        });
+        }
+        waits
     }
-    let mut waits = Vec::new();
-    let watched = timeout(
-        Duration::from_secs_f64(least(scenario.jobs) * 20.0 + 7200.0),
-        async {
-            while let Some(done) = tasks.join_next().await {
-                waits.extend(done.expect("no worker panics"));
-            }
-        },
-    );
-    let unfinished = watched.await.is_err();
-    let elapsed = world.elapsed();
-    tasks.shutdown().await;
-    let record = world.record();
+}
+
+fn figures(
+    ratio: f64,
+    unfinished: bool,
+    failed: usize,
+    record: &Record,
+    mut waits: Vec<f64>,
+) -> Figures {
     waits.sort_by(f64::total_cmp);
     let quantile = |q: f64| {
         let index = (waits.len().saturating_sub(1)) as f64 * q;
         waits.get(index as usize).copied().unwrap_or_default()
     };
-    let failed = failed.load(Ordering::Relaxed);
-    // Requests accepted for a client that had left count as well.
-    let accepted = record.accepted.iter().sum::<usize>();
-    let done = accepted.max(scenario.jobs - failed).max(1);
     Figures {
-        ratio: elapsed / least(done),
+        ratio,
         refused: record.refused,
         failed,
         early: record.early,
         p50: quantile(0.5),
         p99: quantile(0.99),
         max: quantile(1.0),
-        peak: peak(record.arrivals),
+        peak: peak(record.arrivals.clone()),
         jain: jain(&record.accepted),
         unfinished,
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn peak(mut arrivals: Vec<f64>) -> usize {

@@ -14,7 +14,8 @@ pub enum Takes {
     AtRandom(fastrand::Rng),
 }
 
-/// A fixed window of which a neighbour takes up to `share` requests. What it is refused it does not send again.
+/// A fixed window of which a neighbour needs `share` requests. What it is refused it sends again at the next start, so
+/// that it gets its share, sooner or later.
 #[derive(Clone)]
 pub struct Neighbour {
     inner: FixedWindow,
@@ -23,6 +24,8 @@ pub struct Neighbour {
     /// The window that is planned, and the times in it at which the neighbour is yet to send, the last one first.
     planned: i64,
     upcoming: Vec<f64>,
+    /// What it sends again.
+    refused: usize,
 }
 
 impl Neighbour {
@@ -34,6 +37,7 @@ impl Neighbour {
             takes,
             planned,
             upcoming: Vec::new(),
+            refused: 0,
         }
     }
 
@@ -52,6 +56,7 @@ impl Neighbour {
                 .collect(),
             Takes::AtRandom(random) => (0..share).map(|_| random.f64()).collect(),
         };
+        parts.extend(std::iter::repeat_n(0.0, std::mem::take(&mut self.refused)));
         parts.sort_by(|a, b| b.total_cmp(a));
         self.upcoming = parts
             .iter()
@@ -69,7 +74,8 @@ impl Neighbour {
                     cost: 1,
                     ..job.clone()
                 };
-                self.inner.take(sent, &one);
+                let refused = self.inner.take(sent, &one).status != 200;
+                self.refused += usize::from(refused);
             }
             if self.planned >= now {
                 break;

@@ -57,3 +57,125 @@ pub fn optimum(model: &mut dyn Model, mut jobs: VecDeque<Job>, begins: &[f64], r
     }
     end
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        job::{self, Mix},
+        model::{
+            Balancer, Bucket, Concurrency, FixedWindow, Neighbour, Refill, Replicas, Routes, Shed,
+            Takes, Tokens,
+        },
+    };
+
+    const RTT: f64 = 0.04;
+
+    /// A window of a minute that is whole at the start.
+    fn window(limit: u64) -> FixedWindow {
+        FixedWindow::new(limit, 60.0, 60.0)
+    }
+
+    /// How long 16 workers need for so many jobs.
+    fn seconds(mut model: impl Model, mix: Mix, jobs: usize) -> f64 {
+        optimum(&mut model, job::list(mix, jobs, 1), &[0.0; 16], RTT)
+    }
+
+    fn assert_near(seconds: f64, expected: f64) {
+        let off = (seconds - expected).abs();
+        assert!(off < 1e-3, "{seconds} s instead of {expected} s");
+    }
+
+    #[test]
+    fn all_slots_work_all_the_time() {
+        let seconds = seconds(Concurrency::new(8, 0.2), job::alike, 80);
+
+        assert_near(seconds, 10.0 * 0.2 + RTT);
+    }
+
+    #[test]
+    fn replicas_give_their_sum() {
+        for balancer in [
+            Balancer::RoundRobin(0),
+            Balancer::Random(fastrand::Rng::with_seed(1)),
+        ] {
+            let replicas = Replicas::new((0..4).map(|_| window(2)).collect(), balancer);
+
+            assert_near(seconds(replicas, job::alike, 17), 120.0 + RTT / 2.0);
+        }
+    }
+
+    #[test]
+    fn a_replica_whose_window_ends_first_is_used_first() {
+        let late = FixedWindow::new(2, 60.0, 60.0);
+        let soon = FixedWindow::new(2, 60.0, 30.0);
+        let mut replicas = Replicas::new(vec![late, soon], Balancer::RoundRobin(0));
+        let jobs = job::list(job::alike, 6, 1);
+        let seconds = optimum(&mut replicas, jobs, &[0.0], 10.0);
+
+        // One each 10 s: with the other order, none would have room for the sixth before 60 s.
+        assert_near(seconds, 60.0);
+    }
+
+    #[test]
+    fn a_neighbour_leaves_the_rest_of_each_window() {
+        let neighbour = Neighbour::new(window(10), 5, Takes::AtStart);
+
+        assert_near(seconds(neighbour, job::alike, 15), 120.0 + RTT / 2.0);
+    }
+
+    #[test]
+    fn a_neighbour_that_comes_later_gets_its_share_in_the_next_window() {
+        let neighbour = Neighbour::new(window(10), 5, Takes::Evenly);
+
+        assert_near(seconds(neighbour, job::alike, 20), 120.0 + RTT / 2.0);
+    }
+
+    #[test]
+    fn windows_are_filled_with_what_fits() {
+        let jobs = job::list(job::costs_at_random, 500, 1);
+        let windows = jobs.iter().map(|job| job.cost).sum::<u64>().div_ceil(30);
+        let seconds = seconds(window(30), job::costs_at_random, 500);
+
+        // One after the other, a job of 5 would leave up to 4 unused at the end of each window.
+        assert_near(seconds, (windows - 1) as f64 * 60.0 + RTT / 2.0);
+    }
+
+    #[test]
+    fn a_bucket_is_not_waited_full() {
+        let seconds = seconds(Bucket::new(1.0, 20.0).announcing_full(), job::alike, 30);
+
+        assert_near(seconds, 10.0 + RTT);
+    }
+
+    #[test]
+    fn what_was_reserved_too_much_comes_back() {
+        let mut jobs = job::list(job::alike, 12, 1);
+        for job in &mut jobs {
+            (job.estimate, job.cost, job.stream) = (3000, 1000, 2.0);
+        }
+        let mut model = Tokens::new(500, 6000, Refill::Steady);
+        let end = optimum(&mut model, jobs, &[0.0; 16], RTT);
+
+        // Two at once; the rest of their reservations is back after 2 s, and 100 a second come by themselves.
+        // 12,000 tokens in all, of which the last one needs another 2,000 for its reservation.
+        assert!((80.0 - 0.1..=82.1).contains(&end), "{end} s");
+    }
+
+    #[test]
+    fn a_small_quota_holds_its_own_routes_only() {
+        let routes = Routes::default()
+            .with(Some("search"), &["/search"], window(40))
+            .with(Some("core"), &["/repos", "/users"], window(1000));
+        let seconds = seconds(routes, job::resources, 400);
+
+        assert!(seconds < 2.0, "{seconds} s");
+    }
+
+    #[test]
+    fn an_omniscient_client_is_not_shed() {
+        let shed = Shed::new(window(10), 0.9, fastrand::Rng::with_seed(1));
+
+        assert_near(seconds(shed, job::alike, 20), 60.0 + RTT / 2.0);
+    }
+}

@@ -7,7 +7,7 @@ mod table;
 use crate::{
     dialect::Dialect,
     job::{self, Mix},
-    model::{FixedWindow, Model},
+    model::FixedWindow,
     options::Options,
 };
 
@@ -48,8 +48,8 @@ impl Numbers {
 }
 
 pub struct Scenario {
-    pub name: &'static str,
-    pub model: fn(&Numbers) -> Box<dyn Model>,
+    pub name: String,
+    pub model: server::Server,
     pub dialect: Dialect,
     pub processes: usize,
     pub load: Load,
@@ -102,8 +102,15 @@ pub struct Goal {
     pub ratio: f64,
     pub refused: RefusedLimit,
     pub jain: f64,
-    /// The goal is missed so far; time and rejections must not exceed these.
-    pub accepted_miss: Option<(f64, usize)>,
+    /// The goal is missed so far; the figures must not exceed these.
+    pub accepted_miss: Option<AcceptedMiss>,
+}
+
+#[derive(Clone, Copy)]
+pub struct AcceptedMiss {
+    pub ratio: f64,
+    pub refused: usize,
+    pub failed: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -129,9 +136,9 @@ pub fn all() -> Vec<Scenario> {
     all
 }
 
-fn scenario(name: &'static str) -> Scenario {
+fn scenario(name: impl Into<String>) -> Scenario {
     Scenario {
-        name,
+        name: name.into(),
         model: server::fixed,
         dialect: Dialect::Full,
         processes: 1,
@@ -162,11 +169,11 @@ impl Scenario {
         if let (Some(goal), Load::Workers(workers)) = (&mut self.goal, self.load)
             && let RefusedLimit::Count(2..) = goal.refused
         {
-            goal.refused = RefusedLimit::Count(workers + 2);
+            goal.refused = RefusedLimit::Count(self.processes * workers + 2);
         }
     }
 
-    fn server(mut self, model: fn(&Numbers) -> Box<dyn Model>, dialect: Dialect) -> Self {
+    fn server(mut self, model: server::Server, dialect: Dialect) -> Self {
         (self.model, self.dialect) = (model, dialect);
         self
     }
@@ -231,15 +238,37 @@ impl Scenario {
         self
     }
 
+    /// Another goal for Jain's index, with a store.
+    fn fair_to(mut self, jain: f64) -> Self {
+        self.shared_goal.as_mut().expect("a goal").jain = jain;
+        self
+    }
+
     fn accepted_miss(mut self, ratio: f64, refused: usize) -> Self {
         let goal = self.goal.as_mut().expect("only a goal can be missed");
-        goal.accepted_miss = Some((ratio, refused));
+        goal.accepted_miss = Some(AcceptedMiss {
+            ratio,
+            refused,
+            failed: 0,
+        });
+        self
+    }
+
+    /// Jobs fail as well, in the worst run.
+    fn accepted_failures(mut self, failed: usize) -> Self {
+        let goal = self.goal.as_mut().expect("only a goal can be missed");
+        let miss = goal.accepted_miss.as_mut();
+        miss.expect("only where a miss is accepted").failed = failed;
         self
     }
 
     fn shared_accepted_miss(mut self, ratio: f64, refused: usize) -> Self {
         let goal = self.shared_goal.as_mut();
-        goal.expect("only a goal can be missed").accepted_miss = Some((ratio, refused));
+        goal.expect("only a goal can be missed").accepted_miss = Some(AcceptedMiss {
+            ratio,
+            refused,
+            failed: 0,
+        });
         self
     }
 

@@ -6,6 +6,9 @@ use crate::model::{
     Refill, Replicas, Routes, Shed, SlidingCounter, SlidingLog, Stacked, Takes, Tokens,
 };
 
+/// Makes a server from a run's numbers.
+pub type Server = fn(&Numbers) -> Box<dyn Model>;
+
 pub fn fixed(n: &Numbers) -> Box<dyn Model> {
     Box::new(n.fixed())
 }
