@@ -297,7 +297,8 @@ impl LearnedLimit {
         let proven = self.cap <= self.proven;
         // Its place is free.
         self.pace.next = None;
-        if alone || processed == 0 && proven || !self.accepted && self.proven == 0 && self.cuts > 1 {
+        if alone || processed == 0 && proven || !self.accepted && self.proven == 0 && self.cuts > 1
+        {
             return false;
         }
         if proven && self.cuts <= 1 && !self.tolerated {

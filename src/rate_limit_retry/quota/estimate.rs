@@ -17,6 +17,8 @@
 //!
 //! The models are not exact: probes and throttles correct them.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::{
@@ -75,6 +77,8 @@ pub(super) struct Throttled {
     pub(super) last_confirmed: Instant,
     /// The limit that the throttling response named.
     pub(super) limit: Option<u64>,
+    /// The wait that the last throttling response named.
+    pub(super) hint: Option<Duration>,
     /// Number of probes that were throttled since.
     pub(super) probes: u64,
     /// Whether a sliding window that also counts throttled requests would explain the throttle.
@@ -218,6 +222,7 @@ impl LimitEstimator {
                     since: now,
                     last_confirmed: earliest_end.unwrap_or(now),
                     limit: None,
+                    hint: None,
                     probes: 0,
                     sliding: false,
                 });
@@ -293,7 +298,6 @@ impl LimitEstimator {
             at: when,
             mid_window: false,
         });
-        let first = before.is_none_or(|before| before.mid_window);
         let known = match &self.model {
             Model::FixedWindow(window) => window.confirmed,
             _ => used,
@@ -332,15 +336,14 @@ impl LimitEstimator {
                         Bounds::between(before.at, when)
                     }
                 });
-                // The limit that the server named counts only for a first window, of which a part may have been
-                // missed.
-                let announced = throttled.limit.filter(|limit| first && *limit >= used);
-                let allowance = announced.unwrap_or(used);
                 match kind {
                     // Other clients have used the window up: the count has no information about the limit.
-                    _ if allowance == 0 => {}
-                    Model::FixedWindow(window) => window.update(allowance, period),
-                    _ => *kind = Model::FixedWindow(FixedWindow::new(allowance, period)),
+                    _ if used == 0 => {}
+                    Model::FixedWindow(window) => window.update(used, period),
+                    _ => *kind = Model::FixedWindow(FixedWindow::new(used, period)),
+                }
+                if let Model::FixedWindow(window) = kind {
+                    window.on_throttled_window(&throttled, used);
                 }
             }
         }

@@ -286,6 +286,7 @@ impl Quota {
                 let sample = ThrottleSample {
                     sent: self.probe.sent,
                     limit,
+                    hint: info.retry_after,
                     all_counted: self.silent_responses < MIN_SILENT_RESPONSES,
                     silent: info.retry_after.is_none() && info.limits.is_empty(),
                     sent_since: self.next_number.saturating_sub(number),

@@ -17,6 +17,8 @@ pub(super) struct ThrottleSample {
     pub(super) sent: Option<Instant>,
     /// The limit that the response names.
     pub(super) limit: Option<u64>,
+    /// The wait that the response names.
+    pub(super) hint: Option<Duration>,
     /// Whether the response has no information about limits.
     pub(super) silent: bool,
     /// Whether all requests before it have been counted here, and none took the fast path.
@@ -60,6 +62,7 @@ impl LimitEstimator {
                 since: now,
                 last_confirmed: still.max(now),
                 limit: sample.limit,
+                hint: sample.hint,
                 probes: 0,
                 sliding,
             });
@@ -69,6 +72,7 @@ impl LimitEstimator {
         let sent = sample.sent.unwrap_or(now);
         throttled.last_confirmed = sent.max(throttled.last_confirmed);
         throttled.limit = sample.limit.or(throttled.limit);
+        throttled.hint = sample.hint.or(throttled.hint);
         if let Some(slide) = self
             .sliding_window
             .as_mut()
