@@ -251,7 +251,8 @@ impl LearnedLimit {
             cuts: 1,
             tolerated: false,
             clean: 0,
-            needed: GROWTH,
+            // Until the requests are evenly spaced, one more would be throttled.
+            needed: 2 * GROWTH,
             held_back: false,
             pace: Pace::default(),
         }
@@ -353,7 +354,7 @@ impl Pace {
 /// would cost more than 5 % of the requests.
 const GROWTH: u32 = 20;
 /// The same after a failed attempt: it costs one throttled request.
-const MAX_GROWTH_INTERVAL: u32 = 3 * GROWTH;
+const MAX_GROWTH_INTERVAL: u32 = 4 * GROWTH;
 /// Number of cuts in a row after which each cut halves the limit.
 const MAX_SINGLE_CUTS: u32 = 4;
 /// Share of the even distance that is kept between two requests.

@@ -120,8 +120,11 @@ const WINDOWS_PER_BLOCK: u32 = 5;
 /// Resolution of the waits that servers name.
 const HINT_RESOLUTION: Duration = Duration::from_secs(1);
 
-/// Returns whether a wait in whole seconds is a common length of a window, and several seconds long.
+/// Length of the most common window. A longer wait can be a block.
+const MIN_BLOCK: Duration = Duration::from_secs(60);
+
+/// Returns whether a wait in whole seconds is as long as a block: a common length, longer than most windows.
 fn is_common(hint: Duration) -> bool {
-    hint > HINT_RESOLUTION * WINDOWS_PER_BLOCK
+    hint > MIN_BLOCK
         && snap_down(hint).is_some_and(|round| round + HINT_RESOLUTION > hint)
 }

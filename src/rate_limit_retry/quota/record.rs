@@ -281,7 +281,10 @@ impl Quota {
         if first {
             self.epoch = self.next_number;
             self.consecutive_throttles = self.consecutive_throttles.saturating_add(1);
-            let limit = most_restrictive(&info.limits).and_then(|(limit, _)| limit.limit);
+            // With a rest, it is the limit of another quota.
+            let limit = most_restrictive(&info.limits)
+                .filter(|(_, remaining)| *remaining == 0)
+                .and_then(|(limit, _)| limit.limit);
             if rate && scope != Scope::Origin {
                 let sample = ThrottleSample {
                     sent: self.probe.sent,

@@ -110,8 +110,8 @@ fn a_wait_of_a_second_holds_the_throttled_request_only() {
 fn the_round_trip_is_used_too() {
     let mut server = Slots::new(8, 200_000);
     let (time, throttled) = play(&mut server, 16, 2000, 40);
-    // 1.08 of the time that the slots need.
-    assert!(time <= 1.08 * 200.0 / 240.0, "{time}");
+    // 1.1 of the time that the slots need: without any on their way, it would be 1.2.
+    assert!(time <= 1.1 * 200.0 / 240.0, "{time}");
     assert!(throttled <= 0.05, "{throttled}");
 }
 
