@@ -15,9 +15,9 @@ use std::{
 };
 
 use http::{Request, Response, StatusCode};
-use support::{Body, SECOND, get, send, status_only, throttled};
+use support::{Body, Inner, SECOND, get, spawn, status_only, throttled};
 use tokio::time::{Instant, sleep};
-use tower::{Layer, Service, service_fn};
+use tower::{Layer, service_fn, util::BoxCloneSyncService};
 use tower_m2m::{BoxError, RateLimitRetryLayer};
 
 /// What a server has counted.
@@ -34,16 +34,9 @@ fn server(
     counts: &Counts,
     accepted: fn() -> Response<Body>,
     refusal: fn() -> Response<Body>,
-) -> impl Service<
-    Request<Body>,
-    Response = Response<Body>,
-    Error = BoxError,
-    Future: Send + use<>,
-> + Clone
-+ Send
-+ use<> {
+) -> Inner {
     let counts = counts.clone();
-    service_fn(move |_: Request<Body>| {
+    BoxCloneSyncService::new(service_fn(move |_: Request<Body>| {
         let counts = counts.clone();
         async move {
             let running = counts.running.fetch_add(1, SeqCst) + 1;
@@ -55,9 +48,9 @@ fn server(
             counts.most.fetch_max(running, SeqCst);
             sleep(Duration::from_millis(200)).await;
             counts.running.fetch_sub(1, SeqCst);
-            Ok(accepted())
+            Ok::<_, BoxError>(accepted())
         }
-    })
+    }))
 }
 
 /// Sends 800 requests with 24 workers to a server with 8 slots. Returns the time ÷ the 20 s that it needs at least.
@@ -81,7 +74,7 @@ async fn play(
                     .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
                     .is_ok()
                 {
-                    let response = send(&service, get("/")).await.unwrap();
+                    let response = spawn(&service, get("/")).await.unwrap().unwrap();
                     assert_eq!(response.status(), StatusCode::OK);
                 }
             })

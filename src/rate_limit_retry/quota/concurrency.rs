@@ -160,6 +160,16 @@ impl ConcurrencyLimit {
         }
     }
 
+    /// Records that a request was not sent: it was not in flight at a cut that has counted it.
+    pub(super) fn on_not_sent(&mut self, number: u64) {
+        if let Some(learned) = &mut self.learned
+            && number < learned.fresh_from
+            && learned.proven == 0
+        {
+            learned.cap = learned.cap.saturating_sub(1).max(1);
+        }
+    }
+
     /// Records what a response announces, where `in_flight` is the number of requests in flight with its own.
     ///
     /// What remains is added to what is in flight: others use the rest.

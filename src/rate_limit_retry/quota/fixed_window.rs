@@ -125,6 +125,5 @@ const MIN_BLOCK: Duration = Duration::from_secs(60);
 
 /// Returns whether a wait in whole seconds is as long as a block: a common length, longer than most windows.
 fn is_common(hint: Duration) -> bool {
-    hint > MIN_BLOCK
-        && snap_down(hint).is_some_and(|round| round + HINT_RESOLUTION > hint)
+    hint > MIN_BLOCK && snap_down(hint).is_some_and(|round| round + HINT_RESOLUTION > hint)
 }

@@ -74,6 +74,7 @@ impl Quota {
             }
             Outcome::NotSent => {
                 self.estimator.on_cancelled();
+                self.concurrency.on_not_sent(number);
                 return self.held_until(now?);
             }
             Outcome::Sent => {

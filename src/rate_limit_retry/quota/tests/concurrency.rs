@@ -260,6 +260,25 @@ fn requests_that_end_without_a_response_limit_nothing() {
     assert!((0..1000).all(|_| world.send().is_some()));
 }
 
+/// Admitted before the hold that the first 429 begins, and kept back by it.
+#[test]
+fn requests_that_were_not_sent_are_not_counted() {
+    let mut world = TestQuota::new();
+    let numbers: Vec<_> = (0..20).map(|_| world.enter()).collect();
+    world.throttle(numbers[8], &with_retry_after(secs(1)));
+    for number in &numbers[9..] {
+        world.record(*number, Outcome::NotSent);
+    }
+    world.advance(secs(2));
+    assert_eq!(world.send(), None);
+
+    for number in &numbers[..8] {
+        world.succeed(*number, &RateLimitInfo::default());
+    }
+
+    assert_eq!((0..100).filter_map(|_| world.send()).count(), 8);
+}
+
 #[test]
 fn a_learned_limit_is_forgotten_after_ten_minutes() {
     let mut world = TestQuota::new();
