@@ -104,8 +104,9 @@ pub(super) struct ThrottledRequest {
 /// What a request was throttled for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Cause {
-    /// Too many requests in flight.
-    Concurrency,
+    /// Too many requests in flight. `held`: the wait that the response names applies to all requests, because nothing
+    /// shows that the server was processing others.
+    Concurrency { held: bool },
     /// Not known: a trial decides.
     Undecided,
     /// Too many requests in a time. `decided`: earlier throttling has been undecided until now.
@@ -230,12 +231,12 @@ impl ConcurrencyLimit {
             self.learned = Some(Box::new(LearnedLimit::new(throttled, now)));
             return Cause::Undecided;
         };
-        if learned.on_throttle(throttled, now) {
-            return if learned.proven > 0 {
-                Cause::Concurrency
-            } else {
-                Cause::Undecided
-            };
+        match learned.on_throttle(throttled, now) {
+            Some(overtook) if learned.proven > 0 => {
+                return Cause::Concurrency { held: !overtook };
+            }
+            Some(_) => return Cause::Undecided,
+            None => {}
         }
         if learned.proven > 0 && learned.cap_before > 1 && throttled.in_flight == 0 {
             // A quota beside it: the cuts since the last accepted request were in vain.
@@ -294,28 +295,30 @@ impl LearnedLimit {
         confirmed
     }
 
-    /// Cuts the limit. Returns whether concurrency explains the throttling.
-    fn on_throttle(&mut self, throttled: &ThrottledRequest, now: Instant) -> bool {
+    /// Cuts the limit. Returns `None` if concurrency does not explain the throttling, and else whether the response has
+    /// overtaken those to earlier requests, which the server was processing.
+    fn on_throttle(&mut self, throttled: &ThrottledRequest, now: Instant) -> Option<bool> {
         if throttled.number < self.fresh_from {
             // It was in flight at the cut.
             self.cap = self.cap.saturating_sub(1).max(1);
-            return throttled.in_flight > 0 || self.accepted;
+            return (throttled.in_flight > 0 || self.accepted).then_some(true);
         }
-        // Requests in flight that were sent before it: the server was processing them.
         let later = throttled.next.saturating_sub(throttled.number + 1);
-        let processed = u64::from(throttled.in_flight).saturating_sub(later);
+        let overtook = u64::from(throttled.in_flight) > later;
         let alone = throttled.in_flight == 0;
         let proven = self.cap <= self.proven;
         // Its place is free.
         self.pace.next = None;
-        if alone || processed == 0 && proven || !self.accepted && self.proven == 0 && self.cuts > 1
-        {
-            return false;
+        // Two that are sent at the same time may arrive in any order.
+        let unexplained = !overtook && (proven || self.cap > 2);
+        let rejected = !self.accepted && self.proven == 0 && self.cuts > 1;
+        if alone || unexplained || rejected {
+            return None;
         }
         if proven && self.cuts <= 1 && !self.tolerated {
             // Perhaps by chance: requests overtake each other. 1 of 20 is no reason for a cut.
             (self.tolerated, self.clean) = (true, 0);
-            return true;
+            return Some(overtook);
         }
         self.needed = MAX_GROWTH_INTERVAL;
         // The server accepts fewer than before: the more cuts, the greater the steps.
@@ -328,7 +331,7 @@ impl LearnedLimit {
         self.proven = self.proven.min(self.cap);
         (self.cut_at, self.fresh_from) = (now, throttled.next);
         (self.accepted, self.clean, self.pace.lap) = (false, 0, None);
-        true
+        Some(overtook)
     }
 }
 

@@ -214,6 +214,8 @@ impl LimitEstimator {
                 if !window.hold_at_limit(self.accepted, by_chance) {
                     return EstimatorDecision::Probe;
                 }
+                // The windows of a server that blocks are kept apart by the whole length.
+                let probe = window.after_block(now);
                 // The limit is reached without a throttle: as if the server had throttled, until the next probe.
                 let earliest_end = self
                     .window_start
@@ -226,7 +228,7 @@ impl LimitEstimator {
                     probes: 0,
                     sliding: false,
                 });
-                EstimatorDecision::Hold(self.next_probe(now))
+                EstimatorDecision::Hold(probe.unwrap_or_else(|| self.next_probe(now)))
             }
         }
     }

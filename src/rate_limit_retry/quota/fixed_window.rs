@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{
     bounds::{Bounds, snap_down},
     estimate::Throttled,
 };
+use crate::clock::add_capped;
 
 /// An estimated limit: `limit` requests in each period.
 ///
@@ -35,6 +38,11 @@ pub(super) struct FixedWindow {
 }
 
 impl FixedWindow {
+    /// Returns the time of the next request once the limit is reached `now`, with a server that blocks.
+    pub(super) fn after_block(&self, now: Instant) -> Option<Instant> {
+        self.block.map(|_| add_capped(now, self.guess))
+    }
+
     /// Creates an estimate. The first full window is a probe.
     pub(super) fn new(allowance: u64, period: Bounds) -> Self {
         Self {

@@ -278,7 +278,7 @@ impl Quota {
         // Requests of one epoch may be throttled together: they count once.
         let first = number >= self.epoch;
         let cause = self.cause(number, info, scope, now);
-        let rate = cause != Cause::Concurrency;
+        let rate = !matches!(cause, Cause::Concurrency { .. });
         if first {
             self.epoch = self.next_number;
             self.consecutive_throttles = self.consecutive_throttles.saturating_add(1);
@@ -325,7 +325,7 @@ impl Quota {
         // A hold that `max_hold` cuts short ends before the server has announced that it accepts more.
         let from_server = from_server && wait <= config.max_hold;
         let until = add_capped(now, wait.min(config.max_hold));
-        if !rate {
+        if cause == (Cause::Concurrency { held: false }) {
             return Some(until);
         }
         if self.extend_hold(Hold { until, from_server })

@@ -14,6 +14,7 @@ mod local_limit;
 mod merge_remote;
 mod next_report;
 mod pacing;
+mod penalty;
 mod record;
 mod report;
 mod send_log;
