@@ -6,7 +6,7 @@
 //! | counted | [`Gate::admit`], a granted waiter, [`Gate::enter_late`] | each partition counts one request in flight |
 //! | settled | [`Permit::settle`], or a drop | the partitions have recorded the outcome |
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -18,6 +18,7 @@ use super::{
     state::wake_all,
 };
 use crate::{
+    clock::add_capped,
     rate_limit_retry::{
         Cost, PartitionKey,
         quota::{Estimate, Outcome, Scope, Sent},
@@ -64,8 +65,8 @@ pub(crate) enum CostReport<'a> {
 pub(crate) struct Settled {
     /// The time until which the request would be held if it were sent again: the latest of its partitions' holds.
     pub(crate) held_until: Option<Instant>,
-    /// Whether the wait that the server asks for concerns this request only.
-    pub(crate) alone: bool,
+    /// The end of a hold of this request alone, which no partition keeps.
+    pub(crate) own_hold: Option<Instant>,
     /// Estimated limits that have changed because of the outcome, by partition. Empty for nearly all outcomes; an empty
     /// `Vec` does not allocate.
     pub(crate) estimates: Vec<(PartitionKey, Estimate)>,
@@ -207,7 +208,7 @@ impl CountedPermit {
                     let outcome = part
                         .as_ref()
                         .map_or(outcome, |part| part.outcome(key, outcome));
-                    concerned |= is_throttled(outcome);
+                    concerned |= throttled_for(outcome).is_some();
                     let quota = &mut partition.quota;
                     let before = quota.estimate();
                     let recorded = quota.record(
@@ -225,7 +226,7 @@ impl CountedPermit {
                         quota.settle_cost(&reserved, used.as_ref(), now);
                     }
                     settled.held_until = settled.held_until.max(recorded.held_until);
-                    settled.alone |= recorded.alone;
+                    settled.own_hold = settled.own_hold.max(recorded.own_hold);
                     origin_held_until = origin_held_until.max(quota.throttled_until());
                     let estimate = quota.estimate();
                     if estimate.differs_from(&before) {
@@ -235,7 +236,10 @@ impl CountedPermit {
                 }
             }
             // Throttled by a named quota that had no partition when the request was admitted.
-            settled.alone |= is_throttled(outcome) && !concerned;
+            if !concerned && let Some(wait) = throttled_for(outcome) {
+                let until = now.map(|now| add_capped(now, wait));
+                settled.own_hold = settled.own_hold.max(until);
+            }
             let mut wakers = match origin_held_until.filter(|_| scope == Scope::Origin) {
                 Some(until) => state.hold_origin(&self.keys, until),
                 None => Vec::new(),
@@ -279,15 +283,15 @@ impl CountedPermit {
     }
 }
 
-/// Returns whether a response throttles.
-fn is_throttled(outcome: Outcome<'_>) -> bool {
-    matches!(
-        outcome,
+/// Returns the wait that a throttling response names, zero if it names none; `None` for any other outcome.
+fn throttled_for(outcome: Outcome<'_>) -> Option<Duration> {
+    match outcome {
         Outcome::Response {
             throttled: true,
-            ..
-        }
-    )
+            info,
+        } => Some(info.retry_after.unwrap_or_default()),
+        _ => None,
+    }
 }
 
 /// Returns whether the server has not counted the request, so that its reservation is given back.

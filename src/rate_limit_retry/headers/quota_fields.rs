@@ -118,6 +118,7 @@ impl<'a> QuotaFields<'a> {
     /// | `x-acme-remaining` and `x-acme-reset` | yes |
     /// | `x-acme-requests-remaining` | yes |
     /// | `x-acme-limit` and `x-acme-reset` | yes |
+    /// | `x-concurrency-limit` | yes |
     /// | `x-acme-remaining` | no: it may be the rest of anything |
     /// | `x-acme-limit` | no: it may be the size of a page |
     pub(super) fn is_credible(&self) -> bool {
@@ -126,7 +127,11 @@ impl<'a> QuotaFields<'a> {
         let counted = self.remaining.is_some() || limited && self.used.is_some();
         let timed = self.has_reset() || self.window.is_some() || self.dimension.window().is_some();
         let named = self.is_compound || self.dimension.counts_requests();
-        !self.family.is_empty() || (counted && (timed || named)) || (limited && self.has_reset())
+        // No page and no disk has a limit of what runs at the same time.
+        let concurrent = Unit::of_dimension(&self.dimension) == Unit::ConcurrentRequests;
+        !self.family.is_empty()
+            || (counted && (timed || named))
+            || (limited && (self.has_reset() || concurrent))
     }
 
     /// Returns whether the fields contain a reset or a window, but no count.

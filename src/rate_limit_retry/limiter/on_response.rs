@@ -113,7 +113,7 @@ impl Limiter {
         let error_response = outcome.as_ref().ok().map(ErrorResponse::of);
         let permanent = error_response
             .is_some_and(|error_response| self.permanent_errors.matches(&error_response));
-        let (ended, shed, held, alone, bypassed) = match &outcome {
+        let (ended, shed, held, own_hold, bypassed) = match &outcome {
             Ok(response) => {
                 let sends = u16::try_from(Attempts::of(response)).unwrap_or(u16::MAX);
                 call.sends = call.sends.saturating_add(sends);
@@ -198,7 +198,7 @@ impl Limiter {
                     self.release_route(call, number, now);
                 }
                 let ended = AttemptResult::Response(status, &info);
-                (ended, shed, held, settled.alone, settled.bypassed)
+                (ended, shed, held, settled.own_hold, settled.bypassed)
             }
             Err(error) => {
                 // An error carries no count of sends: it stands for one.
@@ -233,7 +233,7 @@ impl Limiter {
                     AttemptResult::Error(class),
                     shed,
                     held,
-                    false,
+                    settled.own_hold,
                     settled.bypassed,
                 )
             }
@@ -275,9 +275,9 @@ impl Limiter {
                     GiveUpReason::Body
                 }
                 Decision::RetryAfterHold => {
-                    // A wait that concerns this request only is not a hold, for which it would wait in the gate.
-                    let own = info.retry_after.filter(|_| alone).unwrap_or_default();
-                    return self.retry(call, &context, outcome, own, request_copy);
+                    let wait =
+                        own_hold.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+                    return self.retry(call, &context, outcome, wait, request_copy);
                 }
                 Decision::RetryAfterBackoff(wait) => {
                     return self.retry(call, &context, outcome, wait, request_copy);

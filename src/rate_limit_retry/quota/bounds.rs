@@ -41,6 +41,19 @@ impl Bounds {
         max: None,
     };
 
+    /// Creates the bounds of a length that is assumed.
+    pub(super) fn exactly(length: Duration) -> Self {
+        Self {
+            min: length,
+            max: Some(length),
+        }
+    }
+
+    /// Returns the upper bound; `None` if there is none.
+    pub(super) fn max(self) -> Option<Duration> {
+        self.max
+    }
+
     /// Creates bounds from the first request, which may lie in the middle of a window, to the next opening.
     pub(super) fn at_least(began: Instant, next: TimeRange) -> Self {
         Self {

@@ -108,7 +108,9 @@ impl Quota {
     /// throttling has taught is outdated.
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
         let reset_at = self.windows.latest_reset();
-        let last_used = self.last_used.filter(|_| self.estimator.is_known());
+        let last_used = self
+            .last_used
+            .filter(|_| self.estimator.is_known() || self.concurrency.is_known());
         let known = reset_at.max(last_used.map(|used| add_capped(used, ESTIMATE_TTL)));
         self.is_unused(now) && known.is_none_or(|at| at <= now)
     }
@@ -141,6 +143,7 @@ impl Quota {
             && !held
             && self.windows.is_empty()
             && !self.estimator.is_known()
+            && !self.concurrency.is_known()
     }
 }
 

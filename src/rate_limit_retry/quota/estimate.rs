@@ -17,6 +17,8 @@
 //!
 //! The models are not exact: probes and throttles correct them.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::{
@@ -40,6 +42,8 @@ pub(super) struct LimitEstimator {
     pub(super) throttled: Option<Throttled>,
     /// The model that requests obey.
     pub(super) model: Model,
+    /// The model before the last throttle after accepted requests.
+    pub(super) model_before: Model,
     /// The model of a sliding window, from the first throttle on. Requests obey it while it is active.
     pub(super) sliding_window: Option<Box<SlidingWindow>>,
 }
@@ -73,6 +77,8 @@ pub(super) struct Throttled {
     pub(super) last_confirmed: Instant,
     /// The limit that the throttling response named.
     pub(super) limit: Option<u64>,
+    /// The wait that the last throttling response named.
+    pub(super) hint: Option<Duration>,
     /// Number of probes that were throttled since.
     pub(super) probes: u64,
     /// Whether a sliding window that also counts throttled requests would explain the throttle.
@@ -99,6 +105,7 @@ impl LimitEstimator {
         accepted: 0,
         throttled: None,
         model: Model::Unknown,
+        model_before: Model::Unknown,
         sliding_window: None,
     };
 
@@ -207,6 +214,8 @@ impl LimitEstimator {
                 if !window.hold_at_limit(self.accepted, by_chance) {
                     return EstimatorDecision::Probe;
                 }
+                // The windows of a server that blocks are kept apart by the whole length.
+                let probe = window.after_block(now);
                 // The limit is reached without a throttle: as if the server had throttled, until the next probe.
                 let earliest_end = self
                     .window_start
@@ -215,10 +224,11 @@ impl LimitEstimator {
                     since: now,
                     last_confirmed: earliest_end.unwrap_or(now),
                     limit: None,
+                    hint: None,
                     probes: 0,
                     sliding: false,
                 });
-                EstimatorDecision::Hold(self.next_probe(now))
+                EstimatorDecision::Hold(probe.unwrap_or_else(|| self.next_probe(now)))
             }
         }
     }
@@ -290,7 +300,6 @@ impl LimitEstimator {
             at: when,
             mid_window: false,
         });
-        let first = before.is_none_or(|before| before.mid_window);
         let known = match &self.model {
             Model::FixedWindow(window) => window.confirmed,
             _ => used,
@@ -329,15 +338,14 @@ impl LimitEstimator {
                         Bounds::between(before.at, when)
                     }
                 });
-                // The limit that the server named counts only for a first window, of which a part may have been
-                // missed.
-                let announced = throttled.limit.filter(|limit| first && *limit >= used);
-                let allowance = announced.unwrap_or(used);
                 match kind {
                     // Other clients have used the window up: the count has no information about the limit.
-                    _ if allowance == 0 => {}
-                    Model::FixedWindow(window) => window.update(allowance, period),
-                    _ => *kind = Model::FixedWindow(FixedWindow::new(allowance, period)),
+                    _ if used == 0 => {}
+                    Model::FixedWindow(window) => window.update(used, period),
+                    _ => *kind = Model::FixedWindow(FixedWindow::new(used, period)),
+                }
+                if let Model::FixedWindow(window) = kind {
+                    window.on_throttled_window(&throttled, used);
                 }
             }
         }

@@ -14,6 +14,7 @@
 //! | `token_bucket` | the model of a token bucket |
 //! | `sliding_window`, `send_log` | the model of a sliding window, and the log of sends |
 //! | `slow_start` | slow start |
+//! | `concurrency` | the limit on requests in flight |
 //! | `local_limit` | the local limit |
 //! | `contradictions` | announcements that are not believed |
 //! | `fleet_share`, `report` | the part of a quota that other processes share |
@@ -24,6 +25,7 @@
 mod admit;
 mod announced;
 mod bounds;
+mod concurrency;
 mod contradictions;
 mod control;
 mod estimate;
@@ -62,6 +64,7 @@ pub(crate) use self::{
     snapshot::Estimate,
 };
 use self::{
+    concurrency::ConcurrencyLimit,
     estimate::{EstimatorDecision, LimitEstimator},
     fleet_share::FleetShare,
     hold::{Hold, Probe},
@@ -124,6 +127,8 @@ pub(crate) struct Quota {
     unannounced_limit: bool,
     /// What throttling responses have taught.
     estimator: LimitEstimator,
+    /// The limit on requests in flight.
+    concurrency: ConcurrencyLimit,
     /// Slow start.
     slow_start: SlowStart,
     /// The last probe, after a hold or a reset.
@@ -161,6 +166,7 @@ impl Quota {
             is_announced: false,
             unannounced_limit: false,
             estimator: LimitEstimator::UNKNOWN,
+            concurrency: ConcurrencyLimit::default(),
             slow_start: SlowStart::initial(config.initial_window),
             probe: Probe::default(),
             epoch: 0,
@@ -197,6 +203,9 @@ impl Quota {
             }
             self.hold = None;
             self.probe(hold.from_server.then_some(hold.until));
+            if self.concurrency.is_learned() {
+                self.slow_start = SlowStart::finished();
+            }
         }
         // The class has a partition of its own; here its hold only keeps the fast path closed.
         self.partial_hold = self.partial_hold.filter(|until| now < *until);
@@ -210,7 +219,8 @@ impl Quota {
             WindowsDecision::Wait(wait) => return wait,
         };
         // Announcements that are missing, doubted or incomplete: the estimate applies, too.
-        if !self.is_announced || self.unannounced_limit || disregarded {
+        let estimated = !self.is_announced || self.unannounced_limit || disregarded;
+        if estimated && !self.concurrency.is_on_trial() {
             match self.estimator.admit(self.in_flight, now) {
                 EstimatorDecision::Allow => {
                     let (room, end) = self.estimator.headroom(self.in_flight).unzip();
@@ -231,6 +241,9 @@ impl Quota {
                     return SendTime::NotBefore(until);
                 }
             }
+        }
+        if let Some(wait) = self.concurrency.admit(self.in_flight, now) {
+            return wait;
         }
         let wait = self.slow_start.admit(
             self.in_flight,
@@ -321,6 +334,7 @@ impl Quota {
             cap.on_sent(now);
         }
         self.estimator.on_sent(now);
+        self.concurrency.on_sent(now);
         self.slow_start.on_sent(config.initial_window_timeout, now);
         if let Some(fleet) = &mut self.fleet_share {
             fleet.on_sent(self.next_number, now);

@@ -45,8 +45,8 @@ pub(crate) struct Sent<'a> {
 pub(crate) struct Recorded {
     /// The end of the partition's hold, if it is held now.
     pub(crate) held_until: Option<Instant>,
-    /// Whether the server's wait concerns this request only, and others may be sent before.
-    pub(crate) alone: bool,
+    /// The end of a hold that concerns this request only: others may be sent before.
+    pub(crate) own_hold: Option<Instant>,
 }
 
 /// Which partitions a response applies to, as far as the request determines it.

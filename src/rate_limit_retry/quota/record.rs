@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{
     Quota,
     announced::AnnouncedWindow,
+    concurrency::{Cause, ThrottledRequest},
     hold::Hold,
     outcome::{Outcome, Recorded, Scope, Sent},
     pace::{MIN_SILENT_RESPONSES, QuotaConfig},
@@ -21,7 +22,7 @@ use crate::{
 };
 
 impl Quota {
-    /// Records the outcome of a request. Returns the end of the hold, if the partition is held now, and whom it concerns.
+    /// Records the outcome of a request. Returns the end of the hold, if the partition is held now, or the request alone.
     ///
     /// `now` may be `None` for all outcomes except responses; then the result is `None`. `random` is in `0.0..1.0`.
     ///
@@ -36,15 +37,14 @@ impl Quota {
         random: f64,
         now: Option<Instant>,
     ) -> Recorded {
-        let alone = self.record_outcome(sent, outcome, scope, config, random, now);
+        let own_hold = self.record_outcome(sent, outcome, scope, config, random, now);
         Recorded {
             held_until: now.and_then(|now| self.held_until(now)),
-            alone: alone.unwrap_or_default(),
+            own_hold,
         }
     }
 
-    /// Records the outcome of a request. Returns whether the server's wait concerns this request only; `None` without
-    /// `now`, and for outcomes that have no information about quotas.
+    /// Records the outcome of a request. Returns the end of a hold that concerns this request only.
     fn record_outcome(
         &mut self,
         sent: Sent<'_>,
@@ -53,7 +53,7 @@ impl Quota {
         config: &QuotaConfig,
         random: f64,
         now: Option<Instant>,
-    ) -> Option<bool> {
+    ) -> Option<Instant> {
         let number = sent.number;
         self.sending.release(sent.cost);
         self.in_flight = self.in_flight.saturating_sub(1);
@@ -89,10 +89,11 @@ impl Quota {
                 if number >= self.epoch {
                     self.probe(None);
                 }
-                return Some(true);
+                return Some(until);
             }
             Outcome::NotSent => {
                 self.estimator.on_cancelled();
+                self.concurrency.on_not_sent(number);
                 return None;
             }
             Outcome::Sent => {
@@ -107,7 +108,12 @@ impl Quota {
         };
         let now = now?;
         let silent = !throttled && info.is_empty();
-        let mut alone = false;
+        let with_this = self.in_flight + 1;
+        self.concurrency.on_announced(&info.limits, with_this);
+        if served && self.concurrency.on_success(number, with_this, now) {
+            self.estimator.retract();
+        }
+        let mut own_hold = None;
         if self.names_other_limit(info, scope) {
             self.record_for_other(sent, throttled, now);
         } else {
@@ -116,9 +122,9 @@ impl Quota {
                 self.observe(sent, throttled, served, info, now);
             }
             if throttled && self.is_of_one_replica(info) {
-                alone = true;
+                own_hold = info.retry_after.map(|wait| add_capped(now, wait));
             } else if throttled {
-                self.on_throttle(number, info, scope, config, random, now);
+                own_hold = self.on_throttle(number, info, scope, config, random, now);
             } else {
                 self.on_success(number, now);
             }
@@ -131,7 +137,7 @@ impl Quota {
         if self.silent_responses >= MIN_SILENT_RESPONSES {
             self.windows.end_without_reset();
         }
-        Some(alone)
+        own_hold
     }
 
     /// Returns whether a throttling response shows that one of several replicas has nothing left, while others may
@@ -236,6 +242,8 @@ impl Quota {
     ///
     /// The hold lasts for the server's hint, if it is believed, or else for the guess of the estimate, in both cases
     /// at most `max_hold`. After [`MAX_TRUSTED_HINTS`] throttles in a row, the longer of both counts.
+    ///
+    /// If too many requests were in flight, the hint is about this request alone: the result is the end of its wait.
     fn on_throttle(
         &mut self,
         number: u64,
@@ -244,17 +252,23 @@ impl Quota {
         config: &QuotaConfig,
         random: f64,
         now: Instant,
-    ) {
+    ) -> Option<Instant> {
         // Requests of one epoch may be throttled together: they count once.
         let first = number >= self.epoch;
+        let cause = self.cause(number, info, scope, now);
+        let rate = !matches!(cause, Cause::Concurrency { .. });
         if first {
             self.epoch = self.next_number;
             self.consecutive_throttles = self.consecutive_throttles.saturating_add(1);
-            let limit = fewest_remaining(&info.limits).and_then(|limit| limit.limit);
-            if scope != Scope::Origin {
+            // With a rest, it is the limit of another quota.
+            let limit = fewest_remaining(&info.limits)
+                .filter(|limit| limit.is_exhausted())
+                .and_then(|limit| limit.limit);
+            if rate && scope != Scope::Origin {
                 let sample = ThrottleSample {
                     sent: self.probe.sent,
                     limit,
+                    hint: info.retry_after,
                     all_counted: self.silent_responses < MIN_SILENT_RESPONSES,
                     silent: info.retry_after.is_none() && info.limits.is_empty(),
                     sent_since: self.next_number.saturating_sub(number),
@@ -262,7 +276,7 @@ impl Quota {
                 };
                 self.estimator.on_throttle(&sample, now);
             }
-        } else {
+        } else if rate {
             self.estimator.on_late_throttle();
         }
         let hint = info.retry_after.filter(|hint| !hint.is_zero());
@@ -281,18 +295,41 @@ impl Quota {
                 };
                 (guess.max(hint + jitter), believed)
             }
-            None if first => (self.backoff_wait(config, random, now), false),
-            // Throttled late and without a hint: the hold of the first one stands.
-            None => return,
+            None if cause == (Cause::Rate { decided: true })
+                || first && cause == (Cause::Rate { decided: false }) =>
+            {
+                (self.backoff_wait(config, random, now), false)
+            }
+            // Throttled late and without a hint: the hold of the first one stands. Concurrency needs none.
+            None => return None,
         };
         // A hold that `max_hold` cuts short ends before the server has announced that it accepts more.
         let from_server = from_server && wait <= config.max_hold;
         let until = add_capped(now, wait.min(config.max_hold));
+        if cause == (Cause::Concurrency { held: false }) {
+            return Some(until);
+        }
         if self.extend_hold(Hold { until, from_server })
             && let Some(fleet) = &mut self.fleet_share
         {
             fleet.on_throttle(until);
         }
+        None
+    }
+
+    /// Returns what a request was throttled for. Only a response to a single partition shows it.
+    fn cause(&mut self, number: u64, info: &RateLimitInfo, scope: Scope, now: Instant) -> Cause {
+        if scope != Scope::Partition {
+            return Cause::Rate { decided: false };
+        }
+        let throttled = ThrottledRequest {
+            number,
+            next: self.next_number,
+            in_flight: self.in_flight,
+            hint: info.retry_after,
+            exhausted: fewest_remaining(&info.limits).is_some_and(Limit::is_exhausted),
+        };
+        self.concurrency.on_throttle(&throttled, now)
     }
 
     /// Returns the wait if the server names none, or names waits that have proved too short.

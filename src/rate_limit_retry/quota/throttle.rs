@@ -17,6 +17,8 @@ pub(super) struct ThrottleSample {
     pub(super) sent: Option<Instant>,
     /// The limit that the response names.
     pub(super) limit: Option<u64>,
+    /// The wait that the response names.
+    pub(super) hint: Option<Duration>,
     /// Whether the response has no information about limits.
     pub(super) silent: bool,
     /// Whether all requests before it have been counted here, and none took the fast path.
@@ -47,6 +49,7 @@ impl LimitEstimator {
         }
         self.on_late_throttle();
         let Some(throttled) = &mut self.throttled else {
+            self.model_before = self.model;
             let sliding = self.matches_sliding_window(sample, now);
             let still = match (&self.model, self.window_start) {
                 // No probe is sent before the window can be over.
@@ -59,6 +62,7 @@ impl LimitEstimator {
                 since: now,
                 last_confirmed: still.max(now),
                 limit: sample.limit,
+                hint: sample.hint,
                 probes: 0,
                 sliding,
             });
@@ -68,12 +72,22 @@ impl LimitEstimator {
         let sent = sample.sent.unwrap_or(now);
         throttled.last_confirmed = sent.max(throttled.last_confirmed);
         throttled.limit = sample.limit.or(throttled.limit);
+        throttled.hint = sample.hint.or(throttled.hint);
         if let Some(slide) = self
             .sliding_window
             .as_mut()
             .filter(|slide| slide.is_active())
         {
             slide.on_probe_throttled(allowance, sent);
+        }
+    }
+
+    /// Forgets the throttling of single requests, because a limit on requests in flight explains it.
+    pub(super) fn retract(&mut self) {
+        self.throttled = None;
+        self.model = self.model_before;
+        if matches!(self.model, Model::Unknown) {
+            self.sliding_window = None;
         }
     }
 

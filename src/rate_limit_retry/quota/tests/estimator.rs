@@ -65,30 +65,22 @@ fn a_rate_is_measured_between_short_throttlings() {
     assert!(!estimator.estimator.is_pacing_known());
 }
 
+/// Others use the rest: after what was accepted before, more are sent one by one until one is throttled.
 #[test]
-fn the_limit_in_the_first_429_is_used_unless_more_were_sent() {
-    for (first, second, allowance) in [
-        (Some(100), None, 100),
-        (Some(39), None, 40),
-        (None, None, 40),
-        // A probe is throttled by a response that names one.
-        (None, Some(100), 100),
-        (Some(100), Some(50), 50),
-    ] {
-        let mut estimator = TestEstimator::new();
-        estimator.succeed(40, 0);
-        for (at, limit) in [(1000, first), (2000, second)] {
-            estimator.throttle(at, ThrottleSample { limit, ..SAMPLE });
-        }
-        estimator.recover(60_000);
-        assert_eq!(estimator.estimator.estimate().limit, Some(allowance));
+fn a_greater_limit_in_a_429_shows_that_others_use_the_quota() {
+    for (named, probes) in [(None, false), (Some(10), false), (Some(11), true)] {
+        let mut estimator = TestEstimator::minute_windows();
+        estimator.succeed(9, 120_000);
+        let limit = named;
+        estimator.throttle(121_000, ThrottleSample { limit, ..SAMPLE });
+        estimator.recover(180_000);
+        assert_eq!(estimator.estimator.estimate().limit, Some(10));
 
-        // From then on what has gone is known better.
-        estimator.succeed(39, 60_000);
-        let limit = Some(100);
-        estimator.throttle(61_000, ThrottleSample { limit, ..SAMPLE });
-        estimator.recover(120_000);
-        assert_eq!(estimator.estimator.estimate().limit, Some(40));
+        estimator.succeed(9, 180_000);
+
+        let probe = matches!(estimator.admit(0, 181_000), EstimatorDecision::Probe);
+        assert_eq!(probe, probes, "{named:?}");
+        assert!(!estimator.is_allowed(1, 181_000));
     }
 }
 

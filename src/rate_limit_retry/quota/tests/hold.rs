@@ -127,13 +127,29 @@ fn the_longest_concurrent_retry_after_applies() {
 #[test]
 fn late_429s_without_retry_after_do_not_extend_a_hold() {
     let mut world = TestQuota::new();
-    let (first, late) = (world.enter(), world.enter());
-    let until = world.throttle(first, &RateLimitInfo::default());
-    assert_eq!(until, Some(world.now + ms(1010)));
+    let late = world.enter();
+    let long = world.enter();
+    let until = world.throttle(long, &with_retry_after(secs(5)));
+    assert_eq!(until, Some(world.now + ms(5025)));
 
     world.advance(ms(600));
 
     assert_eq!(world.throttle(late, &RateLimitInfo::default()), until);
+}
+
+/// Too many in flight, or too many in a time: certain when all of them were throttled.
+#[test]
+fn the_last_throttled_request_of_a_flight_begins_the_hold() {
+    let mut world = TestQuota::new();
+    let numbers = [world.enter(), world.enter(), world.enter()];
+    for number in &numbers[..2] {
+        assert_eq!(world.throttle(*number, &RateLimitInfo::default()), None);
+        assert_eq!(world.send(), None);
+    }
+
+    let until = world.throttle(numbers[2], &RateLimitInfo::default());
+
+    assert_eq!(until, Some(world.now + ms(1010)));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod announced;
 mod bounds;
+mod concurrency;
 mod contradictions;
 mod control;
 mod estimate;
@@ -13,17 +14,19 @@ mod local_limit;
 mod merge_remote;
 mod next_report;
 mod pacing;
+mod penalty;
 mod record;
 mod report;
 mod send_log;
 mod server;
+mod simulation;
 mod sliding_detection;
 mod sliding_window;
 mod slow_start;
 mod test_estimator;
 mod token_bucket;
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 

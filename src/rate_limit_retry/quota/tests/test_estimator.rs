@@ -16,6 +16,7 @@ pub(super) struct TestEstimator {
 pub(super) const SAMPLE: ThrottleSample = ThrottleSample {
     sent: None,
     limit: None,
+    hint: None,
     silent: false,
     all_counted: true,
     sent_since: 1,
