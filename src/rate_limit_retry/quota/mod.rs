@@ -71,10 +71,11 @@ use crate::clock::add_capped;
 
 /// The quota of one partition.
 ///
-/// Six constraints delay a request, each by itself. The owner sets a *pause* and a *local limit* ([`LocalLimiter`]). A
+/// Seven constraints delay a request, each by itself. The owner sets a *pause* and a *local limit* ([`LocalLimiter`]). A
 /// *hold* ([`Hold`]) delays all requests until its end. The *announced window* ([`AnnouncedWindow`]) has the limit, the
 /// remaining requests and the reset that the server has reported. An *estimate* ([`LimitEstimator`]) serves for servers
-/// that announce nothing until they throttle. *Slow start* ([`SlowStart`]) limits concurrency while it is not known
+/// that announce nothing until they throttle. A *limit on requests in flight* ([`ConcurrencyLimit`]) is announced, or
+/// learned from throttling. *Slow start* ([`SlowStart`]) limits concurrency while it is not known
 /// what the server accepts.
 ///
 /// # Epochs
@@ -171,7 +172,7 @@ impl Quota {
     /// Makes progress: with nothing in flight, the result is `Now` or names a time.
     ///
     /// The constraints are checked in this order, and the first that delays the request determines the result: pause,
-    /// hold, local limit, announced window, estimate, slow start. A pause, a hold or a window that is over is removed
+    /// hold, local limit, announced window, estimate, concurrency, slow start. A pause, a hold or a window that is over is removed
     /// here, which starts a new epoch for holds and windows.
     pub(crate) fn admit(&mut self, config: &QuotaConfig, now: Instant) -> SendTime {
         if let Some(until) = self.pause {
