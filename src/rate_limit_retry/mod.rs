@@ -33,6 +33,7 @@
 //! | hold | a 429 or a similar response; a [pause](QuotaHandle::pause) | [`max_hold`], [`backoff`] |
 //! | announced window | fields such as `RateLimit` or `X-RateLimit-*` | [`profile`], [`pacing`] |
 //! | estimate | earlier rejections of a server that announces nothing | |
+//! | concurrency | earlier rejections, or fields such as `X-Concurrency-Limit` | |
 //! | local limit | the program | [`limit`], [`limit_for`], [`preset`] |
 //! | slow start | a new partition, or the end of a hold | [`initial_window`], [`initial_window_timeout`] |
 //! | fleet quota | the program, enforced through a store | [`StoredQuotas::fleet_quota`] |

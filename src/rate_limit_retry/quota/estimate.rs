@@ -10,6 +10,7 @@
 //!
 //! - The throttle lasted at most [`MAX_TOKEN_BUCKET_WAIT`]: a [`TokenBucket`], unless at least 90 % of a known window
 //!   were used, whose end happened to be near.
+//! - It lasted longer, for a wait that several windows fit in: see [`FixedWindow::on_throttled_window`].
 //! - It lasted longer: a [`FixedWindow`] with the requests accepted since the last opening, and with the time between
 //!   the two openings as bounds of its length.
 //! - Fewer requests were accepted than before, and throttled requests explain the difference: the [`SlidingWindow`] is
