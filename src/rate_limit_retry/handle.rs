@@ -177,8 +177,9 @@ fn amounts<'a>(amounts: impl Iterator<Item = (&'a str, u64)>) -> BTreeMap<Box<st
 
 /// A snapshot of one partition. All durations count from the call of [`QuotaHandle::status`].
 ///
-/// `limit`, `remaining` and `reset` come from responses; the `estimated_` fields are the layer's own conclusions. A
-/// server that announces its quota usually has no estimate.
+/// `limit`, `remaining` and `reset` come from responses: of several quotas, those of the quota of requests of which the
+/// least is left. The `estimated_` fields are the layer's own conclusions. A server that announces its quota usually has no
+/// estimate. The guide [`limits`](crate::docs::limits) explains what delays requests.
 ///
 /// # Examples
 ///
@@ -203,8 +204,8 @@ pub struct QuotaStatus {
     remaining: Option<u64>,
     /// Time until the server resets the quota; `None` if the server does not announce it.
     reset: Option<Duration>,
-    /// How long the partition is held, because the server rejected a request or because of a
-    /// [`pause`](QuotaHandle::pause); `None` if it is not held.
+    /// How long the partition is held, because the server rejected a request, because the estimated limit is reached, or
+    /// because of a [`pause`](QuotaHandle::pause); `None` if it is not held.
     held_for: Option<Duration>,
     /// Number of requests in flight. Does not contain requests on the fast path and requests sent during a
     /// [`bypass`](QuotaHandle::bypass), which are not counted.
@@ -248,8 +249,9 @@ impl QuotaStatus {
         self.reset
     }
 
-    /// Returns how long the partition is held, because the server rejected a request or because of a
-    /// [`pause`](QuotaHandle::pause); `None` if it is not held.
+    /// Returns how long the partition is held, because the server rejected a request, because the estimated limit is
+    /// reached, or because of a [`pause`](QuotaHandle::pause); `None` if it is not held. An announced quota of which nothing
+    /// remains is no hold.
     #[must_use]
     pub fn held_for(&self) -> Option<Duration> {
         self.held_for

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `windows`, `window` | the quotas that the server announces, by name |
 //! | `announced` | the present window of one of them |
+//! | `refill`, `replicas`, `mean_cost` | what its announcements show: a refill, several servers, what a request costs |
 //! | `estimate`, `throttle` | the estimate from throttling responses, and the choice of its model |
 //! | `fixed_window`, `bounds` | the model of a fixed window: its limit and its length |
 //! | `token_bucket` | the model of a token bucket |
@@ -86,11 +87,11 @@ enum WindowsDecision {
 
 /// The quota of one partition.
 ///
-/// Six constraints delay a request, each by itself. The owner sets a *pause* and a *local limit* ([`LocalLimiter`]). A
-/// *hold* ([`Hold`]) delays all requests until its end. Each *announced
-/// quota* ([`Windows`]) has the limit, the remaining requests and the reset that the server has reported. An *estimate* ([`LimitEstimator`]) serves for servers
-/// that announce nothing until they throttle. *Slow start* ([`SlowStart`]) limits concurrency while it is not known
-/// what the server accepts.
+/// Several constraints delay a request, each by itself. The owner sets a *pause* and a *local limit* ([`LocalLimiter`]). A
+/// *hold* ([`Hold`]) delays all requests until its end. Each *announced quota* ([`Windows`]) has the limit, the remaining
+/// units and the reset that the server has reported. An *estimate* ([`LimitEstimator`]) serves for servers that announce
+/// nothing until they throttle. *Slow start* ([`SlowStart`]) limits the requests in flight while it is not known what the
+/// server accepts. The guide [`limits`](crate::docs::limits) explains them.
 ///
 /// # Epochs
 ///
@@ -118,7 +119,7 @@ pub(crate) struct Quota {
     partial_hold: Option<Instant>,
     /// The quotas that the server announces.
     windows: Windows,
-    /// Whether accepted responses announce what remains.
+    /// Whether accepted responses announce what remains of a quota of requests.
     is_announced: bool,
     /// Whether the last throttling response was about another quota, one that is not announced.
     unannounced_limit: bool,
@@ -179,7 +180,7 @@ impl Quota {
     /// Makes progress: with nothing in flight, the result is `Now` or names a time.
     ///
     /// The constraints are checked in this order, and the first that delays the request determines the result: pause,
-    /// hold, local limit, announced window, estimate, slow start. A pause, a hold or a window that is over is removed
+    /// hold, local limit, announced quotas, estimate, slow start. A pause, a hold or a window that is over is removed
     /// here, which starts a new epoch for holds and windows.
     pub(crate) fn admit(&mut self, cost: &Cost, config: &QuotaConfig, now: Instant) -> SendTime {
         if self.exceeded_limit(cost).is_some() {

@@ -120,7 +120,7 @@ impl Window {
         self.key.unit == Unit::Requests
     }
 
-    /// Returns how well an announcement fits this quota; `None` if it is about another one.
+    /// Returns whether an announcement is about this quota.
     ///
     /// A name, a unit and a partition that are equal identify a quota. Without a name, the limit must be equal, too,
     /// or the reset: some servers announce only that of several quotas which is nearest to its end.
