@@ -178,8 +178,8 @@ fn amounts<'a>(amounts: impl Iterator<Item = (&'a str, u64)>) -> BTreeMap<Box<st
 /// A snapshot of one partition. All durations count from the call of [`QuotaHandle::status`].
 ///
 /// `limit`, `remaining` and `reset` come from responses: of several quotas, those of the quota of requests of which the
-/// least is left. The `estimated_` fields are the layer's own conclusions. A server that announces its quota usually has no
-/// estimate. The guide [`limits`](crate::docs::limits) explains what delays requests.
+/// least is left. The `estimated_` fields are the layer's own conclusions. A server that announces its quota usually has
+/// no estimate. The guide [`limits`](crate::docs::limits) explains what delays requests.
 ///
 /// # Examples
 ///
@@ -250,8 +250,8 @@ impl QuotaStatus {
     }
 
     /// Returns how long the partition is held, because the server rejected a request, because the estimated limit is
-    /// reached, or because of a [`pause`](QuotaHandle::pause); `None` if it is not held. An announced quota of which nothing
-    /// remains is no hold.
+    /// reached, or because of a [`pause`](QuotaHandle::pause); `None` if it is not held. An announced quota of which
+    /// nothing remains is no hold.
     #[must_use]
     pub fn held_for(&self) -> Option<Duration> {
         self.held_for
@@ -269,7 +269,8 @@ impl QuotaStatus {
         self.waiting
     }
 
-    /// Returns the estimated number of requests per window, for servers that do not announce it. Derived from rejected requests.
+    /// Returns the estimated number of requests per window, for servers that do not announce it. Derived from rejected
+    /// requests.
     #[must_use]
     pub fn estimated_limit(&self) -> Option<u64> {
         self.estimated_limit

@@ -87,11 +87,11 @@ enum WindowsDecision {
 
 /// The quota of one partition.
 ///
-/// Several constraints delay a request, each by itself. The owner sets a *pause* and a *local limit* ([`LocalLimiter`]). A
-/// *hold* ([`Hold`]) delays all requests until its end. Each *announced quota* ([`Windows`]) has the limit, the remaining
-/// units and the reset that the server has reported. An *estimate* ([`LimitEstimator`]) serves for servers that announce
-/// nothing until they throttle. *Slow start* ([`SlowStart`]) limits the requests in flight while it is not known what the
-/// server accepts. The guide [`limits`](crate::docs::limits) explains them.
+/// Several constraints delay a request, each by itself. The owner sets a *pause* and a *local limit*
+/// ([`LocalLimiter`]). A *hold* ([`Hold`]) delays all requests until its end. Each *announced quota* ([`Windows`]) has
+/// the limit, the remaining units and the reset that the server has reported. An *estimate* ([`LimitEstimator`]) serves
+/// for servers that announce nothing until they throttle. *Slow start* ([`SlowStart`]) limits the requests in flight
+/// while it is not known what the server accepts. The guide [`limits`](crate::docs::limits) explains them.
 ///
 /// # Epochs
 ///

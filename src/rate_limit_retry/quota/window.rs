@@ -273,8 +273,8 @@ impl Window {
         }
     }
 
-    /// Returns the time in which one unit is refilled, if this quota is exhausted and `hint` is no more than its reset, at
-    /// which it is full again.
+    /// Returns the time in which one unit is refilled, if this quota is exhausted and `hint` is no more than its reset,
+    /// at which it is full again.
     pub(super) fn refill_instead_of(&self, hint: Duration, now: Instant) -> Option<Duration> {
         let current = self
             .current
@@ -307,8 +307,8 @@ impl Window {
 
     /// Returns what one more request with this cost needs.
     ///
-    /// What the caller has set counts as it is. Otherwise the mean counts, for requests with a margin: the response does not include
-    /// what other clients have in flight, which is about as much as their part of this process's requests.
+    /// What the caller has set counts as it is. Otherwise the mean counts, for requests with a margin: the response does
+    /// not include what other clients have in flight, which is about as much as their part of this process's requests.
     fn need(&self, cost: &Cost, sending: &Reserved, in_flight: u32, synced: bool) -> Need {
         if let Some((unit, amount)) = self.unit_of(cost) {
             let amount = as_f64(amount);
