@@ -35,6 +35,7 @@
 //! | local limit | the program | [`limit`], [`limit_for`], [`preset`] |
 //! | announced quotas | fields such as `RateLimit` or `X-RateLimit-*`; each quota by its name and in its unit | [`profile`], [`pacing`], [`cost`] |
 //! | estimate | earlier rejections of a server that announces nothing | |
+//! | concurrency limit | fields such as `x-concurrency-limit`; rejections while other requests are in flight | |
 //! | slow start | a new partition, or the end of a hold | [`initial_window`], [`initial_window_timeout`] |
 //! | fleet quota | the program, enforced through a store | [`StoredQuotas::fleet_quota`] |
 //!

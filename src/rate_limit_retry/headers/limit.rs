@@ -43,7 +43,7 @@ pub struct Limit {
     /// `daily`).
     pub name: Option<String>,
     /// What is counted. Determines which amount of a request's [`Cost`](crate::rate_limit_retry::Cost) counts against the
-    /// quota.
+    /// quota. [`Unit::ConcurrentRequests`] limits how many requests are in flight.
     pub unit: Unit,
     /// Number allowed per window; for a token bucket, its capacity.
     pub limit: Option<u64>,

@@ -87,11 +87,12 @@ enum WindowsDecision {
 
 /// The quota of one partition.
 ///
-/// Several constraints delay a request, each by itself. The owner sets a *pause* and a *local limit*
+/// Seven constraints delay a request, each by itself. The owner sets a *pause* and a *local limit*
 /// ([`LocalLimiter`]). A *hold* ([`Hold`]) delays all requests until its end. Each *announced quota* ([`Windows`]) has
 /// the limit, the remaining units and the reset that the server has reported. An *estimate* ([`LimitEstimator`]) serves
-/// for servers that announce nothing until they throttle. *Slow start* ([`SlowStart`]) limits the requests in flight
-/// while it is not known what the server accepts. The guide [`limits`](crate::docs::limits) explains them.
+/// for servers that announce nothing until they throttle. A *concurrency limit* is announced, or learned from throttling
+/// while other requests are in flight. *Slow start* ([`SlowStart`]) limits the requests in flight while it is not known
+/// what the server accepts. The guide [`limits`](crate::docs::limits) explains them.
 ///
 /// # Epochs
 ///
@@ -180,8 +181,8 @@ impl Quota {
     /// Makes progress: with nothing in flight, the result is `Now` or names a time.
     ///
     /// The constraints are checked in this order, and the first that delays the request determines the result: pause,
-    /// hold, local limit, announced quotas, estimate, slow start. A pause, a hold or a window that is over is removed
-    /// here, which starts a new epoch for holds and windows.
+    /// hold, local limit, announced quotas, estimate, concurrency limit, slow start. A pause, a hold or a window that is
+    /// over is removed here, which starts a new epoch for holds and windows.
     pub(crate) fn admit(&mut self, cost: &Cost, config: &QuotaConfig, now: Instant) -> SendTime {
         if self.exceeded_limit(cost).is_some() {
             return SendTime::Never;
