@@ -13,7 +13,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use fastrand::Rng;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
@@ -23,6 +22,8 @@ use tokio::{
 };
 use tower::Service;
 use tower_m2m::BoxError;
+
+use crate::Job;
 
 /// What the model allows.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +44,6 @@ struct State {
     refused: usize,
     /// Tokens that completions have used.
     used: u64,
-    random: Rng,
 }
 
 /// A counter that is refilled continuously, full at first.
@@ -58,13 +58,12 @@ struct Bucket {
 pub(crate) struct Events(mpsc::UnboundedReceiver<Bytes>);
 
 impl Model {
-    pub(crate) fn new(limits: Limits, seed: u64) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self(Arc::new(Mutex::new(State {
             requests: Bucket::new(limits.requests_per_minute),
             tokens: Bucket::new(limits.tokens_per_minute),
             refused: 0,
             used: 0,
-            random: Rng::with_seed(seed),
         })))
     }
 
@@ -72,16 +71,6 @@ impl Model {
     pub(crate) fn served(&self) -> (usize, u64) {
         let state = self.state();
         (state.refused, state.used)
-    }
-
-    /// Returns the time in which any client needs at least that long for these requests and tokens: what the full
-    /// buckets do not cover must be refilled, and the last completion must be streamed.
-    pub(crate) fn optimum(&self, requests: usize, tokens: u64) -> Duration {
-        let state = self.state();
-        let refill = |bucket: &Bucket, amount: f64| (amount / bucket.limit - 1.0).max(0.0) * 60.0;
-        let refill =
-            refill(&state.requests, requests as f64).max(refill(&state.tokens, tokens as f64));
-        Duration::from_secs_f64(refill) + FIRST_TOKEN
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -95,11 +84,14 @@ impl Model {
         let max_tokens = body["max_completion_tokens"].as_u64().unwrap_or(1);
         let prompt = body["messages"][0]["content"].as_str().unwrap_or_default();
         let prompt = (prompt.len() / 4) as u64;
+        // How much this model has to say is for the example to decide.
+        let completion = &body["metadata"]["completion_tokens"];
+        let completion = completion.as_u64().unwrap_or(1).min(max_tokens);
         let reserved = prompt + max_tokens;
 
         let (events, stream) = mpsc::unbounded_channel();
         let mut response = Response::new(Events(stream));
-        let completion = {
+        let accepted = {
             let mut state = self.state();
             let accepted = state.take(reserved);
             if let Err(wait) = accepted {
@@ -108,14 +100,11 @@ impl Model {
                 response.headers_mut().insert("retry-after", seconds.into());
             }
             state.announce(response.headers_mut())?;
-            // At least a fifth of what the caller allows.
-            accepted
-                .is_ok()
-                .then(|| state.random.u64(max_tokens / 5..=max_tokens))
+            accepted.is_ok()
         };
-        let Some(completion) = completion else {
+        if !accepted {
             return Ok(response);
-        };
+        }
         response.headers_mut().insert(
             "content-type",
             HeaderValue::from_static("text/event-stream"),
@@ -133,7 +122,7 @@ impl Model {
         reserved: u64,
     ) {
         sleep(FIRST_TOKEN).await;
-        for _ in 0..completion.div_ceil(TOKENS_PER_EVENT) {
+        for _ in 0..events_of(completion) {
             sleep(PER_EVENT).await;
             let chunk =
                 r#"{"choices":[{"index":0,"delta":{"content":"so \"it\" goes "}}],"usage":null}"#;
@@ -154,6 +143,60 @@ impl Model {
     }
 }
 
+/// Returns the time that a client needs which knows everything, and requests these completions in their order.
+///
+/// It sends each request as soon as a worker is free and the buckets contain enough.
+pub(crate) fn optimum(limits: Limits, workers: usize, jobs: &[Job]) -> Duration {
+    let [mut requests, mut tokens] =
+        [limits.requests_per_minute, limits.tokens_per_minute].map(|limit| limit as f64);
+    let limit = [requests, tokens];
+    // The end of each stream, and what it gives back.
+    let mut streams: Vec<(f64, f64)> = Vec::new();
+    let (mut now, mut end) = (0.0, 0.0_f64);
+    for job in jobs {
+        let reserved = (job.prompt + job.max_tokens) as f64;
+        loop {
+            let missing = [(1.0 - requests) / limit[0], (reserved - tokens) / limit[1]];
+            let wait = missing
+                .map(|share| share * 60.0)
+                .into_iter()
+                .fold(0.0, f64::max);
+            let is_free = streams.len() < workers;
+            // Less than that is what rounding leaves.
+            if is_free && wait < 1e-6 {
+                break;
+            }
+            let first = (0..streams.len()).min_by(|a, b| streams[*a].0.total_cmp(&streams[*b].0));
+            let first_end = first.map_or(f64::INFINITY, |first| streams[first].0);
+            let then = if is_free {
+                first_end.min(now + wait)
+            } else {
+                first_end
+            };
+            requests = (requests + (then - now) * limit[0] / 60.0).min(limit[0]);
+            tokens = (tokens + (then - now) * limit[1] / 60.0).min(limit[1]);
+            now = then;
+            if then == first_end
+                && let Some(first) = first
+            {
+                tokens = (tokens + streams.swap_remove(first).1).min(limit[1]);
+            }
+        }
+        (requests, tokens) = (requests - 1.0, tokens - reserved);
+        let events = events_of(job.completion);
+        let length = FIRST_TOKEN + PER_EVENT * u32::try_from(events).unwrap_or(u32::MAX);
+        let stream_end = now + length.as_secs_f64();
+        streams.push((stream_end, (job.max_tokens - job.completion) as f64));
+        end = end.max(stream_end);
+    }
+    Duration::from_secs_f64(end)
+}
+
+/// Returns the number of events in which a completion is streamed, without the last one.
+fn events_of(completion: u64) -> u64 {
+    completion.div_ceil(TOKENS_PER_EVENT)
+}
+
 impl State {
     /// Takes one request and these tokens, or returns how long they take to be refilled.
     fn take(&mut self, tokens: u64) -> Result<(), Duration> {
@@ -169,7 +212,7 @@ impl State {
 
     /// Announces both counters, as OpenAI does: a reset is the time until the bucket is full.
     fn announce(&mut self, headers: &mut HeaderMap) -> Result<(), BoxError> {
-        let State {
+        let Self {
             requests, tokens, ..
         } = self;
         for (limit, remaining, reset, bucket) in [

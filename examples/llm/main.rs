@@ -2,7 +2,8 @@
 //!
 //! 32 workers stream 200 completions from a language model that counts requests and tokens a minute, with OpenAI's
 //! fields. Three clients do the same: one that knows no costs, one that estimates them, and one whose estimates are
-//! corrected by the usage at the end of each stream. Time is virtual, so that minutes pass in moments.
+//! corrected by the usage at the end of each stream. Time is virtual, so that minutes pass in moments. The optimum is the
+//! time of a client that knows everything, and requests the completions in their order.
 //!
 //! Options: `--requests N`, `--workers N`, `--tokens-per-minute N`, `--requests-per-minute N`, `--seed N`.
 #![expect(
@@ -34,6 +35,8 @@ use tower_m2m::{
 
 use self::double::{Limits, Model};
 
+/// What a completion costs at most: the longest prompt and the longest completion.
+const MAX_COST: u64 = 4_000;
 const URL: &str = "https://llm.example.com/v1/chat/completions";
 
 /// What a run does.
@@ -60,6 +63,8 @@ struct Job {
     prompt: u64,
     /// Maximum length of the completion.
     max_tokens: u64,
+    /// Its length, which only the model knows.
+    completion: u64,
 }
 
 /// The result of a run.
@@ -117,12 +122,16 @@ async fn main() -> Result<(), BoxError> {
 /// Requests all completions, and measures.
 async fn run(client: Client, options: Options) -> Result<Outcome, BoxError> {
     let mut random = Rng::with_seed(options.seed);
-    let job = |_| Job {
-        prompt: random.u64(50..1_500),
-        max_tokens: random.u64(150..2_500),
+    let job = |_| {
+        let (prompt, max_tokens) = (random.u64(50..1_500), random.u64(150..=2_500));
+        Job {
+            prompt,
+            max_tokens,
+            completion: random.u64(max_tokens / 5..=max_tokens),
+        }
     };
     let jobs: Arc<[Job]> = (0..options.requests).map(job).collect();
-    let model = Model::new(options.limits, options.seed);
+    let model = Model::new(options.limits);
     let service = {
         let mut builder = RateLimitRetryLayer::builder()
             .seed(options.seed)
@@ -173,7 +182,7 @@ async fn run(client: Client, options: Options) -> Result<Outcome, BoxError> {
         refused,
         tokens,
         elapsed: began.elapsed(),
-        optimum: model.optimum(options.requests, tokens),
+        optimum: double::optimum(options.limits, options.workers, &jobs),
     })
 }
 
@@ -185,6 +194,7 @@ impl Job {
             "stream": true,
             "stream_options": { "include_usage": true },
             "max_completion_tokens": self.max_tokens,
+            "metadata": { "completion_tokens": self.completion },
             // About four characters are one token.
             "messages": [{ "role": "user", "content": "word".repeat(usize::try_from(self.prompt)?) }],
         });
@@ -263,6 +273,11 @@ impl Options {
                 "--seed" => options.seed = value.parse()?,
                 _ => return Err(format!("unknown option {name}").into()),
             }
+        }
+        if options.limits.tokens_per_minute < MAX_COST || options.limits.requests_per_minute == 0 {
+            let least =
+                format!("a completion costs up to {MAX_COST} tokens: allow as many a minute");
+            return Err(least.into());
         }
         Ok(options)
     }

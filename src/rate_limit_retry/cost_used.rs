@@ -46,7 +46,7 @@ use super::{
 ///     }
 ///     Ok(response)
 /// }
-/// # let _ = call::<fn(_) -> std::future::Ready<_>>;
+/// # drop(call(Request::new(String::new()), async |_| Ok(Response::new(String::new()))));
 /// ```
 #[derive(Clone)]
 pub struct CostUsed {

@@ -154,7 +154,8 @@ impl QuotaHandle {
     pub fn forget(&self, partition: &PartitionKey) {
         let now = self.0.now_synced();
         // Held routes of the partition are partitions of their own.
-        for part in self.0.routes.forget(partition) {
+        let resources = self.0.resources.forget(partition);
+        for part in self.0.routes.forget(partition).into_iter().chain(resources) {
             self.0.gate.forget(&part, now);
         }
         self.0.gate.forget(partition, now);

@@ -93,6 +93,7 @@ mod peek;
 mod permanent_errors;
 mod policy;
 mod quota;
+mod resources;
 mod route;
 mod service;
 mod store;

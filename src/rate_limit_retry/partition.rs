@@ -6,7 +6,12 @@
 //! By default the origin of a request is its only key. With a function of the user, a request can have several keys:
 //! it is sent when the quotas of all of them allow it.
 
-use std::{fmt, sync::Arc};
+use std::{
+    cmp::Ordering,
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use http::{Uri, request::Parts};
 
@@ -49,21 +54,45 @@ use crate::Origin;
 /// });
 /// # drop(layer.build());
 /// ```
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct PartitionKey(Arc<str>);
+#[derive(Clone)]
+pub struct PartitionKey {
+    /// The name.
+    name: Arc<str>,
+    /// Where the server's name of a quota begins, if the partition is that of a named quota of another one; else 0. Not
+    /// part of the identity.
+    resource_at: u32,
+}
 
 impl PartitionKey {
     /// Creates the key of a custom partition, such as a tenant or a route. Must not contain secrets: events contain
     /// it.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>) -> Self {
-        Self(name.into())
+        Self {
+            name: name.into(),
+            resource_at: 0,
+        }
+    }
+
+    /// Creates the key of a named quota of a partition: `https://api.github.com search`.
+    pub(crate) fn for_resource(partition: &Self, resource: &str) -> Self {
+        let resource_at = partition.name.len() + 1;
+        Self {
+            name: format!("{partition} {resource}").into(),
+            resource_at: u32::try_from(resource_at).unwrap_or_default(),
+        }
+    }
+
+    /// Returns the server's name of the quota, if the partition is that of a named quota of another one.
+    pub(crate) fn resource(&self) -> Option<&str> {
+        let at = self.resource_at as usize;
+        self.name.get(at..).filter(|_| at > 0)
     }
 
     /// Returns the name, as it appears in events, in errors and in the labels of metrics.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
     }
 
     /// Returns the key for the origin of `uri` and the credential's name. All URIs without a host share one origin.
@@ -73,17 +102,49 @@ impl PartitionKey {
     pub(crate) fn for_origin(uri: &Uri, credential: Option<&str>) -> Self {
         // A URI without a valid origin maps to the empty string.
         let origin = Origin::of(uri).map_or_else(String::new, |origin| origin.to_string());
-        Self(match credential {
+        Self::new(match credential {
             // The separator cannot occur in an origin, so that no two pairs have the same key.
-            Some(name) => format!("{origin} as {name}").into(),
-            None => origin.into(),
+            Some(name) => format!("{origin} as {name}"),
+            None => origin,
         })
     }
 }
 
 impl fmt::Display for PartitionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.name)
+    }
+}
+
+impl fmt::Debug for PartitionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PartitionKey").field(&self.name).finish()
+    }
+}
+
+impl PartialEq for PartitionKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for PartitionKey {}
+
+impl Hash for PartitionKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl Ord for PartitionKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.name.cmp(&other.name)
+    }
+}
+
+impl PartialOrd for PartitionKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use http::Response;
+use http_body_util::BodyExt;
 use tokio::time::sleep;
 use tower::ServiceExt;
 use tower_m2m::{
@@ -83,4 +84,63 @@ async fn a_waiting_request_fails_once_its_limit_is_known_and_blocks_no_other() {
     let error = large.await.unwrap().unwrap_err();
     assert!(error.is::<CostTooHigh>(), "{error}");
     small.await.unwrap().unwrap();
+}
+
+/// Costs of this many units, in a request of its own.
+fn costing(unit: &'static str, amount: u64) -> http::Request<()> {
+    let mut request = request();
+    let cost = Cost::new().with(unit, amount);
+    request.extensions_mut().insert(cost);
+    request
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_of_another_unit_is_named() {
+    let layer = builder().build();
+    let service = service(&layer, async |_| {
+        let response = Response::builder()
+            .header("x-ratelimit-limit-requests", "500")
+            .header("x-ratelimit-remaining-requests", "499")
+            .header("x-ratelimit-reset-requests", "120ms")
+            .header("x-ratelimit-limit-tokens", "1000")
+            .header("x-ratelimit-remaining-tokens", "1000")
+            .header("x-ratelimit-reset-tokens", "0s");
+        Ok(response.body(chunks(b"", 1))?)
+    });
+    service.clone().oneshot(costing("tokens", 5)).await.unwrap();
+    service
+        .clone()
+        .oneshot(costing("tokens", 1_000))
+        .await
+        .unwrap();
+
+    let error = service.clone().oneshot(costing("tokens", 1_001)).await;
+
+    let error = error.unwrap_err().downcast::<CostTooHigh>().unwrap();
+    assert_eq!(
+        (error.quota(), error.cost(), error.limit()),
+        ("tokens", 1_001, 1_000)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_that_the_body_announces_applies() {
+    let layer = builder().build();
+    let service = service(&layer, async |_| {
+        let body = br#"{"extensions":{"cost":{"actualQueryCost":46,"throttleStatus":
+            {"maximumAvailable":1000.0,"currentlyAvailable":54,"restoreRate":50.0}}}}"#;
+        let response = Response::builder().header("content-type", "application/json");
+        Ok(response.body(chunks(body, 20))?)
+    });
+    let response = service
+        .clone()
+        .oneshot(costing("points", 46))
+        .await
+        .unwrap();
+    drop(response.into_body().collect().await.unwrap());
+
+    let error = service.clone().oneshot(costing("points", 1_001)).await;
+
+    let error = error.unwrap_err().downcast::<CostTooHigh>().unwrap();
+    assert_eq!((error.quota(), error.limit()), ("points", 1_000));
 }

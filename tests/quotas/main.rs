@@ -10,6 +10,7 @@ mod support;
 mod announced;
 mod partitions;
 mod pauses;
+mod resources;
 mod routes;
 mod windows;
 mod world;

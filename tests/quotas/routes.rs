@@ -179,6 +179,38 @@ async fn a_429_for_a_recovering_route_holds_the_whole_partition() {
     assert_eq!(read.await.unwrap().unwrap().status(), StatusCode::OK);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_server_that_sheds_single_requests_delays_only_these() {
+    // Every tenth request is rejected.
+    let count = Arc::new(AtomicUsize::new(0));
+    let (inner, _) = serving(move |_: Request<Body>| {
+        let shed = count.fetch_add(1, SeqCst) % 10 == 3;
+        let mut response = status_only(StatusCode::OK);
+        if shed {
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            response.headers_mut().insert("retry-after", 5.into());
+        }
+        async move {
+            sleep(SECOND / 10).await;
+            response
+        }
+    });
+    let service = RateLimitRetryLayer::new().layer(inner);
+    let began = Instant::now();
+
+    let calls: Vec<_> = (0..60)
+        .map(|n| spawn(&service, get(&format!("/a/{n}"))))
+        .collect();
+    sleep(4 * SECOND).await;
+    let waiting = calls.iter().filter(|call| !call.is_finished()).count();
+    // The rejected ones wait as long as the server has asked them to, the others do not.
+    assert!((1..=12).contains(&waiting), "{waiting}");
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap().status(), StatusCode::OK);
+    }
+    assert!(began.elapsed() >= 5 * SECOND, "{:?}", began.elapsed());
+}
+
 fn unavailable(path: &'static str, hint: &'static str) -> (Inner, Arc<Mutex<Vec<String>>>) {
     let sent = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&sent);

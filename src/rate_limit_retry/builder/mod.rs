@@ -23,6 +23,7 @@ use super::{
     partition::Partitioning,
     permanent_errors::PermanentErrors,
     quota::{Pacing, QuotaConfig},
+    resources::Resources,
     route::{HeldRoutes, UnavailableScope},
     store::{FleetSync, StoredQuotas},
 };
@@ -438,6 +439,7 @@ impl RateLimitRetryLayerBuilder {
             costs: self.costs,
             unavailable: self.unavailable,
             routes: HeldRoutes::default(),
+            resources: Resources::default(),
             idempotency_key_origins: self.idempotency_key_origins,
             classifier: self.classifier,
             permanent_errors: self.permanent_errors,

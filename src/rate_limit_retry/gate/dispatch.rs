@@ -279,8 +279,20 @@ impl GateState {
                 woken.extend(waiter.waker.take());
             }
         }
-        // Waiters whose deadline is before the end of a hold are woken now, so that they are rejected early.
-        for key in &touched {
+        woken.extend(self.take_expiring_wakers(&touched, pace, now));
+        woken.extend(self.take_agent_wakers(&touched, pace, now));
+        woken
+    }
+
+    /// Takes the wakers of waiters whose deadline is before the end of a hold, so that they are rejected early.
+    fn take_expiring_wakers(
+        &mut self,
+        keys: &[PartitionKey],
+        pace: &QuotaConfig,
+        now: Instant,
+    ) -> Vec<Waker> {
+        let mut woken = Vec::new();
+        for key in keys {
             let Some(partition) = self.partitions.get_mut(key) else {
                 continue;
             };
@@ -293,7 +305,6 @@ impl GateState {
                 woken.extend(self.take_wakers(&late));
             }
         }
-        woken.extend(self.take_agent_wakers(&touched, pace, now));
         woken
     }
 

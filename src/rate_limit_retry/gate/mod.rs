@@ -20,6 +20,7 @@
 //! | `waiter`, `permit` | the handles that a call holds before and after its admission |
 //! | `reservation` | what a request has reserved, until its cost is known |
 //! | `openness` | the flag by which requests skip the gate |
+//! | `outcomes` | the part of an outcome that concerns each partition |
 //! | `agent` | the interface to the tasks that report to a store |
 //! | `models`, `tests` | every interleaving of a few threads (loom); single-threaded sequences |
 //!
@@ -70,6 +71,7 @@ mod agent;
 mod dispatch;
 mod keys;
 mod openness;
+mod outcomes;
 mod partitions;
 mod permit;
 mod queue;
@@ -398,6 +400,20 @@ impl Gate {
                 partition.disable_fast_path();
             }
             state.dispatch(keys, &self.0.config, now)
+        };
+        wake_all(wakers);
+    }
+
+    /// Divides a partition: its named quotas have partitions of their own from now on.
+    pub(crate) fn divide(&self, key: &PartitionKey, now: Instant) {
+        let wakers = {
+            let mut state = lock(&self.0.state);
+            if let Some(partition) = state.partitions.get_mut(key) {
+                partition.is_divided = true;
+                partition.quota.remove_named_windows();
+                partition.disable_fast_path();
+            }
+            state.dispatch(std::slice::from_ref(key), &self.0.config, now)
         };
         wake_all(wakers);
     }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{
     Gate,
     keys::{Keys, Numbers},
+    outcomes::Part,
     reservation::CostReservation,
     state::wake_all,
 };
@@ -169,7 +170,7 @@ impl Permit {
         // Taken, so that the drop that follows reports nothing.
         let counted = self.0.take();
         counted.map_or_else(Settled::default, |counted| {
-            counted.record(outcome, cost, Some(now))
+            (*counted).record(outcome, cost, Some(now))
         })
     }
 }
@@ -183,27 +184,12 @@ impl CountedPermit {
     /// The lock is not released in between: a waiter must not be granted by one partition while the hold that the same
     /// response caused is missing in another one.
     fn record(
-        mut self: Box<Self>,
+        mut self,
         outcome: Outcome<'_>,
         cost: CostReport<'_>,
         now: Option<Instant>,
     ) -> Settled {
-        let reservation = self.reservation.take();
-        let reserved = reservation
-            .as_ref()
-            .map_or(Cost::ONE, |reservation| reservation.cost().clone());
-        // Before the gate's lock is taken: the reservation has a lock of its own.
-        let charge = reservation.and_then(|reservation| {
-            let refunded = cost == CostReport::Refused || is_uncounted_by_server(outcome);
-            match cost {
-                CostReport::Used(used) => reservation.close(|_| Some(used.clone())),
-                _ if refunded => {
-                    reservation.close(|used| Some(used.unwrap_or_else(|| reserved.refunded())))
-                }
-                // Whoever drops the last handle settles; if there is none, it is this.
-                _ => Arc::into_inner(reservation)?.close(|used| used),
-            }
-        });
+        let (reserved, charge) = self.close_reservation(outcome, cost);
         let inner = &self.gate.0;
         // Drawn before the gate's lock is taken: the generator has a lock of its own.
         let random = inner.random.unit();
@@ -213,9 +199,15 @@ impl CountedPermit {
             let mut state = lock(&inner.state);
             let scope = state.scope(&self.keys, outcome);
             settled.bypassed = state.bypassed;
+            let mut concerned = false;
             // All partitions record the outcome before any waiter is dispatched: a waiter may need several of them.
             for (key, number) in self.keys.iter().zip(self.numbers.as_slice()) {
                 if let Some(partition) = state.partitions.get_mut(key) {
+                    let part = Part::of(key, partition, outcome);
+                    let outcome = part
+                        .as_ref()
+                        .map_or(outcome, |part| part.outcome(key, outcome));
+                    concerned |= is_throttled(outcome);
                     let quota = &mut partition.quota;
                     let before = quota.estimate();
                     let recorded = quota.record(
@@ -242,6 +234,8 @@ impl CountedPermit {
                     partition.update_fast_path();
                 }
             }
+            // Throttled by a named quota that had no partition when the request was admitted.
+            settled.alone |= is_throttled(outcome) && !concerned;
             let mut wakers = match origin_held_until.filter(|_| scope == Scope::Origin) {
                 Some(until) => state.hold_origin(&self.keys, until),
                 None => Vec::new(),
@@ -256,6 +250,44 @@ impl CountedPermit {
         wake_all(wakers);
         settled
     }
+
+    /// Settles the reservation, if the outcome or the response decides what to charge. Returns what was reserved, and
+    /// what to charge; `None` if a handle is alive, or if nothing is tracked.
+    ///
+    /// Called before the gate's lock is taken: the reservation has a lock of its own.
+    fn close_reservation(
+        &mut self,
+        outcome: Outcome<'_>,
+        cost: CostReport<'_>,
+    ) -> (Cost, Option<Option<Cost>>) {
+        let reservation = self.reservation.take();
+        let reserved = reservation
+            .as_ref()
+            .map_or(Cost::ONE, |reservation| reservation.cost().clone());
+        let charge = reservation.and_then(|reservation| {
+            let refunded = cost == CostReport::Refused || is_uncounted_by_server(outcome);
+            match cost {
+                CostReport::Used(used) => reservation.close(|_| Some(used.clone())),
+                _ if refunded => {
+                    reservation.close(|used| Some(used.unwrap_or_else(|| reserved.refunded())))
+                }
+                // Whoever drops the last handle settles; if there is none, it is this.
+                _ => Arc::into_inner(reservation)?.close(|used| used),
+            }
+        });
+        (reserved, charge)
+    }
+}
+
+/// Returns whether a response throttles.
+fn is_throttled(outcome: Outcome<'_>) -> bool {
+    matches!(
+        outcome,
+        Outcome::Response {
+            throttled: true,
+            ..
+        }
+    )
 }
 
 /// Returns whether the server has not counted the request, so that its reservation is given back.
@@ -274,7 +306,7 @@ fn is_uncounted_by_server(outcome: Outcome<'_>) -> bool {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(counted) = self.0.take() {
-            counted.record(Outcome::Unknown, CostReport::Open, None);
+            (*counted).record(Outcome::Unknown, CostReport::Open, None);
         }
     }
 }

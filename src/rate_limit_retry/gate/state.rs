@@ -152,14 +152,16 @@ impl GateState {
     /// first partition is known.
     ///
     /// With several keys and no such statement, the response may apply to any of them. Keys that only hold a route do not
-    /// count: no server has a quota for them.
+    /// count: no server has a quota for them. Those of named quotas do not either: the response says which it is about.
     ///
     /// The scope does not depend on the content of `info` otherwise. Whether an ambiguous response can be matched with
     /// one partition, by the limit that it names, is decided by each quota.
     pub(super) fn scope(&self, keys: &[PartitionKey], outcome: Outcome<'_>) -> Scope {
         let all = matches!(outcome, Outcome::Response { throttled: true, info } if info.global);
         let first = keys.first().and_then(|key| self.partitions.get(key));
-        let is_route = |key| self.partitions.get(key).is_some_and(|known| known.is_route);
+        let is_route = |key: &PartitionKey| {
+            key.resource().is_some() || self.partitions.get(key).is_some_and(|known| known.is_route)
+        };
         if all && first.is_some_and(|partition| partition.origin.is_some()) {
             Scope::Origin
         } else if keys.len() > 1 && keys.iter().filter(|key| !is_route(*key)).count() > 1 {

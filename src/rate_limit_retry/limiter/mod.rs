@@ -53,9 +53,11 @@ use super::{
     event::RateLimitEvents,
     gate::{Admission, AdmitRequest, Gate, Keys, Permit},
     header_reader::HeaderReader,
+    headers::RateLimitInfo,
     partition::Partitioning,
     permanent_errors::PermanentErrors,
     quota::{ExceededLimit, Outcome},
+    resources::Resources,
     route::{HeldRoutes, RouteClass, UnavailableScope},
     store::{FleetSync, Reservation},
 };
@@ -97,6 +99,8 @@ pub(crate) struct Limiter {
     pub(super) routes: HeldRoutes,
     /// Origins that honor `Idempotency-Key`.
     pub(super) idempotency_key_origins: Vec<Origin>,
+    /// The named quotas that count each route.
+    pub(crate) resources: Resources,
     /// Classes of errors of the inner service.
     pub(super) classifier: Classifier,
     /// Detects responses to an exhausted quota that no wait restores.
@@ -139,8 +143,39 @@ impl Limiter {
             deadline: self.deadline.map(|limit| add_capped(now, limit)),
             ..self.call(keys, account, parts)
         };
+        self.add_resources(&mut call);
         self.add_route_holds(&mut call, now);
         call
+    }
+
+    /// Adds the partitions of the named quotas that count the request.
+    ///
+    /// Partitions that the user chooses are not divided further.
+    pub(super) fn add_resources(&self, call: &mut Call) {
+        let Some((partition, class)) = call.keys.first().zip(call.route) else {
+            return;
+        };
+        let chosen = matches!(self.partitioning, Partitioning::By(_));
+        if chosen || call.keys.iter().any(|key| key.resource().is_some()) {
+            return;
+        }
+        let keys = self.resources.keys_for(partition, class);
+        if !keys.is_empty() {
+            call.keys = call.keys.iter().cloned().chain(keys).collect();
+        }
+    }
+
+    /// Learns from a response which named quotas count the route. Divides the partition if its routes have different
+    /// ones.
+    fn learn_resources(&self, call: &Call, info: &RateLimitInfo, now: Instant) {
+        let Some((partition, class)) = call.keys.first().zip(call.route) else {
+            return;
+        };
+        if matches!(self.partitioning, Partitioning::ByOrigin)
+            && self.resources.observe(partition, class, info)
+        {
+            self.gate.divide(partition, now);
+        }
     }
 
     /// Returns whether the request's route is held by a partition that is not among the call's keys, and adds it to

@@ -256,7 +256,7 @@ impl AnnouncedWindow {
     /// If others use a part of the quota (`share`), that is a little later than the reset: their throttled requests
     /// wait for whole seconds, and would come too late to a quota that is exhausted again. A quota of which less than
     /// `least` remains is believed for at most `max_hold` after the last announcement.
-    pub(super) fn resets_at(&self, share: f64, least: u64, max_hold: Duration) -> Option<Instant> {
+    pub(super) fn resets_at(&self, share: f64, least: f64, max_hold: Duration) -> Option<Instant> {
         let reset = self.reset_at?;
         let resets_at = if share > MIN_SOLE_SHARE {
             reset
@@ -265,7 +265,7 @@ impl AnnouncedWindow {
             let window = reset.saturating_duration_since(self.began);
             add_capped(reset, (window / 200).min(Duration::from_secs(1)))
         };
-        Some(if self.remaining < least {
+        Some(if as_f64(self.remaining) < least {
             resets_at.min(add_capped(self.updated, max_hold))
         } else {
             resets_at

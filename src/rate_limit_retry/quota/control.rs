@@ -48,6 +48,11 @@ impl Quota {
         self.estimator.estimate()
     }
 
+    /// Removes the windows of named quotas, which have partitions of their own from now on.
+    pub(crate) fn remove_named_windows(&mut self) {
+        self.windows.remove_named();
+    }
+
     /// Pauses the partition until the given time. Replaces an earlier pause.
     pub(crate) fn pause(&mut self, until: Instant) {
         self.pause = Some(until);

@@ -267,7 +267,7 @@ impl Quota {
                 disregarded |= window.current.is_some();
                 continue;
             };
-            let over = window.resets_at(in_flight, demand.synced, config.max_hold);
+            let over = window.resets_at(&demand, config.max_hold);
             if over.is_some_and(|over| now >= over) {
                 exhausted |= current.is_exhausted();
                 ended = ended.max(Some(current.reset_at.filter(|reset| now >= *reset)));

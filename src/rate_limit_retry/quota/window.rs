@@ -115,6 +115,11 @@ impl Window {
         }
     }
 
+    /// Returns whether the server has named the quota.
+    pub(super) fn has_name(&self) -> bool {
+        self.key.name.is_some()
+    }
+
     /// Returns whether the quota counts requests.
     pub(super) fn counts_requests(&self) -> bool {
         self.key.unit == Unit::Requests
@@ -245,17 +250,16 @@ impl Window {
         })
     }
 
-    /// Returns the time at which the present window is over. `sole`: a store keeps the share of other clients apart.
-    pub(super) fn resets_at(
-        &self,
-        in_flight: u32,
-        sole: bool,
-        max_hold: Duration,
-    ) -> Option<Instant> {
-        let share = if sole { 1.0 } else { self.share(in_flight) };
-        self.current
-            .as_ref()?
-            .resets_at(share, self.least, max_hold)
+    /// Returns the time at which the present window is over.
+    pub(super) fn resets_at(&self, demand: &Demand<'_>, max_hold: Duration) -> Option<Instant> {
+        // A store keeps the share of other clients apart.
+        let share = if demand.synced {
+            1.0
+        } else {
+            self.share(demand.in_flight)
+        };
+        let least = self.need(demand).least;
+        self.current.as_ref()?.resets_at(share, least, max_hold)
     }
 
     /// Ends the present window.
@@ -309,7 +313,8 @@ impl Window {
     ///
     /// What the caller has set counts as it is. Otherwise the mean counts, for requests with a margin: the response does
     /// not include what other clients have in flight, which is about as much as their part of this process's requests.
-    fn need(&self, cost: &Cost, sending: &Reserved, in_flight: u32, synced: bool) -> Need {
+    fn need(&self, demand: &Demand<'_>) -> Need {
+        let Demand { cost, sending, in_flight, synced } = *demand;
         if let Some((unit, amount)) = self.unit_of(cost) {
             let amount = as_f64(amount);
             let reserved = as_f64(sending.amount(unit));
@@ -402,7 +407,7 @@ impl Window {
         over: Option<Instant>,
         now: Instant,
     ) -> Option<SendTime> {
-        let need = self.need(demand.cost, demand.sending, demand.in_flight, demand.synced);
+        let need = self.need(demand);
         self.current
             .as_ref()?
             .admit(&need, demand.in_flight, self.refill, over, now)

@@ -112,6 +112,11 @@ impl Windows {
         }
     }
 
+    /// Removes the quotas that have a name.
+    pub(super) fn remove_named(&mut self) {
+        self.0.retain(|window| !window.has_name());
+    }
+
     /// Returns whether no window is known.
     pub(super) fn is_empty(&self) -> bool {
         self.0.iter().all(|window| window.current.is_none())

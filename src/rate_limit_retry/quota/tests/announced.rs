@@ -213,7 +213,7 @@ fn a_shared_quota_resumes_slightly_after_the_reset() {
     ] {
         let now = origin();
         let announced = AnnouncedWindow::new(&limit_with_reset(secs(window)), 50, 5, 10, now);
-        let at = announced.resets_at(share, 1, secs(10)).unwrap();
+        let at = announced.resets_at(share, 1.0, secs(10)).unwrap();
         assert_eq!(at - now, over, "{share} of {window} s");
     }
 }
@@ -225,7 +225,7 @@ fn window_length_is_measured_from_its_first_response() {
 
     announced.observe(&limit_with_reset(secs(30)), 40, 10, 11, now + secs(30));
 
-    let over = announced.resets_at(0.5, 1, secs(10)).unwrap();
+    let over = announced.resets_at(0.5, 1.0, secs(10)).unwrap();
     assert_eq!(over - now, ms(60_300));
 }
 
@@ -233,7 +233,7 @@ fn window_length_is_measured_from_its_first_response() {
 fn an_exhausted_quota_is_trusted_for_max_hold_from_the_last_response() {
     let now = origin();
     let mut announced = announced_window(now);
-    let over = |announced: &AnnouncedWindow| announced.resets_at(1.0, 1, secs(10)).unwrap() - now;
+    let over = |announced: &AnnouncedWindow| announced.resets_at(1.0, 1.0, secs(10)).unwrap() - now;
     assert_eq!(over(&announced), secs(60));
     announced.observe(&limit_with_reset(secs(60)), 0, 10, 20, now);
     assert_eq!(over(&announced), secs(10));
@@ -248,7 +248,7 @@ fn an_exhausted_quota_is_trusted_for_max_hold_from_the_last_response() {
 fn a_window_without_a_reset_never_ends() {
     let announced = AnnouncedWindow::new(&Limit::default(), 0, 5, 10, origin());
 
-    assert_eq!(announced.resets_at(1.0, 1, secs(10)), None);
+    assert_eq!(announced.resets_at(1.0, 1.0, secs(10)), None);
 }
 
 #[test]

@@ -1,0 +1,113 @@
+//! A server with a quota for each part of its API, which names the one that has counted the request.
+
+use std::sync::{Arc, Mutex};
+
+use http::{Request, StatusCode};
+use tokio::time::{Instant, sleep};
+use tower::Layer;
+use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::PartitionKey};
+
+use crate::support::{Body, Inner, SECOND, get, send, serving, spawn, status_only};
+
+/// The server: 3 searches a minute, 1,000 other requests an hour, and no limit for `/status`. With `blocked`, all are
+/// rejected without a name.
+fn api(blocked: Arc<Mutex<bool>>) -> Inner {
+    let used = Arc::new(Mutex::new([0_u32; 2]));
+    let (inner, _) = serving(move |request: Request<Body>| {
+        let mut response = status_only(StatusCode::OK);
+        let path = request.uri().path();
+        let search = path.starts_with("/search");
+        let (name, limit, reset) = if search {
+            ("search", 3, 60)
+        } else {
+            ("core", 1000, 3600)
+        };
+        let mut used = used.lock().unwrap();
+        let used = &mut used[usize::from(search)];
+        if *blocked.lock().unwrap() {
+            *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+            response.headers_mut().insert("retry-after", 30.into());
+        } else {
+            if *used == limit {
+                *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+                response.headers_mut().insert("retry-after", reset.into());
+            } else {
+                *used += 1;
+            }
+            let headers = response.headers_mut();
+            headers.insert("x-ratelimit-resource", name.parse().unwrap());
+            headers.insert("x-ratelimit-limit", limit.into());
+            headers.insert("x-ratelimit-remaining", (limit - *used).into());
+            headers.insert("x-ratelimit-reset", reset.into());
+        }
+        async move {
+            sleep(SECOND / 100).await;
+            response
+        }
+    });
+    inner
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exhausted_named_quota_holds_its_routes_and_no_others() {
+    let layer = RateLimitRetryLayer::new();
+    let service = layer.layer(api(Arc::default()));
+    drop(send(&service, get("/users/me")).await.unwrap());
+    for _ in 0..3 {
+        drop(send(&service, get("/search/code")).await.unwrap());
+    }
+    let began = Instant::now();
+
+    let search = spawn(&service, get("/search/code"));
+    for _ in 0..50 {
+        let response = send(&service, get("/users/me")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+    assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
+    assert!(!search.is_finished());
+
+    let quotas = layer.handle().status();
+    let left = |name: &str| {
+        let name = PartitionKey::new(name);
+        let quota = quotas.iter().find(|quota| *quota.partition() == name)?;
+        quota.remaining()
+    };
+    assert_eq!(left("http://api.test search"), Some(0));
+    assert_eq!(left("http://api.test core"), Some(949));
+    search.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_never_seen_waits_for_all_named_quotas() {
+    let service = RateLimitRetryLayer::new().layer(api(Arc::default()));
+    drop(send(&service, get("/users/me")).await.unwrap());
+    for _ in 0..3 {
+        drop(send(&service, get("/search/code")).await.unwrap());
+    }
+    let began = Instant::now();
+
+    drop(send(&service, get("/repos/mine")).await.unwrap());
+    assert!(began.elapsed() >= 59 * SECOND, "{:?}", began.elapsed());
+    let known = Instant::now();
+    drop(send(&service, get("/repos/mine")).await.unwrap());
+    assert!(known.elapsed() < SECOND, "{:?}", known.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_429_without_a_name_holds_all_routes() {
+    let blocked = Arc::new(Mutex::new(false));
+    let service = RateLimitRetryLayer::new().layer(api(Arc::clone(&blocked)));
+    for path in ["/users/me", "/search/code", "/users/me"] {
+        drop(send(&service, get(path)).await.unwrap());
+    }
+    *blocked.lock().unwrap() = true;
+    let refused = spawn(&service, get("/users/me"));
+    sleep(SECOND).await;
+    *blocked.lock().unwrap() = false;
+    let began = Instant::now();
+
+    drop(send(&service, get("/search/code")).await.unwrap());
+
+    assert!(began.elapsed() >= 28 * SECOND, "{:?}", began.elapsed());
+    drop(refused.await.unwrap());
+}
