@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 use tower::Layer;
 use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::PartitionKey};
 
-use crate::support::{Body, Inner, SECOND, get, send, serving, spawn, status_only};
+use crate::support::{API, Body, Inner, SECOND, get, send, serving, spawn, status_only};
 
 /// The server: 3 searches a minute, 1,000 other requests an hour, and no limit for `/status`. With `blocked`, all are
 /// rejected without a name.
@@ -68,12 +68,12 @@ async fn an_exhausted_named_quota_holds_its_routes_and_no_others() {
 
     let quotas = layer.handle().status();
     let left = |name: &str| {
-        let name = PartitionKey::new(name);
+        let name = PartitionKey::new(format!("{API} {name}"));
         let quota = quotas.iter().find(|quota| *quota.partition() == name)?;
         quota.remaining()
     };
-    assert_eq!(left("http://api.test search"), Some(0));
-    assert_eq!(left("http://api.test core"), Some(949));
+    assert_eq!(left("search"), Some(0));
+    assert_eq!(left("core"), Some(949));
     search.abort();
 }
 

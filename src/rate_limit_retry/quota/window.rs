@@ -314,7 +314,12 @@ impl Window {
     /// What the caller has set counts as it is. Otherwise the mean counts, for requests with a margin: the response does
     /// not include what other clients have in flight, which is about as much as their part of this process's requests.
     fn need(&self, demand: &Demand<'_>) -> Need {
-        let Demand { cost, sending, in_flight, synced } = *demand;
+        let Demand {
+            cost,
+            sending,
+            in_flight,
+            synced,
+        } = *demand;
         if let Some((unit, amount)) = self.unit_of(cost) {
             let amount = as_f64(amount);
             let reserved = as_f64(sending.amount(unit));
