@@ -153,7 +153,7 @@ impl QuotaHandle {
     /// receives it again with its next report.
     pub fn forget(&self, partition: &PartitionKey) {
         let now = self.0.now_synced();
-        // Held routes of the partition are partitions of their own.
+        // Held routes and named quotas of the partition are partitions of their own.
         let resources = self.0.resources.forget(partition);
         for part in self.0.routes.forget(partition).into_iter().chain(resources) {
             self.0.gate.forget(&part, now);
@@ -179,8 +179,9 @@ fn amounts<'a>(amounts: impl Iterator<Item = (&'a str, u64)>) -> BTreeMap<Box<st
 /// A snapshot of one partition. All durations count from the call of [`QuotaHandle::status`].
 ///
 /// `limit`, `remaining` and `reset` come from responses: of several quotas, those of the quota of requests of which the
-/// least is left. The `estimated_` fields are the layer's own conclusions. A server that announces its quota usually has
-/// no estimate. The guide [`limits`](crate::docs::limits) explains what delays requests.
+/// least is left. Named quotas that count different routes have partitions of their own. The `estimated_` fields are the
+/// layer's own conclusions. A server that announces its quota usually has no estimate. The guide
+/// [`limits`](crate::docs::limits) explains what delays requests.
 ///
 /// # Examples
 ///

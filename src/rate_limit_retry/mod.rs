@@ -9,7 +9,7 @@
 //!
 //! # Guarantees
 //!
-//! - All clones of a layer share what a response reports about a quota: one 429 holds every request of the partition
+//! - All clones of a layer share what a response reports about a quota: one 429 holds every request that the quota counts
 //!   until the reset. After the hold, requests are admitted gradually.
 //! - A wait that the server requests is a lower bound. If it exceeds the caller's limits, the layer does not shorten
 //!   it: it returns the server's own response at once.
