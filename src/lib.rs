@@ -14,6 +14,7 @@
 //! [`defaults`]: docs::defaults
 //! [`failure_modes`]: docs::failure_modes
 //! [`fleet`]: docs::fleet
+//! [`limits`]: docs::limits
 //! [`measurements`]: docs::measurements
 //! [`messages`]: docs::messages
 //! [`migrating`]: docs::migrating

@@ -3,6 +3,7 @@
 //! - [`ordering`]: in which order the layers go, and why
 //! - [`composing`]: which clients and which other layers work with them, and what the compiler's errors mean
 //! - [`defaults`]: every setting, its default and the reason for it
+//! - [`limits`]: what limits a request, and what the layer does with each kind of field and rejection
 //! - [`configuration`]: a credential from the environment or a file, with every key
 //! - [`client_authentication`]: every method to authenticate at the token endpoint, other grants, discovery
 //! - [`security`]: what is protected, against what, and what is not
@@ -11,7 +12,7 @@
 //! - [`telemetry`]: every event, metric and log line, and what to alert on
 //! - [`messages`]: what each error message means, and what helps
 //! - [`migrating`]: from a `RwLock<Token>`, from reqwest-middleware and oauth2, between versions
-//! - [`pictures`]: the stack, a refresh and a hold
+//! - [`pictures`]: the stack, a refresh, a hold, and what limits a request
 //! - [`measurements`]: how it compares with other clients against rate-limited servers, and in the cost of a request
 //! - [`comparison`]: which library supports what
 //! - [`runbook`]: what to do when an alert fires
@@ -34,6 +35,12 @@ pub mod configuration {}
 
 #[doc = include_str!("client_authentication.md")]
 pub mod client_authentication {}
+
+// On GitHub, the picture is the one in the checkout. The first of two definitions of a link wins.
+/// [constraints]: https://raw.githubusercontent.com/tower-m2m/tower-m2m/HEAD/src/docs/pictures/limits.svg?sanitize=true
+///
+#[doc = include_str!("limits.md")]
+pub mod limits {}
 
 #[doc = include_str!("security.md")]
 pub mod security {}
@@ -59,8 +66,8 @@ pub mod messages {}
 #[doc = include_str!("migrating.md")]
 pub mod migrating {}
 
-/// The stack, a refresh and a hold as pictures. They are described in [`ordering`],
-/// [`client_credentials`](crate::client_credentials) and [`rate_limit_retry`](crate::rate_limit_retry).
+/// The stack, a refresh, a hold and the constraints of a request as pictures. They are described in [`ordering`],
+/// [`client_credentials`](crate::client_credentials), [`rate_limit_retry`](crate::rate_limit_retry) and [`limits`].
 ///
 /// # The stack
 ///
@@ -83,6 +90,10 @@ pub mod migrating {}
 /// which they arrived. A request that may not wait that long fails immediately: with the server's own 429, or with
 /// [`RateLimited`](crate::rate_limit_retry::RateLimited) if it was not sent. If the server announces its quotas, no request
 /// is rejected: the partition is held when nothing remains.
+///
+/// # What limits a request
+///
+#[doc = include_str!("pictures/limits.svg")]
 pub mod pictures {}
 
 #[doc = include_str!("runbook.md")]

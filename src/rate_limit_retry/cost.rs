@@ -7,9 +7,9 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 /// The cost of a request: an amount for each unit. The default is one request, and other units are not known.
 ///
-/// An amount applies to the quotas whose unit or name it has: `tokens` to `x-ratelimit-remaining-tokens` and to a
-/// policy with `qu="tokens"`. If a quota has several words, such as `input-tokens`, an amount with the same words
-/// takes precedence over one with the last words only (`tokens`).
+/// An amount applies to the quotas whose name it has: `tokens` to `x-ratelimit-remaining-tokens` and to the policy
+/// `"tokens"`. If a name has several words, such as `input-tokens`, an amount with the same words takes precedence over
+/// one with the last words only (`tokens`). `requests` applies to all quotas of requests, whatever their names are.
 ///
 /// At most 8 units, with names of at most 64 bytes; others are ignored. Cheap to clone.
 ///

@@ -74,7 +74,8 @@ use crate::{Misuse, sinks::EventType, store::StoreError};
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum RateLimitEvent<'a> {
-    /// The server throttled a request; its partition is held.
+    /// The server throttled a request. Its partition is held, or its route after a 503. If the wait concerns this request
+    /// only, `held_for` is zero, and `Retrying` has the wait.
     ///
     /// Also emitted for an HTTP/2 stream that was reset with `ENHANCE_YOUR_CALM` (RFC 9113 §7); its `status` is 429.
     /// Several requests in flight may cause one event each, while the partition is held once.
@@ -84,7 +85,7 @@ pub enum RateLimitEvent<'a> {
         partition: &'a PartitionKey,
         /// The status of the response.
         status: StatusCode,
-        /// How long the partition is held from now.
+        /// How long the partition or the route is held from now.
         held_for: Duration,
     },
     /// A request has to wait before it is sent.

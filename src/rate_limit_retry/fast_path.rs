@@ -11,8 +11,8 @@
 //!
 //! # What disables it
 //!
-//! A deadline, a profile, a store, custom partitions or costs, for the whole layer; a local limit, a pause or any known limit,
-//! for a partition. Requests that alternate between origins replace the cached partition each time, and mostly use the
+//! A deadline, a profile, a store, custom partitions or costs, for the whole layer; a local limit, a pause or any known
+//! limit, for a partition. Requests that alternate between origins replace the cached partition each time, and mostly use the
 //! gate.
 
 use std::sync::Arc;

@@ -153,7 +153,7 @@ impl QuotaHandle {
     /// receives it again with its next report.
     pub fn forget(&self, partition: &PartitionKey) {
         let now = self.0.now_synced();
-        // Held routes of the partition are partitions of their own.
+        // Held routes and named quotas of the partition are partitions of their own.
         let resources = self.0.resources.forget(partition);
         for part in self.0.routes.forget(partition).into_iter().chain(resources) {
             self.0.gate.forget(&part, now);
@@ -178,8 +178,10 @@ fn amounts<'a>(amounts: impl Iterator<Item = (&'a str, u64)>) -> BTreeMap<Box<st
 
 /// A snapshot of one partition. All durations count from the call of [`QuotaHandle::status`].
 ///
-/// `limit`, `remaining` and `reset` come from responses; the `estimated_` fields are the layer's own conclusions. A
-/// server that announces its quota usually has no estimate.
+/// `limit`, `remaining` and `reset` come from responses: of several quotas, those of the quota of requests of which the
+/// least is left. Named quotas that count different routes have partitions of their own. The `estimated_` fields are the
+/// layer's own conclusions. A server that announces its quota usually has no estimate. The guide
+/// [`limits`](crate::docs::limits) explains what delays requests.
 ///
 /// # Examples
 ///
@@ -204,8 +206,8 @@ pub struct QuotaStatus {
     remaining: Option<u64>,
     /// Time until the server resets the quota; `None` if the server does not announce it.
     reset: Option<Duration>,
-    /// How long the partition is held, because the server rejected a request or because of a
-    /// [`pause`](QuotaHandle::pause); `None` if it is not held.
+    /// How long the partition is held, because the server rejected a request, because the estimated limit is reached, or
+    /// because of a [`pause`](QuotaHandle::pause); `None` if it is not held.
     held_for: Option<Duration>,
     /// Number of requests in flight. Does not contain requests on the fast path and requests sent during a
     /// [`bypass`](QuotaHandle::bypass), which are not counted.
@@ -249,8 +251,9 @@ impl QuotaStatus {
         self.reset
     }
 
-    /// Returns how long the partition is held, because the server rejected a request or because of a
-    /// [`pause`](QuotaHandle::pause); `None` if it is not held.
+    /// Returns how long the partition is held, because the server rejected a request, because the estimated limit is
+    /// reached, or because of a [`pause`](QuotaHandle::pause); `None` if it is not held. An announced quota of which
+    /// nothing remains is no hold.
     #[must_use]
     pub fn held_for(&self) -> Option<Duration> {
         self.held_for
@@ -268,7 +271,8 @@ impl QuotaStatus {
         self.waiting
     }
 
-    /// Returns the estimated number of requests per window, for servers that do not announce it. Derived from rejected requests.
+    /// Returns the estimated number of requests per window, for servers that do not announce it. Derived from rejected
+    /// requests.
     #[must_use]
     pub fn estimated_limit(&self) -> Option<u64> {
         self.estimated_limit

@@ -9,7 +9,7 @@
 //!
 //! # Guarantees
 //!
-//! - All clones of a layer share what a response reports about a quota: one 429 holds every request of the partition
+//! - All clones of a layer share what a response reports about a quota: one 429 holds every request that the quota counts
 //!   until the reset. After the hold, requests are admitted gradually.
 //! - A wait that the server requests is a lower bound. If it exceeds the caller's limits, the layer does not shorten
 //!   it: it returns the server's own response at once.
@@ -30,15 +30,17 @@
 //!
 //! | limit | source | setting |
 //! |---|---|---|
-//! | hold | a 429 or a similar response; a [pause](QuotaHandle::pause) | [`max_hold`], [`backoff`] |
-//! | announced window | fields such as `RateLimit` or `X-RateLimit-*` | [`profile`], [`pacing`] |
-//! | estimate | earlier rejections of a server that announces nothing | |
-//! | concurrency | earlier rejections, or fields such as `X-Concurrency-Limit` | |
+//! | pause | the program, by [`QuotaHandle::pause`] | |
+//! | hold | a 429 or a similar response | [`max_hold`], [`backoff`], [`unavailable_scope`] |
 //! | local limit | the program | [`limit`], [`limit_for`], [`preset`] |
+//! | announced quotas | fields such as `RateLimit` or `X-RateLimit-*`; each quota by its name and in its unit | [`profile`], [`pacing`], [`cost`] |
+//! | estimate | earlier rejections of a server that announces nothing | |
+//! | concurrency limit | fields such as `x-concurrency-limit`; rejections while other requests are in flight | |
 //! | slow start | a new partition, or the end of a hold | [`initial_window`], [`initial_window_timeout`] |
 //! | fleet quota | the program, enforced through a store | [`StoredQuotas::fleet_quota`] |
 //!
-//! All of them apply at once, to each partition of the request. A request is sent when every limit allows it.
+//! All of them apply at once, to each partition of the request. A request is sent when every limit allows it. The guide
+//! [`limits`](crate::docs::limits) explains them.
 //!
 //! # What a caller receives
 //!
@@ -59,6 +61,7 @@
 //! between processes; it runs beside the request path.
 //!
 //! [`backoff`]: RateLimitRetryLayerBuilder::backoff
+//! [`cost`]: RateLimitRetryLayerBuilder::cost
 //! [`initial_window`]: RateLimitRetryLayerBuilder::initial_window
 //! [`initial_window_timeout`]: RateLimitRetryLayerBuilder::initial_window_timeout
 //! [`limit`]: RateLimitRetryLayerBuilder::limit
@@ -67,6 +70,7 @@
 //! [`pacing`]: RateLimitRetryLayerBuilder::pacing
 //! [`preset`]: RateLimitRetryLayerBuilder::preset
 //! [`profile`]: RateLimitRetryLayerBuilder::profile
+//! [`unavailable_scope`]: RateLimitRetryLayerBuilder::unavailable_scope
 
 mod boottime;
 mod budget;

@@ -3,8 +3,9 @@
 //! Choose the partitions as the server counts: per credential, per route, per tenant. Partitions that are too coarse
 //! hold requests that the server would accept; partitions that are too fine exceed the quota before they learn of it.
 //!
-//! By default the origin of a request is its only key. With a function of the user, a request can have several keys:
-//! it is sent when the quotas of all of them allow it.
+//! By default the origin of a request is its key. Where the server has a named quota for each part of its API, these have
+//! keys of their own, which are learned from responses (see `resources`). With a function of the user, a request can have
+//! several keys. It is sent when the quotas of all its keys allow it.
 
 use std::{
     cmp::Ordering,
@@ -17,10 +18,11 @@ use http::{Uri, request::Parts};
 
 use crate::Origin;
 
-/// The name of a partition. Requests with equal keys share one quota.
+/// The name of a partition. Requests with equal keys share its quotas.
 ///
 /// Default: the request's origin, within one layer value. An [`M2mLayer`](crate::M2mLayer) appends the credential's
-/// name, if it has one: `https://api.example.com as orders`.
+/// name, if it has one: `https://api.example.com as orders`. If responses show that routes have different quotas, the
+/// server's name of a quota is appended for its partition: `https://api.github.com search`.
 ///
 /// Cheap to clone. Two keys are equal if their names are equal, however they were created.
 ///

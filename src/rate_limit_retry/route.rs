@@ -9,13 +9,17 @@
 //! | state | from | until | requests of the class |
 //! |---|---|---|---|
 //! | not held | | a 503 with `Retry-After` | have the original partition only |
-//! | held | the 503 | the end of the wait | wait in the class's partition as well |
+//! | held | the 503 | the end of the wait, or an accepted request | wait in the class's partition as well |
 //! | recovering | the end of the wait | 60 s later | are admitted by slow start of the class's partition |
+//!
+//! Requests of the class that were sent after the rejected one may be in flight when the route is held. If one of them is
+//! accepted, the server rejects single requests, and not the route: the route is released at once, and only the rejected
+//! request waits as long as the server has asked it to.
 //!
 //! # Bounds
 //!
-//! At most 256 classes are held at once. While none is held, a request costs one atomic load. Entries are removed when
-//! a further class is held.
+//! At most 256 classes are held at once. While none is held, a request costs one atomic load. Entries whose time is over
+//! are removed when a further class is held.
 
 use std::{
     collections::HashMap,
@@ -51,7 +55,8 @@ pub enum UnavailableScope {
     /// Requests of the same route: reads, or writes, of paths with the same pattern, such as `/orders/17` and
     /// `/orders/18`. The default.
     ///
-    /// The partition's other requests are sent one at a time until one is accepted.
+    /// The partition's other requests are sent one at a time until one is accepted. If a request of the route that was
+    /// sent after the rejected one is accepted, the route is released, and only the rejected request waits.
     ///
     /// Segments with digits, and long ones, count as ids. If ids look like words, such as user names, each of them is a
     /// route of its own, and a hold affects fewer requests than it could.

@@ -42,17 +42,19 @@ pub struct Limit {
     /// The server's name for the quota: the policy (`"burst"`), the resource (`core`), or what is counted (`tokens`,
     /// `daily`).
     pub name: Option<String>,
-    /// What is counted. Only [`Unit::Requests`] determines how many requests may be sent.
+    /// What is counted. Determines which amount of a request's [`Cost`](crate::rate_limit_retry::Cost) counts against the
+    /// quota. [`Unit::ConcurrentRequests`] limits how many requests are in flight.
     pub unit: Unit,
     /// Number allowed per window; for a token bucket, its capacity.
     pub limit: Option<u64>,
     /// Number that remains, rounded down. Requests that were in flight when the response was sent may have reduced it.
     pub remaining: Option<u64>,
-    /// Time from the response until the quota is reset: at most ten years, zero if it is over.
+    /// Time from the response until the quota is reset, or, for some quotas that refill, until it is full: at most ten
+    /// years, zero if it is over.
     pub reset: Option<Duration>,
     /// Length of the window. Not necessarily aligned to the clock, and not longer than ten years.
     pub window: Option<Duration>,
-    /// Number that is refilled per second, for a quota that refills continuously. Requests become available one by one,
+    /// Number that is refilled per second, for a quota that refills continuously. Units become available one by one,
     /// before the reset.
     pub refill: Option<f64>,
     /// The server's partition that the request was counted in (`pk`, IETF draft 08 and later).
@@ -75,7 +77,7 @@ pub struct Limit {
 ///
 /// let info = read(StatusCode::OK, &headers, SystemTime::now());
 ///
-/// // Tokens of a model: their number does not determine the number of requests.
+/// // Tokens of a model: a request may take any number of them.
 /// assert_eq!(info.limits[0].unit, Unit::Other);
 /// # Ok::<(), http::header::InvalidHeaderName>(())
 /// ```

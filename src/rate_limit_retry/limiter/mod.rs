@@ -302,8 +302,8 @@ impl Limiter {
     /// Returns whether requests may take the fast path while their partition is open.
     ///
     /// They may not with a deadline, which must be checked; with a header profile, which may find limits in any
-    /// field; with costs, which are reserved in the gate; with keys of the user's own, which depend on more than the origin by which the fast path finds a
-    /// partition; and with a store, through which other processes report limits.
+    /// field; with costs, which are reserved in the gate; with keys of the user's own, which depend on more than the
+    /// origin by which the fast path finds a partition; and with a store, through which other processes report limits.
     pub(crate) fn has_fast_path(&self) -> bool {
         self.deadline.is_none()
             && self.fleet_sync.is_none()

@@ -1,4 +1,4 @@
-//! The window that the server announces: limit, remaining requests and reset.
+//! The window that the server announces: limit, remaining units and reset.
 
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ use crate::{
 pub(super) struct AnnouncedWindow {
     /// The limit, if it is announced.
     pub(super) limit: Option<u64>,
-    /// Remaining requests by the last announcement.
+    /// Remaining units by the last announcement: requests, or what the quota counts otherwise.
     pub(super) remaining: u64,
-    /// Number of requests debited here since the last announcement, because their responses announced nothing.
+    /// Units debited here since the last announcement, for requests whose responses announced nothing.
     debits: u64,
     /// Whether requests without an announcement are not debited: more of them were accepted than remained.
     debits_disabled: bool,
@@ -32,7 +32,7 @@ pub(super) struct AnnouncedWindow {
     pub(super) latest_request: u64,
     /// Requests from this number on were sent after the last announcement had arrived.
     fresh_from: u64,
-    /// Remaining requests by the first announcement of the window. With `own_accepted`, it measures this process's
+    /// Remaining units by the first announcement of the window. With `own_accepted`, it measures this process's
     /// share.
     initial_remaining: u64,
     /// Number of this process's requests that were accepted since the first announcement.
@@ -41,7 +41,7 @@ pub(super) struct AnnouncedWindow {
     began: Instant,
     /// Time of the last announcement of the server.
     updated: Instant,
-    /// The fewest remaining requests of a later window, and its reset, by responses that were overtaken.
+    /// The fewest remaining units of a later window, and its reset, by responses that were overtaken.
     next_window: Option<(u64, Instant)>,
 }
 
@@ -196,7 +196,7 @@ impl AnnouncedWindow {
         self.fresh_from = next;
     }
 
-    /// Returns the remaining requests: as announced, less those debited since.
+    /// Returns the remaining units: as announced, less those debited since.
     pub(super) fn available(&self) -> u64 {
         self.remaining.saturating_sub(self.debits)
     }

@@ -120,7 +120,8 @@ impl Quota {
         &self.reserved
     }
 
-    /// Returns whether the partition is not in use: nothing is in flight or reserved, counted by a local limit, held or paused.
+    /// Returns whether the partition is not in use: nothing is in flight or reserved, counted by a local limit, held or
+    /// paused.
     ///
     /// Limits that are known do not count as use: see [`is_idle`](Self::is_idle).
     pub(crate) fn is_unused(&self, now: Instant) -> bool {

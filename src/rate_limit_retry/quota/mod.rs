@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `windows`, `window` | the quotas that the server announces, by name |
 //! | `announced` | the present window of one of them |
+//! | `refill`, `replicas`, `mean_cost` | what its announcements show: a refill, several servers, what a request costs |
 //! | `estimate`, `throttle` | the estimate from throttling responses, and the choice of its model |
 //! | `fixed_window`, `bounds` | the model of a fixed window: its limit and its length |
 //! | `token_bucket` | the model of a token bucket |
@@ -122,7 +123,7 @@ pub(crate) struct Quota {
     partial_hold: Option<Instant>,
     /// The quotas that the server announces.
     windows: Windows,
-    /// Whether accepted responses announce what remains.
+    /// Whether accepted responses announce what remains of a quota of requests.
     is_announced: bool,
     /// Whether the last throttling response was about another quota, one that is not announced.
     unannounced_limit: bool,
@@ -186,8 +187,8 @@ impl Quota {
     /// Makes progress: with nothing in flight, the result is `Now` or names a time.
     ///
     /// The constraints are checked in this order, and the first that delays the request determines the result: pause,
-    /// hold, local limit, announced window, estimate, concurrency, slow start. A pause, a hold or a window that is over is removed
-    /// here, which starts a new epoch for holds and windows.
+    /// hold, local limit, announced quotas, estimate, concurrency limit, slow start. A pause, a hold or a window that is
+    /// over is removed here, which starts a new epoch for holds and windows.
     pub(crate) fn admit(&mut self, cost: &Cost, config: &QuotaConfig, now: Instant) -> SendTime {
         if self.exceeded_limit(cost).is_some() {
             return SendTime::Never;

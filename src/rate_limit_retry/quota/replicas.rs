@@ -42,8 +42,8 @@ impl Replicas {
         self.detected |= self.rises.min(self.falls) >= MIN_CONFLICTS;
     }
 
-    /// Returns what remains as seen from one replica on average, and what a request costs there; `None` for a server
-    /// that counts by itself.
+    /// Returns what remains as seen from one replica on average; `None` for a server that counts by itself. Also measures
+    /// the part of a request by which that falls.
     ///
     /// `accepted` of `limit` requests of the window were this process's.
     pub(super) fn view(&mut self, limit: Option<u64>, accepted: u64) -> Option<u64> {

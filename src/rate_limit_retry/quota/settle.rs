@@ -3,7 +3,7 @@
 //! | step | method | amounts |
 //! |---|---|---|
 //! | the request is admitted | [`Quota::enter`] | the estimate is reserved |
-//! | its response arrives, or it ends otherwise | [`Quota::record`] | none: the reservation stays |
+//! | its response arrives, or it ends otherwise | [`Quota::record`] | none: it stays reserved, but delays no other request, because the response announces what remains |
 //! | its cost is known, or will never be | [`Quota::settle_cost`] | the reservation is replaced by the charge |
 //!
 //! The last two happen together, unless a layer below still measures what the response costs.

@@ -125,7 +125,7 @@ impl Window {
         self.key.unit == Unit::Requests
     }
 
-    /// Returns how well an announcement fits this quota; `None` if it is about another one.
+    /// Returns whether an announcement is about this quota.
     ///
     /// A name, a unit and a partition that are equal identify a quota. Without a name, the limit must be equal, too,
     /// or the reset: some servers announce only that of several quotas which is nearest to its end.
@@ -277,8 +277,8 @@ impl Window {
         }
     }
 
-    /// Returns the time in which one unit is refilled, if this quota is exhausted and `hint` is no more than its reset, at
-    /// which it is full again.
+    /// Returns the time in which one unit is refilled, if this quota is exhausted and `hint` is no more than its reset,
+    /// at which it is full again.
     pub(super) fn refill_instead_of(&self, hint: Duration, now: Instant) -> Option<Duration> {
         let current = self
             .current
@@ -311,8 +311,8 @@ impl Window {
 
     /// Returns what one more request with this cost needs.
     ///
-    /// What the caller has set counts as it is. Otherwise the mean counts, for requests with a margin: the response does not include
-    /// what other clients have in flight, which is about as much as their part of this process's requests.
+    /// What the caller has set counts as it is. Otherwise the mean counts, for requests with a margin: the response does
+    /// not include what other clients have in flight, which is about as much as their part of this process's requests.
     fn need(&self, demand: &Demand<'_>) -> Need {
         let Demand {
             cost,
