@@ -159,8 +159,6 @@ fn known(goal: Option<Goal>, figures: &Figures) -> bool {
     accepted.is_some_and(|accepted| {
         figures.ratio <= accepted.ratio
             && figures.refused <= accepted.refused
-            && figures.failed <= accepted.failed
-            && figures.early == 0
-            && !figures.unfinished
+            && !has_failures(figures)
     })
 }

@@ -26,6 +26,8 @@ pub(super) struct AnnouncedWindow {
     debits_disabled: bool,
     /// The reset by the last announcement.
     pub(super) reset_at: Option<Instant>,
+    /// The reset by the first announcement of the window.
+    first_reset: Option<Instant>,
     /// The latest reset that was announced.
     pub(super) latest_reset: Option<Instant>,
     /// The number of the latest request whose response was believed.
@@ -37,6 +39,10 @@ pub(super) struct AnnouncedWindow {
     initial_remaining: u64,
     /// Number of this process's requests that were accepted since the first announcement.
     own_accepted: u64,
+    /// Number of accepted requests whose responses have announced the window.
+    reports: u64,
+    /// The fewest remaining requests of these responses.
+    lowest: u64,
     /// Time of the first announcement of the window.
     began: Instant,
     /// Time of the last announcement of the server.
@@ -59,11 +65,14 @@ impl AnnouncedWindow {
             debits: 0,
             debits_disabled: false,
             reset_at,
+            first_reset: reset_at,
             latest_reset: reset_at,
             latest_request: by,
             fresh_from: next,
             initial_remaining: remaining,
             own_accepted: 0,
+            reports: 0,
+            lowest: remaining,
             began: now,
             updated: now,
             next_window: None,
@@ -121,7 +130,10 @@ impl AnnouncedWindow {
                 limit: fresh.limit.or(self.limit),
                 initial_remaining: self.initial_remaining,
                 own_accepted: self.own_accepted,
+                reports: self.reports,
+                lowest: self.lowest,
                 began: self.began,
+                first_reset: self.first_reset,
                 latest_reset: self.latest_reset,
                 reset_at: fresh.reset_at.or(self.reset_at),
                 ..fresh
@@ -168,11 +180,14 @@ impl AnnouncedWindow {
             debits: 0,
             debits_disabled: false,
             reset_at: Some(reset_at),
+            first_reset: Some(reset_at),
             latest_reset: Some(reset_at),
             latest_request: 0,
             fresh_from: next,
             initial_remaining: window.remaining,
             own_accepted: 0,
+            reports: 0,
+            lowest: window.remaining,
             began: now,
             updated: now,
             next_window: None,
@@ -277,6 +292,29 @@ impl AnnouncedWindow {
         self.own_accepted
     }
 
+    /// Returns whether the window is long enough for its reset to differ from that of the next one.
+    fn is_distinct(&self) -> bool {
+        self.first_reset
+            .is_some_and(|reset| reset > self.began + 2 * RESET_TOLERANCE)
+    }
+
+    /// Counts the response to an accepted request.
+    pub(super) fn on_report(&mut self, remaining: u64) {
+        self.reports += 1;
+        self.lowest = self.lowest.min(remaining);
+    }
+
+    /// Returns whether what remains falls by a part of each request only, although the reset has not moved: each of
+    /// several counters sees a part of the requests.
+    pub(super) fn falls_slowly(&self) -> bool {
+        let same_reset = self
+            .first_reset
+            .is_some_and(|reset| self.is_same_window(reset) && self.is_distinct());
+        let fall = self.initial_remaining.saturating_sub(self.lowest);
+        // With two counters, half of the requests; 3 of 5 leaves a margin.
+        same_reset && fall >= MIN_FALL && fall.saturating_mul(5) < self.reports.saturating_mul(3)
+    }
+
     /// Replaces what remains, of which the announcement shows only a part.
     pub(super) fn set_remaining(&mut self, remaining: u64) {
         (self.remaining, self.debits) = (remaining, 0);
@@ -292,7 +330,7 @@ impl AnnouncedWindow {
         now: Instant,
     ) -> Option<(i128, u64)> {
         let reset = add_capped(now, limit.reset?);
-        let comparable = by >= self.fresh_from && self.is_same_window(reset);
+        let comparable = by >= self.fresh_from && self.is_same_window(reset) && self.is_distinct();
         let sent = by.saturating_sub(self.latest_request);
         comparable.then(|| (i128::from(remaining) - i128::from(self.remaining), sent))
     }
@@ -389,6 +427,8 @@ pub(super) fn as_f64(n: u64) -> f64 {
 /// Maximum difference between two announcements of the same reset. Resets are rounded to whole seconds, and responses
 /// take different times.
 pub(super) const RESET_TOLERANCE: Duration = Duration::from_millis(1500);
+/// Fall of what remains from which on it is compared with the number of requests.
+const MIN_FALL: u64 = 4;
 /// Minimum wait for a refill. The precision of timers.
 const MIN_REFILL_WAIT: Duration = Duration::from_millis(1);
 /// Number of requests that weigh as much as all earlier windows in the estimate of the share.

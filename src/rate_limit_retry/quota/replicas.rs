@@ -11,6 +11,8 @@ pub(super) struct Replicas {
     rises: u32,
     /// Number of reports with fewer remaining requests than this process's requests explain.
     falls: u32,
+    /// Number of reports in the window by which what remains falls by a small part of this process's requests only.
+    slow_falls: u32,
     /// Number of reports in the window.
     reports: u32,
     /// Whether several replicas count.
@@ -25,8 +27,8 @@ pub(super) struct Replicas {
 
 impl Replicas {
     /// Records a report. `change` is the difference to the report before and the number of requests sent in between,
-    /// if the two are comparable.
-    pub(super) fn observe(&mut self, remaining: u64, change: Option<(i128, u64)>) {
+    /// if the two are comparable; `slow`: what remains falls by a part of each request only.
+    pub(super) fn observe(&mut self, remaining: u64, change: Option<(i128, u64)>, slow: bool) {
         let remaining = remaining as f64;
         if self.reports == 0 {
             (self.mean, self.exhausted) = (remaining, 0.0);
@@ -39,7 +41,9 @@ impl Replicas {
             self.rises += u32::from(difference > 0);
             self.falls += u32::from(difference < -i128::from(sent));
         }
-        self.detected |= self.rises.min(self.falls) >= MIN_CONFLICTS;
+        self.slow_falls += u32::from(slow);
+        let conflicts = self.rises.min(self.falls).max(self.slow_falls);
+        self.detected |= conflicts >= MIN_CONFLICTS;
     }
 
     /// Returns what remains as seen from one replica on average; `None` for a server that counts by itself. Also measures
@@ -50,7 +54,7 @@ impl Replicas {
         if !self.detected {
             return None;
         }
-        if let Some(limit) = limit.filter(|_| accepted >= MIN_ACCEPTED) {
+        if let Some(limit) = limit.filter(|_| accepted >= u64::from(MIN_REPORTS)) {
             self.cost = ((limit as f64 - self.mean) / accepted as f64).clamp(MIN_COST, 1.0);
         } else if self.cost == 0.0 {
             self.cost = 1.0;
@@ -74,9 +78,10 @@ impl Replicas {
 
     /// Begins another window. A window without a conflict ends the assumption.
     pub(super) fn end_window(&mut self) {
-        let unconfirmed = self.reports >= MIN_REPORTS && self.rises == 0;
+        let unconfirmed = self.reports >= MIN_REPORTS && self.rises + self.slow_falls == 0;
         self.detected &= !unconfirmed;
-        (self.rises, self.falls, self.reports) = (0, 0, 0);
+        (self.rises, self.falls) = (0, 0);
+        (self.slow_falls, self.reports) = (0, 0);
     }
 }
 
@@ -85,8 +90,6 @@ const SMOOTHING: f64 = 0.125;
 /// Number of rises and of falls in one window after which replicas are assumed. A single counter has no rises, and a
 /// quota that refills has no falls that this process's requests do not explain.
 const MIN_CONFLICTS: u32 = 3;
-/// Number of accepted requests after which the number of replicas is estimated.
-const MIN_ACCEPTED: u64 = 16;
 /// Number of reports without a conflict that end the assumption.
 const MIN_REPORTS: u32 = 16;
 /// Share of replicas without remaining requests from which on the quota counts as exhausted.

@@ -174,8 +174,14 @@ impl Window {
             self.mean_cost
                 .observe(remaining, same_window, self.refill, by.now);
         }
-        self.replicas
-            .observe(remaining, change.filter(|_| self.refill.rate().is_none()));
+        if self.refill.rate().is_none() {
+            let slow = by.served
+                && self
+                    .current
+                    .as_ref()
+                    .is_some_and(AnnouncedWindow::falls_slowly);
+            self.replicas.observe(remaining, change, slow);
+        }
         // A late response can update a known window, but not create one that is over.
         let stale = by.late && !self.is_current(limit, by);
         match &mut self.current {
@@ -185,6 +191,11 @@ impl Window {
                 let current = AnnouncedWindow::new(limit, remaining, by.number, by.next, by.now);
                 self.current = Some(current);
             }
+        }
+        if by.served
+            && let Some(current) = &mut self.current
+        {
+            current.on_report(remaining);
         }
         if let Some(current) = &mut self.current
             && let Some(remaining) = self.replicas.view(current.limit, current.own_accepted())

@@ -110,7 +110,6 @@ pub struct Goal {
 pub struct AcceptedMiss {
     pub ratio: f64,
     pub refused: usize,
-    pub failed: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -246,29 +245,14 @@ impl Scenario {
 
     fn accepted_miss(mut self, ratio: f64, refused: usize) -> Self {
         let goal = self.goal.as_mut().expect("only a goal can be missed");
-        goal.accepted_miss = Some(AcceptedMiss {
-            ratio,
-            refused,
-            failed: 0,
-        });
-        self
-    }
-
-    /// Jobs fail as well, in the worst run.
-    fn accepted_failures(mut self, failed: usize) -> Self {
-        let goal = self.goal.as_mut().expect("only a goal can be missed");
-        let miss = goal.accepted_miss.as_mut();
-        miss.expect("only where a miss is accepted").failed = failed;
+        goal.accepted_miss = Some(AcceptedMiss { ratio, refused });
         self
     }
 
     fn shared_accepted_miss(mut self, ratio: f64, refused: usize) -> Self {
         let goal = self.shared_goal.as_mut();
-        goal.expect("only a goal can be missed").accepted_miss = Some(AcceptedMiss {
-            ratio,
-            refused,
-            failed: 0,
-        });
+        goal.expect("only a goal can be missed").accepted_miss =
+            Some(AcceptedMiss { ratio, refused });
         self
     }
 
