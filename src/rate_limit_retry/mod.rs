@@ -76,6 +76,7 @@ mod boottime;
 mod budget;
 mod builder;
 mod cost;
+mod cost_settings;
 mod cost_used;
 mod decide;
 mod error;

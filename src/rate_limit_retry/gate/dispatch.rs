@@ -36,7 +36,7 @@ use super::{
     AdmitRequest,
     keys::Numbers,
     partitions::Partition,
-    state::{GateState, WaiterState},
+    state::{Blocked, GateState, WaiterState},
 };
 use crate::{
     clock::add_capped,
@@ -45,17 +45,6 @@ use crate::{
         quota::{QuotaConfig, SendTime},
     },
 };
-
-/// How long partitions keep a request back. Of several, the greatest counts.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum Blocked {
-    /// Until something happens whose time is not known, such as a response.
-    EndUnknown,
-    /// Until this time.
-    Until(Instant),
-    /// The request costs more than a limit allows: it can never be sent.
-    Forever,
-}
 
 impl GateState {
     /// Adds a waiter and enqueues it in the partitions that keep it back.

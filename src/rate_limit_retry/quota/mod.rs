@@ -10,7 +10,7 @@
 //! | `windows`, `window` | the quotas that the server announces, by name |
 //! | `announced` | the present window of one of them |
 //! | `refill`, `replicas`, `mean_cost` | what its announcements show: a refill, several servers, what a request costs |
-//! | `estimate`, `throttle` | the estimate from throttling responses, and the choice of its model |
+//! | `estimate`, `throttle`, `throttled` | the estimate from throttling responses, and the choice of its model |
 //! | `fixed_window`, `bounds` | the model of a fixed window: its limit and its length |
 //! | `token_bucket` | the model of a token bucket |
 //! | `sliding_window`, `send_log` | the model of a sliding window, and the log of sends |
@@ -50,6 +50,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod throttled;
 mod token_bucket;
 mod window;
 mod windows;
