@@ -8,7 +8,7 @@
 //! |---|---|
 //! | no names, or the same names on all routes | its partition only |
 //! | two routes without a common name | its partition, and one for each name of its route |
-//! | the same, and nothing of its own route yet | its partition, and one for each known name |
+//! | the same, and nothing of its own route yet | its partition, and one for each name of the routes that begin alike, or else for each known name |
 //!
 //! So a quota that is exhausted holds the routes that it counts and no others. Everything that is not about a name, such
 //! as a 429 without limits, applies to the whole partition.
@@ -46,20 +46,23 @@ struct Learned {
     keys: Vec<PartitionKey>,
     /// The names that the responses of each route have named.
     routes: HashMap<RouteClass, Names>,
+    /// The same for all routes that begin alike, so that a new route is not counted by foreign quotas.
+    prefixes: HashMap<RouteClass, Names>,
     /// Whether two routes have no name in common.
     divided: bool,
 }
 
 /// A set of names, one bit for each.
-type Names = u16;
+type Names = u64;
 
 impl Resources {
-    /// Records the names in the response to a request of a route. Returns whether the partition is divided because of
-    /// it.
+    /// Records the names in the response to a request of a route, whose path begins as those of `prefix` do. Returns
+    /// whether this response is the first that names them.
     pub(crate) fn observe(
         &self,
         partition: &PartitionKey,
         route: RouteClass,
+        prefix: RouteClass,
         info: &RateLimitInfo,
     ) -> bool {
         let mut names = names(info).peekable();
@@ -79,20 +82,34 @@ impl Resources {
             return false;
         }
         let of_partition = learned.entry(partition.clone()).or_default();
-        let divides = of_partition.observe(partition, route, info);
-        if divides {
+        let divided = of_partition.divided;
+        of_partition.observe(partition, route, prefix, info);
+        if of_partition.divided && !divided {
             // Release pairs with the Acquire in `keys_for`.
             self.divided.fetch_add(1, Ordering::Release);
         }
-        divides
+        true
+    }
+
+    /// Returns the keys of all named quotas of a partition; none while it is not divided.
+    pub(crate) fn all_keys(&self, partition: &PartitionKey) -> Vec<PartitionKey> {
+        if self.divided.load(Ordering::Acquire) == 0 {
+            return Vec::new();
+        }
+        let learned = lock(&self.learned);
+        let learned = learned.get(partition).filter(|learned| learned.divided);
+        learned
+            .map(|learned| learned.keys.clone())
+            .unwrap_or_default()
     }
 
     /// Returns the keys of the named quotas that count a request of this route; none while the partition is not
-    /// divided. A route without responses is counted by all.
+    /// divided. A route without responses is counted by those that count other routes with this prefix, or else by all.
     pub(crate) fn keys_for(
         &self,
         partition: &PartitionKey,
         route: RouteClass,
+        prefix: RouteClass,
     ) -> Vec<PartitionKey> {
         if self.divided.load(Ordering::Acquire) == 0 {
             return Vec::new();
@@ -101,7 +118,9 @@ impl Resources {
         let Some(learned) = learned.get(partition).filter(|learned| learned.divided) else {
             return Vec::new();
         };
-        let names = learned.routes.get(&route).copied().unwrap_or(Names::MAX);
+        let known = learned.routes.get(&route);
+        let known = known.or_else(|| learned.prefixes.get(&prefix));
+        let names = known.copied().unwrap_or(Names::MAX);
         let keys = learned.keys.iter().enumerate();
         let counting = keys.filter(|(bit, _)| names >> bit & 1 == 1);
         counting.map(|(_, key)| key.clone()).collect()
@@ -122,13 +141,14 @@ impl Resources {
 }
 
 impl Learned {
-    /// Records the names in a response. Returns whether the partition is divided because of it.
+    /// Records the names in a response.
     fn observe(
         &mut self,
         partition: &PartitionKey,
         route: RouteClass,
+        prefix: RouteClass,
         info: &RateLimitInfo,
-    ) -> bool {
+    ) {
         let mut named: Names = 0;
         for name in names(info) {
             let known = self
@@ -145,17 +165,21 @@ impl Learned {
             };
             named |= 1 << bit;
         }
-        if named == 0 || self.routes.len() >= MAX_ROUTES && !self.routes.contains_key(&route) {
-            return false;
+        add(&mut self.prefixes, prefix, named);
+        if let Some(names) = add(&mut self.routes, route, named) {
+            self.divided |= self.routes.values().any(|other| other & names == 0);
         }
-        let names = self.routes.entry(route).or_default();
-        *names |= named;
-        let names = *names;
-        let apart = self.routes.values().any(|other| other & names == 0);
-        let divides = apart && !self.divided;
-        self.divided |= apart;
-        divides
     }
+}
+
+/// Adds names to those of a route, if there is room for the route. Returns all of its names.
+fn add(routes: &mut HashMap<RouteClass, Names>, route: RouteClass, named: Names) -> Option<Names> {
+    if named == 0 || routes.len() >= MAX_ROUTES && !routes.contains_key(&route) {
+        return None;
+    }
+    let names = routes.entry(route).or_default();
+    *names |= named;
+    Some(*names)
 }
 
 /// Returns the names of the quotas that a response describes, with what remains of them.
@@ -166,7 +190,7 @@ fn names(info: &RateLimitInfo) -> impl Iterator<Item = &str> {
 
 /// Maximum number of names of a partition: the bits of [`Names`].
 const MAX_NAMES: usize = Names::BITS as usize;
-/// Maximum number of routes of a partition. Further routes are counted by all names.
+/// Maximum number of routes of a partition, and of prefixes. Further ones are treated like new routes.
 const MAX_ROUTES: usize = 256;
 /// Maximum number of partitions. Further ones are not divided.
 const MAX_PARTITIONS: usize = 1024;
@@ -188,41 +212,61 @@ mod tests {
         }
     }
 
-    fn route(path: &str) -> RouteClass {
-        RouteClass::of("GET", path)
+    fn observe(resources: &Resources, api: &PartitionKey, path: &str, names: &[&str]) {
+        let (route, prefix) = (RouteClass::of("GET", path), RouteClass::prefix(path));
+        resources.observe(api, route, prefix, &named(names));
+    }
+
+    fn keys(resources: &Resources, api: &PartitionKey, path: &str) -> Vec<PartitionKey> {
+        resources.keys_for(api, RouteClass::of("GET", path), RouteClass::prefix(path))
     }
 
     #[test]
     fn a_partition_is_divided_once_two_routes_have_no_name_in_common() {
         let (resources, api) = (Resources::default(), PartitionKey::new("api"));
-        let keys = |path| resources.keys_for(&api, route(path));
-        assert!(!resources.observe(&api, route("/users"), &named(&["core"])));
-        assert!(!resources.observe(&api, route("/repos"), &named(&["core"])));
-        assert_eq!(keys("/users"), []);
+        observe(&resources, &api, "/users", &["core"]);
+        observe(&resources, &api, "/repos", &["core"]);
+        assert_eq!(keys(&resources, &api, "/users"), []);
 
-        assert!(resources.observe(&api, route("/search"), &named(&["search"])));
+        observe(&resources, &api, "/search", &["search"]);
 
-        assert_eq!(keys("/users"), [PartitionKey::new("api core")]);
-        assert_eq!(keys("/search"), [PartitionKey::new("api search")]);
-        assert_eq!(keys("/new").len(), 2);
-        assert!(!resources.observe(&api, route("/graphql"), &named(&["graphql"])));
-        assert_eq!(keys("/new").len(), 3);
         assert_eq!(
-            resources.keys_for(&PartitionKey::new("other"), route("/users")),
-            []
+            keys(&resources, &api, "/users"),
+            [PartitionKey::new("api core")]
         );
+        assert_eq!(
+            keys(&resources, &api, "/search"),
+            [PartitionKey::new("api search")]
+        );
+        assert_eq!(keys(&resources, &api, "/new").len(), 2);
+        observe(&resources, &api, "/graphql", &["graphql"]);
+        assert_eq!(keys(&resources, &api, "/new").len(), 3);
+        assert_eq!(keys(&resources, &PartitionKey::new("other"), "/users"), []);
         assert_eq!(resources.forget(&api).len(), 3);
-        assert_eq!(keys("/users"), []);
+        assert_eq!(keys(&resources, &api, "/users"), []);
+    }
+
+    #[test]
+    fn a_new_route_is_counted_like_those_that_begin_alike() {
+        let (resources, api) = (Resources::default(), PartitionKey::new("api"));
+        observe(&resources, &api, "/v1/repos/tower/commits", &["core"]);
+        observe(&resources, &api, "/v1/search/code", &["search"]);
+
+        assert_eq!(
+            keys(&resources, &api, "/v1/repos/axum/issues"),
+            [PartitionKey::new("api core")]
+        );
+        assert_eq!(keys(&resources, &api, "/v1/gists").len(), 2);
     }
 
     #[test]
     fn names_that_take_turns_on_a_route_all_count_it() {
         let (resources, api) = (Resources::default(), PartitionKey::new("api"));
         for name in ["burst", "daily", "burst"] {
-            assert!(!resources.observe(&api, route("/a"), &named(&[name])));
+            observe(&resources, &api, "/a", &[name]);
         }
-        assert!(!resources.observe(&api, route("/b"), &named(&["daily"])));
-        assert_eq!(resources.keys_for(&api, route("/b")), []);
+        observe(&resources, &api, "/b", &["daily"]);
+        assert_eq!(keys(&resources, &api, "/b"), []);
     }
 
     #[test]
@@ -234,7 +278,7 @@ mod tests {
                 .chars()
                 .map(|digit| (digit as u8 + 49) as char)
                 .collect();
-            resources.observe(&api, route(&format!("/{word}")), &named(&[&word]));
+            observe(&resources, &api, &format!("/{word}"), &[&word]);
         }
         let learned = lock(&resources.learned);
         assert_eq!(learned[&api].keys.len(), MAX_NAMES);

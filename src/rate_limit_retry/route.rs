@@ -119,6 +119,15 @@ impl RouteClass {
         Self::new(reads, ((pattern >> 33) as u32).max(2))
     }
 
+    /// Returns the class of all requests, reads and writes, whose paths begin with the same segment. The version of an API
+    /// and `api` are no such segments.
+    pub(crate) fn prefix(path: &str) -> Self {
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+        let first = segments.find(|segment| !is_version(segment) && *segment != "api");
+        Self::of("GET", first.unwrap_or_default())
+    }
+
     /// Returns the key of the partition that holds this class. Contains a hash, because paths must not appear in
     /// events: `https://api.example.com reads #3f2b8c1e`.
     fn key(self, partition: &PartitionKey) -> PartitionKey {
@@ -130,12 +139,15 @@ impl RouteClass {
 
 /// Returns whether a path segment is the same in all requests of its route: a version, or a word without digits.
 fn is_static_segment(segment: &str) -> bool {
-    // `v1`, `v20`: the digits of a version are part of the route.
-    let version = segment.strip_prefix('v').is_some_and(|rest| {
-        !rest.is_empty() && rest.len() <= 3 && rest.bytes().all(|byte| byte.is_ascii_digit())
-    });
     let is_part = |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_' | b'.');
-    version || segment.len() <= MAX_NAME_LEN && segment.bytes().all(is_part)
+    is_version(segment) || segment.len() <= MAX_NAME_LEN && segment.bytes().all(is_part)
+}
+
+/// Returns whether a path segment is the version of an API: `v1`, `v20`.
+fn is_version(segment: &str) -> bool {
+    segment.strip_prefix('v').is_some_and(|rest| {
+        !rest.is_empty() && rest.len() <= 3 && rest.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 /// The held classes of requests, and the partitions that hold them.

@@ -231,7 +231,7 @@ impl Gate {
                 return Admission::TooLate(until);
             }
             Err(Blocked::Forever) => {
-                if let Some((key, exceeded)) = state.exceeded_limit(keys, request.cost) {
+                if let Some((key, exceeded)) = state.exceeded_limit(keys, request.cost, now) {
                     return Admission::CostTooHigh(key, exceeded);
                 }
             }
@@ -403,14 +403,34 @@ impl Gate {
         wake_all(wakers);
     }
 
-    /// Divides a partition: its named quotas have partitions of their own from now on.
-    pub(crate) fn divide(&self, key: &PartitionKey, now: Instant) {
+    /// Moves the named quotas of a partition to the partitions of their own, which are created if they do not exist.
+    ///
+    /// Returns nothing to waiters: those that the quotas have kept back are woken, and wait for the new partitions.
+    pub(crate) fn divide(&self, key: &PartitionKey, named: &[PartitionKey], now: Instant) {
+        // Declared outside the guard's block: dropped after the lock is released.
+        let mut removed = Vec::new();
         let wakers = {
             let mut state = lock(&self.0.state);
-            if let Some(partition) = state.partitions.get_mut(key) {
-                partition.is_divided = true;
-                partition.quota.remove_named_windows();
+            state.ensure(
+                named,
+                None,
+                &self.0.limits,
+                &self.0.config,
+                now,
+                &mut removed,
+            );
+            let partition = state.partitions.get_mut(key);
+            let windows = partition.map(|partition| {
                 partition.disable_fast_path();
+                partition.quota.take_named_windows()
+            });
+            for window in windows.into_iter().flatten() {
+                let of = named
+                    .iter()
+                    .find(|key| key.resource() == window.name_of_server());
+                if let Some(partition) = of.and_then(|key| state.partitions.get_mut(key)) {
+                    partition.quota.insert_window(window);
+                }
             }
             state.dispatch(std::slice::from_ref(key), &self.0.config, now)
         };

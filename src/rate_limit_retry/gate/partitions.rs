@@ -58,8 +58,6 @@ pub(super) struct Partition {
     /// Whether it only holds a route of another partition. The server counts no requests by it, so no response can be
     /// about it instead of the other keys of a request.
     pub(super) is_route: bool,
-    /// Whether named quotas of it have partitions of their own.
-    pub(super) is_divided: bool,
     /// End of the latest origin-wide hold applied here. Keeps a hold from being applied again after the owner has
     /// forgotten the partition.
     origin_held_until: Option<Instant>,
@@ -78,7 +76,6 @@ impl Partition {
             queue: Queue::default(),
             waiter_count: 0,
             is_route: false,
-            is_divided: false,
             origin_held_until: None,
             agent: None,
         })
@@ -117,7 +114,7 @@ impl Partition {
 
     /// Opens the fast path if the partition has no known limit, hold or waiters, and closes it otherwise.
     pub(super) fn update_fast_path(&mut self) {
-        if self.quota.allows_fast_path() && self.queue.is_empty() && !self.is_divided {
+        if self.quota.allows_fast_path() && self.queue.is_empty() {
             self.fast_path.get_or_insert_default().set(true);
         } else {
             self.disable_fast_path();

@@ -6,7 +6,7 @@
 //! | counted | [`Gate::admit`], a granted waiter, [`Gate::enter_late`] | each partition counts one request in flight |
 //! | settled | [`Permit::settle`], or a drop | the partitions have recorded the outcome |
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use tokio::time::Instant;
 
@@ -18,7 +18,6 @@ use super::{
     state::wake_all,
 };
 use crate::{
-    clock::add_capped,
     rate_limit_retry::{
         Cost, PartitionKey,
         quota::{Estimate, Outcome, Scope, Sent},
@@ -200,15 +199,11 @@ impl CountedPermit {
             let mut state = lock(&inner.state);
             let scope = state.scope(&self.keys, outcome);
             settled.bypassed = state.bypassed;
-            let mut concerned = false;
             // All partitions record the outcome before any waiter is dispatched: a waiter may need several of them.
             for (key, number) in self.keys.iter().zip(self.numbers.as_slice()) {
                 if let Some(partition) = state.partitions.get_mut(key) {
-                    let part = Part::of(key, partition, outcome);
-                    let outcome = part
-                        .as_ref()
-                        .map_or(outcome, |part| part.outcome(key, outcome));
-                    concerned |= throttled_for(outcome).is_some();
+                    let part = Part::of(key, &self.keys, outcome);
+                    let outcome = part.as_ref().map_or(outcome, |part| part.outcome(outcome));
                     let quota = &mut partition.quota;
                     let before = quota.estimate();
                     let recorded = quota.record(
@@ -223,7 +218,9 @@ impl CountedPermit {
                         now,
                     );
                     if let Some(used) = &charge {
-                        quota.settle_cost(&reserved, used.as_ref(), now);
+                        let unsent = matches!(outcome, Outcome::NotSent);
+                        let refunded = unsent.then(|| reserved.refunded());
+                        quota.settle_cost(&reserved, refunded.as_ref().or(used.as_ref()), now);
                     }
                     settled.held_until = settled.held_until.max(recorded.held_until);
                     settled.own_hold = settled.own_hold.max(recorded.own_hold);
@@ -234,11 +231,6 @@ impl CountedPermit {
                     }
                     partition.update_fast_path();
                 }
-            }
-            // Throttled by a named quota that had no partition when the request was admitted.
-            if !concerned && let Some(wait) = throttled_for(outcome) {
-                let until = now.map(|now| add_capped(now, wait));
-                settled.own_hold = settled.own_hold.max(until);
             }
             let mut wakers = match origin_held_until.filter(|_| scope == Scope::Origin) {
                 Some(until) => state.hold_origin(&self.keys, until),
@@ -280,17 +272,6 @@ impl CountedPermit {
             }
         });
         (reserved, charge)
-    }
-}
-
-/// Returns the wait that a throttling response names, zero if it names none; `None` for any other outcome.
-fn throttled_for(outcome: Outcome<'_>) -> Option<Duration> {
-    match outcome {
-        Outcome::Response {
-            throttled: true,
-            info,
-        } => Some(info.retry_after.unwrap_or_default()),
-        _ => None,
     }
 }
 

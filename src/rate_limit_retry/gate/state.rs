@@ -117,9 +117,10 @@ impl GateState {
         &self,
         keys: &[PartitionKey],
         cost: &Cost,
+        now: Instant,
     ) -> Option<(PartitionKey, ExceededLimit)> {
         keys.iter().find_map(|key| {
-            let exceeded = self.partitions.get(key)?.quota.exceeded_limit(cost)?;
+            let exceeded = self.partitions.get(key)?.quota.exceeded_limit(cost, now)?;
             Some((key.clone(), exceeded))
         })
     }

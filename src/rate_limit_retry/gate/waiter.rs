@@ -96,7 +96,7 @@ impl Waiter {
                 {
                     WaiterPoll::TooLate(until)
                 } else if blocked == Some(Blocked::Forever)
-                    && let Some((key, exceeded)) = state.exceeded_limit(&keys, &cost)
+                    && let Some((key, exceeded)) = state.exceeded_limit(&keys, &cost, now)
                 {
                     WaiterPoll::CostTooHigh(key, exceeded)
                 } else {

@@ -19,7 +19,7 @@ use crate::{
 /// |---|---|---|
 /// | `keys` | `begin` | a held route is appended |
 /// | `account`, `origin`, `cost`, `method`, `nested`, `deadline` | `begin` | never |
-/// | `route` | `begin`; `None` on the fast path | never |
+/// | `route`, `prefix` | `begin`; `None` on the fast path | never |
 /// | `sequence` | each admission | cleared when a retry gives way to other requests |
 /// | `attempt`, `sends`, `token_replaced`, `possibly_processed` | | after each attempt |
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub(crate) struct Call {
     /// The class of requests that is held while the server is unavailable for a part of its requests. `None` until it
     /// is needed.
     pub(super) route: Option<RouteClass>,
+    /// The class of the requests whose paths begin alike; `None` where `route` is.
+    pub(super) prefix: Option<RouteClass>,
     /// Whether the request is a retry of a retry layer outside this one.
     pub(super) nested: bool,
     /// The time by which the call must end. `None`: no limit.

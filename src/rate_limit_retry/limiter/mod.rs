@@ -139,6 +139,7 @@ impl Limiter {
         let mut call = Call {
             cost: self.costs.estimate(head.as_ref()),
             route: Some(RouteClass::of(parts.method.as_str(), parts.uri.path())),
+            prefix: Some(RouteClass::prefix(parts.uri.path())),
             origin: own_keys
                 .then(|| Origin::of(parts.uri).map(Box::new))
                 .flatten(),
@@ -150,33 +151,51 @@ impl Limiter {
         call
     }
 
-    /// Adds the partitions of the named quotas that count the request.
+    /// Adds the partitions of the named quotas that count the request. Returns whether there are any that the call did not
+    /// have.
     ///
-    /// Partitions that the user chooses are not divided further.
-    pub(super) fn add_resources(&self, call: &mut Call) {
-        let Some((partition, class)) = call.keys.first().zip(call.route) else {
-            return;
+    /// Partitions that the user chooses are not divided further, and neither are those that a fleet shares: its processes
+    /// see different routes, and all of them must use the same keys.
+    fn add_resources(&self, call: &mut Call) -> bool {
+        let (Some(partition), Some(route), Some(prefix)) =
+            (call.keys.first(), call.route, call.prefix)
+        else {
+            return false;
         };
-        let chosen = matches!(self.partitioning, Partitioning::By(_));
-        if chosen || call.keys.iter().any(|key| key.resource().is_some()) {
-            return;
+        if !self.divides_partitions() || call.keys.iter().any(|key| key.resource().is_some()) {
+            return false;
         }
-        let keys = self.resources.keys_for(partition, class);
-        if !keys.is_empty() {
-            call.keys = call.keys.iter().cloned().chain(keys).collect();
+        let keys = self.resources.keys_for(partition, route, prefix);
+        if keys.is_empty() {
+            return false;
         }
+        call.keys = call.keys.iter().cloned().chain(keys).collect();
+        true
     }
 
-    /// Learns from a response which named quotas count the route. Divides the partition if its routes have different
-    /// ones.
+    /// Returns whether named quotas may have partitions of their own.
+    fn divides_partitions(&self) -> bool {
+        matches!(self.partitioning, Partitioning::ByOrigin) && self.fleet_sync.is_none()
+    }
+
+    /// Learns from a response, whose outcome has been recorded, which named quotas count the route. Moves what the
+    /// partition knows of them to partitions of their own, if its routes have different ones.
     fn learn_resources(&self, call: &Call, info: &RateLimitInfo, now: Instant) {
-        let Some((partition, class)) = call.keys.first().zip(call.route) else {
+        let (Some(partition), Some(route), Some(prefix)) =
+            (call.keys.first(), call.route, call.prefix)
+        else {
             return;
         };
-        if matches!(self.partitioning, Partitioning::ByOrigin)
-            && self.resources.observe(partition, class, info)
-        {
-            self.gate.divide(partition, now);
+        if !self.divides_partitions() || info.limits.iter().all(|limit| limit.name.is_none()) {
+            return;
+        }
+        let is_new = self.resources.observe(partition, route, prefix, info);
+        // Requests that were admitted before the division report to the partition only.
+        if is_new || call.keys.iter().all(|key| key.resource().is_none()) {
+            let named = self.resources.all_keys(partition);
+            if !named.is_empty() {
+                self.gate.divide(partition, &named, now);
+            }
         }
     }
 
@@ -284,6 +303,7 @@ impl Limiter {
             cost: Cost::ONE,
             method: MethodClass::of(parts.method, parts.headers, honors_key),
             route: None,
+            prefix: None,
             nested,
             deadline: None,
             sequence: None,
@@ -410,8 +430,8 @@ impl Limiter {
     ) -> Result<Permit, BoxError> {
         let deadline = self.wait_deadline(call, self.clock.now());
         let mut permit = self.acquire(call, first).await?;
-        // A route may have been held during the wait: the permit does not count its partition.
-        while self.add_route_holds(call, self.clock.now()) {
+        // A route may have been held during the wait, or the partition divided: the permit does not count the new keys.
+        while self.add_resources(call) | self.add_route_holds(call, self.clock.now()) {
             permit.settle(Outcome::NotSent, self.clock.now());
             permit = self.acquire(call, None).await?;
         }
@@ -503,7 +523,8 @@ impl Limiter {
     /// Returns whether a partition or the route has been held since the permit was issued.
     fn is_held(&self, call: &mut Call, permit: &Permit) -> bool {
         let now = self.clock.now();
-        self.add_route_holds(call, now) || permit.is_held(now)
+        let changed = self.add_resources(call) | self.add_route_holds(call, now);
+        changed || permit.is_held(now)
     }
 
     /// Returns the time until which the call can wait: its deadline, but at most `max_wait` from now.

@@ -122,7 +122,6 @@ impl Limiter {
                 info = self
                     .header_reader
                     .read(&call.keys, status, response.headers(), wall);
-                self.learn_resources(call, &info, now);
                 let shed = is_shed(status, response.headers());
                 let throttled = shed || info.is_throttle(status);
                 let wait = info.retry_after.unwrap_or_default();
@@ -171,6 +170,7 @@ impl Limiter {
                     None => CostReport::Open,
                 };
                 let settled = permit.settle_with(quota_outcome, cost, now);
+                self.learn_resources(call, &info, now);
                 for (partition, estimate) in &settled.estimates {
                     self.sinks.emit(&RateLimitEvent::LimitEstimated {
                         partition,
@@ -182,7 +182,6 @@ impl Limiter {
                 let held_until = settled.held_until.max(route_held.then_some(until));
                 let held = held_until.map(|until| until.saturating_duration_since(now));
                 if throttled && !permanent {
-                    self.add_resources(call);
                     // Without an announced end, and after repeated throttling, another request is the next probe, one
                     // that has retries left.
                     if info.retry_after.is_none() || call.attempt > MAX_PRIORITY_RETRIES {

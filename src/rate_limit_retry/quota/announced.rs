@@ -295,6 +295,19 @@ impl AnnouncedWindow {
         self.own_accepted
     }
 
+    /// Returns whether the window is known not to be over. Without a reset it is valid for [`VALIDITY`].
+    pub(super) fn is_valid(&self, now: Instant) -> bool {
+        self.reset_at
+            .unwrap_or_else(|| add_capped(self.updated, VALIDITY))
+            > now
+    }
+
+    /// Makes responses to requests with numbers from `next` on newer than what is known, and all others older.
+    pub(super) fn renumber(&mut self, next: u64) {
+        (self.latest_request, self.fresh_from) = (0, next);
+        self.next_window = None;
+    }
+
     /// Returns whether the window is long enough for its reset to differ from that of the next one.
     fn is_distinct(&self) -> bool {
         self.first_reset
@@ -429,6 +442,8 @@ pub(super) fn as_f64(n: u64) -> f64 {
 
 /// Fall of what remains from which on it is compared with the number of requests.
 const MIN_FALL: u64 = 4;
+/// Time for which a limit without a reset refuses requests that cost more.
+const VALIDITY: Duration = Duration::from_secs(60);
 /// Minimum wait for a refill. The precision of timers.
 const MIN_REFILL_WAIT: Duration = Duration::from_millis(1);
 /// Number of requests that weigh as much as all earlier windows in the estimate of the share.

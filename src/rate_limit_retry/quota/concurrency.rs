@@ -141,6 +141,16 @@ impl ConcurrencyLimit {
             self.learned = None;
             return None;
         }
+        if learned.proven == 0 && in_flight >= learned.cap {
+            // What is in flight may take for ever: then it is no trial.
+            let until = add_capped(learned.cut_at, MAX_TRIAL);
+            if now >= until {
+                self.learned = None;
+                return None;
+            }
+            learned.held_back = true;
+            return Some(SendTime::AfterResponse(Some(until)));
+        }
         let wait = if in_flight >= learned.cap {
             Some(SendTime::AfterResponse(None))
         } else {
@@ -374,5 +384,7 @@ const MAX_SINGLE_CUTS: u32 = 4;
 const SPACING: f64 = 0.96;
 /// Lateness of timers that does not count.
 const TIMER_TOLERANCE: Duration = Duration::from_millis(2);
+/// Time in which a trial must have been decided. Longer than most calls take, and no longer than a wait that is guessed.
+const MAX_TRIAL: Duration = Duration::from_secs(10);
 /// Time without a cut after which the limit is forgotten, and time for which concurrency is excluded.
 const MEMORY: Duration = Duration::from_secs(600);

@@ -11,6 +11,7 @@ use super::{
     reserved::Reserved,
     slow_start::SlowStart,
     snapshot::Estimate,
+    window::Window,
 };
 use crate::clock::add_capped;
 
@@ -48,9 +49,16 @@ impl Quota {
         self.estimator.estimate()
     }
 
-    /// Removes the windows of named quotas, which have partitions of their own from now on.
-    pub(crate) fn remove_named_windows(&mut self) {
-        self.windows.remove_named();
+    /// Takes the quotas that have a name out, for partitions of their own.
+    pub(crate) fn take_named_windows(&mut self) -> Vec<Window> {
+        self.windows.take_named()
+    }
+
+    /// Adds a quota that another partition has known until now.
+    pub(crate) fn insert_window(&mut self, window: Window) {
+        self.is_announced = true;
+        self.slow_start = SlowStart::finished();
+        self.windows.insert(window, self.next_number);
     }
 
     /// Pauses the partition until the given time. Replaces an earlier pause.

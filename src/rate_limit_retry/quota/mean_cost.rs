@@ -26,6 +26,7 @@ impl MeanCost {
     /// Records the response to an accepted request. `same_window`: no reset lies between this response and the last.
     pub(super) fn observe(
         &mut self,
+        limit: Option<u64>,
         remaining: u64,
         same_window: bool,
         refill: Refill,
@@ -36,8 +37,12 @@ impl MeanCost {
             return;
         };
         let passed = now.saturating_duration_since(at).as_secs_f64();
-        let refilled = refill.rate().map_or(0.0, |rate| rate * passed);
+        let most = limit.map_or(f64::INFINITY, |limit| as_f64(limit.saturating_sub(before)));
+        let refilled = refill.rate().map_or(0.0, |rate| (rate * passed).min(most));
         let fall = as_f64(before) + refilled - as_f64(remaining);
+        if !fall.is_finite() {
+            return;
+        }
         let difference = self.get().map_or(0.0, |mean| (fall - mean).abs());
         self.deviation = self.deviation * KEPT + difference;
         self.fall = self.fall * KEPT + fall;

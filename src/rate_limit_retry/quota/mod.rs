@@ -191,7 +191,7 @@ impl Quota {
     /// hold, local limit, announced quotas, estimate, concurrency limit, slow start. A pause, a hold or a window that is
     /// over is removed here, which starts a new epoch for holds and windows.
     pub(crate) fn admit(&mut self, cost: &Cost, config: &QuotaConfig, now: Instant) -> SendTime {
-        if self.exceeded_limit(cost).is_some() {
+        if self.exceeded_limit(cost, now).is_some() {
             return SendTime::Never;
         }
         if let Some(until) = self.pause {

@@ -41,7 +41,8 @@ impl Replicas {
             self.rises += u32::from(difference > 0);
             self.falls += u32::from(difference < -i128::from(sent));
         }
-        self.slow_falls += u32::from(slow);
+        // In a window that slides, what remains also rises.
+        self.slow_falls += u32::from(slow && self.rises == 0);
         let conflicts = self.rises.min(self.falls).max(self.slow_falls);
         self.detected |= conflicts >= MIN_CONFLICTS;
     }

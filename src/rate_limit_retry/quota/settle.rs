@@ -75,11 +75,16 @@ impl Quota {
     ///
     /// Only amounts that the caller has set count. What the layer has learned itself is an estimate, and refuses
     /// nothing.
-    pub(crate) fn exceeded_limit(&self, cost: &Cost) -> Option<ExceededLimit> {
+    pub(crate) fn exceeded_limit(&self, cost: &Cost, now: Instant) -> Option<ExceededLimit> {
         self.windows.iter().find_map(|window| {
             let (_, amount) = window.unit_of(cost)?;
             // A limit of zero is how some servers announce that there is none.
-            let limit = window.current.as_ref()?.limit.filter(|limit| *limit > 0)?;
+            // One that is over may have had another limit than the next: a request finds out.
+            let current = window
+                .current
+                .as_ref()
+                .filter(|current| current.is_valid(now))?;
+            let limit = current.limit.filter(|limit| *limit > 0)?;
             (amount > limit).then(|| ExceededLimit {
                 quota: window.name().into(),
                 cost: amount,

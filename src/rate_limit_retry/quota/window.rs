@@ -24,7 +24,7 @@ use crate::{
 
 /// An announced quota.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(crate) struct Window {
     /// The name, the unit and the partition key of the server, by which later responses find it.
     key: WindowKey,
     /// The present window, until it is over.
@@ -42,6 +42,8 @@ pub(super) struct Window {
     replicas: Replicas,
     /// The mean cost of a request.
     mean_cost: MeanCost,
+    /// Number of responses in a row that announce other quotas and not this one.
+    unnamed: u32,
     /// The least that must remain for a request: more than what remained when one was refused. 1 until then.
     least: u64,
 }
@@ -111,13 +113,23 @@ impl Window {
             refill: Refill::default(),
             replicas: Replicas::default(),
             mean_cost: MeanCost::default(),
+            unnamed: 0,
             least: 1,
         }
     }
 
-    /// Returns whether the server has named the quota.
-    pub(super) fn has_name(&self) -> bool {
-        self.key.name.is_some()
+    /// Returns the name that the server has given the quota.
+    pub(crate) fn name_of_server(&self) -> Option<&str> {
+        self.key.name.as_deref()
+    }
+
+    /// Returns whether another entry is about the same quota.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let limit = |window: &Self| window.current.as_ref().and_then(|current| current.limit);
+        self.key == other.key
+            && limit(self)
+                .zip(limit(other))
+                .is_none_or(|(one, other)| one == other)
     }
 
     /// Returns whether the quota counts requests.
@@ -127,24 +139,30 @@ impl Window {
 
     /// Returns whether an announcement is about this quota.
     ///
-    /// A name, a unit and a partition that are equal identify a quota. Without a name, the limit must be equal, too,
-    /// or the reset: some servers announce only that of several quotas which is nearest to its end.
+    /// The name, the unit, the partition and the limit identify a quota: two models of one API may have the same name and
+    /// different limits. A quota without a name whose reset is the same is the same one with another limit.
     pub(super) fn matches(&self, limit: &Limit, now: Instant) -> bool {
         let same = self.key.unit == limit.unit
             && self.key.name == limit.name
             && self.key.partition == limit.partition_key;
-        if !same || limit.name.is_some() {
+        let Some(current) = self.current.as_ref().filter(|_| same) else {
             return same;
-        }
-        let Some(current) = &self.current else {
-            return true;
         };
         let same_limit = current
             .limit
             .zip(limit.limit)
             .is_none_or(|(known, announced)| known == announced);
         let reset = limit.reset.map(|reset| add_capped(now, reset));
-        same_limit || reset.is_some_and(|reset| current.is_same_window(reset))
+        let is_unnamed = limit.name.is_none();
+        same_limit || is_unnamed && reset.is_some_and(|reset| current.is_same_window(reset))
+    }
+
+    /// Records a response that announces other quotas. One without a reset is not believed for ever.
+    pub(super) fn on_unnamed(&mut self) {
+        self.unnamed = self.unnamed.saturating_add(1);
+        if self.unnamed >= MAX_UNNAMED {
+            self.current.take_if(|current| current.reset_at.is_none());
+        }
     }
 
     /// Records what a response announces about this quota, of which `remaining` is left.
@@ -160,6 +178,7 @@ impl Window {
         {
             self.contradictions.on_contradicted();
         }
+        self.unnamed = 0;
         self.refill.observe(limit, remaining, by.now);
         if by.throttled {
             self.learn_least(remaining);
@@ -172,7 +191,7 @@ impl Window {
             let same_window = self.is_same_window(limit, by.now);
             self.mean_cost.begin(limit.limit, remaining);
             self.mean_cost
-                .observe(remaining, same_window, self.refill, by.now);
+                .observe(limit.limit, remaining, same_window, self.refill, by.now);
         }
         if self.refill.rate().is_none() {
             let slow = by.served
@@ -392,10 +411,12 @@ impl Window {
         let Some((_, used)) = self.unit_of(used) else {
             return;
         };
+        // If what remains falls by less than was reserved, the server has not taken the estimate.
+        let mean = self.mean_cost.get().unwrap_or_default() as u64;
         let taken = match self.unit_of(reserved) {
-            Some((_, amount)) => amount,
+            Some((_, amount)) => amount.min(mean),
             None if self.counts_requests() => 1,
-            None => self.mean_cost.get().unwrap_or_default() as u64,
+            None => mean,
         };
         if let Some(current) = &mut self.current {
             current.correct(taken, used);
@@ -443,6 +464,8 @@ pub(super) struct Demand<'a> {
     pub(super) synced: bool,
 }
 
+/// Number of responses without a quota after which it is not believed any more, if it has no reset.
+const MAX_UNNAMED: u32 = 64;
 /// Least share of this process that is distinguished.
 const MIN_SHARE: f64 = 0.01;
 /// Mean cost above which requests do not all cost 1.

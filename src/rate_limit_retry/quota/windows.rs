@@ -23,6 +23,7 @@ impl Windows {
     /// Records what a response announces. Returns what that was.
     pub(super) fn observe(&mut self, limits: &[Limit], by: &Announcement) -> Announced {
         let mut announced = Announced::default();
+        self.0.iter_mut().for_each(Window::on_unnamed);
         for limit in limits {
             let concurrency = limit.unit == Unit::ConcurrentRequests;
             let Some(remaining) = limit.remaining.filter(|_| !concurrency) else {
@@ -112,9 +113,35 @@ impl Windows {
         }
     }
 
-    /// Removes the quotas that have a name.
-    pub(super) fn remove_named(&mut self) {
-        self.0.retain(|window| !window.has_name());
+    /// Takes the quotas that have a name out.
+    pub(super) fn take_named(&mut self) -> Vec<Window> {
+        self.0
+            .extract_if(.., |window| window.name_of_server().is_some())
+            .collect()
+    }
+
+    /// Adds a quota that another partition has known until now, where `next` is the number of the next request. What is
+    /// known here already stays, unless less remains by the other one.
+    pub(super) fn insert(&mut self, mut window: Window, next: u64) {
+        let known = self.0.iter_mut().find(|known| known.is_same(&window));
+        match (known, &mut window.current) {
+            (Some(known), Some(current)) => match &mut known.current {
+                Some(mine) if mine.available() <= current.available() => {}
+                mine => {
+                    current.renumber(next);
+                    *mine = Some(*current);
+                }
+            },
+            (Some(_), None) => {}
+            (None, current) => {
+                if let Some(current) = current {
+                    current.renumber(next);
+                }
+                if self.0.len() < MAX_WINDOWS {
+                    self.0.push(window);
+                }
+            }
+        }
     }
 
     /// Returns whether no window is known.
