@@ -63,7 +63,7 @@ impl GateState {
         &mut self,
         request: &AdmitRequest<'_>,
         sequence: u64,
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
         now: Instant,
     ) {
         let keys = request.keys;
@@ -84,7 +84,7 @@ impl GateState {
                 partition.waiter_count += 1;
             }
         }
-        self.enqueue(keys, sequence, false, pace, now);
+        self.enqueue(keys, sequence, false, config, now);
     }
 
     /// Counts a request in all partitions, or in none. Returns the numbers that the partitions gave it, in the order
@@ -100,15 +100,15 @@ impl GateState {
         keys: &[PartitionKey],
         sequence: u64,
         cost: &Cost,
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
         now: Instant,
     ) -> Result<Numbers, Blocked> {
-        if let Some(blocked) = self.all_blocked(keys, sequence, cost, pace, now) {
+        if let Some(blocked) = self.all_blocked(keys, sequence, cost, config, now) {
             return Err(blocked);
         }
         Ok(Numbers::of(keys, |key| {
             let partition: Option<&mut Partition> = self.partitions.get_mut(key);
-            partition.map_or(0, |p| p.quota.enter(cost, pace, now))
+            partition.map_or(0, |p| p.quota.enter(cost, config, now))
         }))
     }
 
@@ -118,13 +118,13 @@ impl GateState {
         keys: &[PartitionKey],
         sequence: u64,
         cost: &Cost,
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
         now: Instant,
     ) -> Option<Blocked> {
         // The order of the variants decides: a partition with a known end outweighs one without.
         let mut blocked = None;
         for key in keys {
-            blocked = blocked.max(self.blocked(key, sequence, cost, pace, now));
+            blocked = blocked.max(self.blocked(key, sequence, cost, config, now));
         }
         blocked
     }
@@ -138,12 +138,12 @@ impl GateState {
         key: &PartitionKey,
         sequence: u64,
         cost: &Cost,
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
         now: Instant,
     ) -> Option<Blocked> {
         self.apply_origin_holds(key, now);
         let partition = self.partitions.get_mut(key)?;
-        match partition.quota.admit(cost, pace, now) {
+        match partition.quota.admit(cost, config, now) {
             SendTime::Now => {
                 // Its quota has room, but an earlier request waits for it.
                 let first = partition.queue.first();
@@ -167,7 +167,7 @@ impl GateState {
         keys: &[PartitionKey],
         sequence: u64,
         everywhere: bool,
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
         now: Instant,
     ) -> bool {
         let mut left = false;
@@ -177,7 +177,7 @@ impl GateState {
         for key in keys {
             let belongs = everywhere
                 || keys.len() == 1
-                || self.blocked(key, sequence, &cost, pace, now).is_some();
+                || self.blocked(key, sequence, &cost, config, now).is_some();
             let Some(partition) = self.partitions.get_mut(key) else {
                 continue;
             };
@@ -200,13 +200,13 @@ impl GateState {
         &mut self,
         keys: &[PartitionKey],
         sequence: u64,
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
         now: Instant,
     ) -> bool {
         let requeue_count = self.waiters.get(&sequence).map_or(0, |w| w.requeues);
         // A request whose partitions have room in turn, but never together, would be overtaken forever: after a
         // number of requeues it keeps its position in every queue.
-        let left = self.enqueue(keys, sequence, requeue_count >= MAX_REQUEUES, pace, now);
+        let left = self.enqueue(keys, sequence, requeue_count >= MAX_REQUEUES, config, now);
         if let Some(waiter) = self.waiters.get_mut(&sequence).filter(|_| left) {
             waiter.requeues += 1;
         }
@@ -224,7 +224,7 @@ impl GateState {
     pub(super) fn dispatch(
         &mut self,
         keys: &[PartitionKey],
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
         now: Instant,
     ) -> Vec<Waker> {
         let mut woken = Vec::new();
@@ -240,7 +240,7 @@ impl GateState {
                 continue;
             };
             let (wanted, cost) = (Arc::clone(&waiter.keys), waiter.cost.clone());
-            match self.try_enter(&wanted, sequence, &cost, pace, now) {
+            match self.try_enter(&wanted, sequence, &cost, config, now) {
                 Ok(numbers) => {
                     self.granted.insert(sequence, now);
                     let mut latest = None;
@@ -258,7 +258,7 @@ impl GateState {
                 }
                 // Neither granted nor requeued: the queue has not changed. This ends the loop, as requeues are bounded
                 // per waiter.
-                Err(_) if !self.requeue(&wanted, sequence, pace, now) => continue,
+                Err(_) if !self.requeue(&wanted, sequence, config, now) => continue,
                 Err(_) => {}
             }
             pending.extend(wanted.iter().cloned());
@@ -272,15 +272,15 @@ impl GateState {
             let Some(wanted) = self.waiters.get(&sequence).map(|w| Arc::clone(&w.keys)) else {
                 continue;
             };
-            let at = self.wake_at(&wanted, sequence, pace, now);
+            let at = self.wake_at(&wanted, sequence, config, now);
             if let Some(waiter) = self.waiters.get_mut(&sequence)
                 && at < waiter.next_check
             {
                 woken.extend(waiter.waker.take());
             }
         }
-        woken.extend(self.take_expiring_wakers(&touched, pace, now));
-        woken.extend(self.take_agent_wakers(&touched, pace, now));
+        woken.extend(self.take_expiring_wakers(&touched, config, now));
+        woken.extend(self.take_agent_wakers(&touched, config, now));
         woken
     }
 
@@ -288,7 +288,7 @@ impl GateState {
     fn take_expiring_wakers(
         &mut self,
         keys: &[PartitionKey],
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
         now: Instant,
     ) -> Vec<Waker> {
         let mut woken = Vec::new();
@@ -299,7 +299,7 @@ impl GateState {
             // Those behind the first are sent after it, so that its cost counts.
             let first = partition.queue.first();
             if let Some(first) = first.and_then(|first| self.waiters.get(&first))
-                && let SendTime::NotBefore(until) = partition.quota.admit(&first.cost, pace, now)
+                && let SendTime::NotBefore(until) = partition.quota.admit(&first.cost, config, now)
             {
                 let late = partition.queue.take_expiring(until);
                 woken.extend(self.take_wakers(&late));
@@ -344,12 +344,12 @@ impl GateState {
     /// Enqueues a waiter that is polled again after it was absent.
     ///
     /// Its sequence number has not changed, so that it comes before requests that arrived later.
-    pub(super) fn rejoin(&mut self, sequence: u64, pace: &QuotaConfig, now: Instant) {
+    pub(super) fn rejoin(&mut self, sequence: u64, config: &QuotaConfig, now: Instant) {
         let waiter = self.waiters.get_mut(&sequence);
         if let Some(waiter) = waiter.filter(|waiter| waiter.unpolled) {
             waiter.unpolled = false;
             let keys = Arc::clone(&waiter.keys);
-            self.enqueue(&keys, sequence, false, pace, now);
+            self.enqueue(&keys, sequence, false, config, now);
         }
     }
 
@@ -364,7 +364,7 @@ impl GateState {
         &mut self,
         keys: &[PartitionKey],
         by: u64,
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
         now: Instant,
     ) {
         for key in keys {
@@ -395,7 +395,7 @@ impl GateState {
             waiter.unpolled = true;
             let (wanted, cost) = (Arc::clone(&waiter.keys), waiter.cost.clone());
             if let Some(numbers) = waiter.granted.take() {
-                self.release(&wanted, &numbers, &cost, pace);
+                self.release(&wanted, &numbers, &cost, config);
             }
         }
     }
@@ -406,11 +406,11 @@ impl GateState {
         keys: &[PartitionKey],
         numbers: &Numbers,
         cost: &Cost,
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
     ) {
         for (key, number) in keys.iter().zip(numbers.as_slice()) {
             if let Some(partition) = self.partitions.get_mut(key) {
-                partition.release(*number, cost, pace);
+                partition.release(*number, cost, config);
             }
         }
     }
@@ -435,7 +435,7 @@ impl GateState {
         &mut self,
         keys: &[PartitionKey],
         sequence: u64,
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
         now: Instant,
     ) -> Instant {
         let (mut at, mut behind, again) = (None, 0, add_capped(now, CHECK_DELAY));
@@ -450,7 +450,7 @@ impl GateState {
             };
             behind = behind.max(sequence - first);
             // The latest time counts: the request needs all of its partitions.
-            at = at.max(match partition.quota.admit(&cost, pace, now) {
+            at = at.max(match partition.quota.admit(&cost, config, now) {
                 SendTime::Now => None,
                 // Its own poll fails: there is nothing to wait for.
                 SendTime::Never => Some(now),

@@ -82,7 +82,7 @@ impl CostReservation {
                 if let Some(partition) = state.partitions.get_mut(key)
                     && !partition.is_route
                 {
-                    partition.quota.observe_late(*number, limit, now);
+                    partition.quota.observe_body(*number, limit, now);
                     partition.update_fast_path();
                 }
             }

@@ -93,9 +93,9 @@ enum WindowsDecision {
 /// Seven constraints delay a request, each by itself. The owner sets a *pause* and a *local limit*
 /// ([`LocalLimiter`]). A *hold* ([`Hold`]) delays all requests until its end. Each *announced quota* ([`Windows`]) has
 /// the limit, the remaining units and the reset that the server has reported. An *estimate* ([`LimitEstimator`]) serves
-/// for servers that announce nothing until they throttle. A *concurrency limit* is announced, or learned from throttling
-/// while other requests are in flight. *Slow start* ([`SlowStart`]) limits the requests in flight while it is not known
-/// what the server accepts. The guide [`limits`](crate::docs::limits) explains them.
+/// for servers that announce nothing until they throttle. A *concurrency limit* is announced, or learned from
+/// throttling while other requests are in flight. *Slow start* ([`SlowStart`]) limits the requests in flight while it
+/// is not known what the server accepts. The guide [`limits`](crate::docs::limits) explains them.
 ///
 /// # Epochs
 ///
@@ -147,7 +147,7 @@ pub(crate) struct Quota {
     /// Time of the last send.
     last_used: Option<Instant>,
     /// What the requests in flight have reserved of each unit.
-    sending: Reserved,
+    reserved_in_flight: Reserved,
     /// What requests have reserved of each unit, and what they were charged.
     reserved: Reserved,
     /// What is known of the other processes; `None` if quotas are not shared.
@@ -176,7 +176,7 @@ impl Quota {
             partition_limit: None,
             silent_responses: 0,
             last_used: None,
-            sending: Reserved::default(),
+            reserved_in_flight: Reserved::default(),
             reserved: Reserved::default(),
             fleet_share: config.shared.then(Box::default),
         }
@@ -187,8 +187,8 @@ impl Quota {
     /// Makes progress: with nothing in flight, the result is `Now` or names a time.
     ///
     /// The constraints are checked in this order, and the first that delays the request determines the result: pause,
-    /// hold, local limit, announced quotas, estimate, concurrency limit, slow start. A pause, a hold or a window that is
-    /// over is removed here, which starts a new epoch for holds and windows.
+    /// hold, local limit, announced quotas, estimate, concurrency limit, slow start. A pause, a hold or a window that
+    /// is over is removed here, which starts a new epoch for holds and windows.
     pub(crate) fn admit(&mut self, cost: &Cost, config: &QuotaConfig, now: Instant) -> SendTime {
         if self.exceeded_limit(cost).is_some() {
             return SendTime::Never;
@@ -269,7 +269,7 @@ impl Quota {
         let fleet = self.fleet_share.as_ref();
         let demand = Demand {
             cost,
-            sending: &self.sending,
+            reserved_in_flight: &self.reserved_in_flight,
             in_flight,
             synced: fleet.is_some_and(|fleet| fleet.is_synced()),
         };
@@ -325,7 +325,7 @@ impl Quota {
     /// Counts a request as in flight. Returns its number, by which its outcome is reported to [`record`](Self::record).
     pub(crate) fn enter(&mut self, cost: &Cost, config: &QuotaConfig, now: Instant) -> u64 {
         self.reserved.add(cost);
-        self.sending.add(cost);
+        self.reserved_in_flight.add(cost);
         self.in_flight += 1;
         // A request alone is the probe: the time at which it was sent narrows down when the quota opened.
         if self.slow_start.is_probe() && self.in_flight == 1 {

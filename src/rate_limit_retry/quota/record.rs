@@ -22,7 +22,8 @@ use crate::{
 };
 
 impl Quota {
-    /// Records the outcome of a request. Returns the end of the hold, if the partition is held now, or the request alone.
+    /// Records the outcome of a request. Returns the end of the hold, if the partition is held now, or the request
+    /// alone.
     ///
     /// `now` may be `None` for all outcomes except responses; then the result is `None`. `random` is in `0.0..1.0`.
     ///
@@ -55,7 +56,7 @@ impl Quota {
         now: Option<Instant>,
     ) -> Option<Instant> {
         let number = sent.number;
-        self.sending.release(sent.cost);
+        self.reserved_in_flight.release(sent.cost);
         self.in_flight = self.in_flight.saturating_sub(1);
         self.slow_start.on_completed(number);
         if let Some(fleet) = &mut self.fleet_share {

@@ -29,8 +29,8 @@ impl Quota {
     /// [`enter`](Self::enter) and has units.
     ///
     /// `used` is what the request has cost. Units that it does not name are charged as reserved, and so are all of them
-    /// without it: an unknown use stays charged. It may name units that were not reserved. For a request that the server
-    /// has not counted, it is [`Cost::refunded`].
+    /// without it: an unknown use stays charged. It may name units that were not reserved. For a request that the
+    /// server has not counted, it is [`Cost::refunded`].
     ///
     /// `now` is `None` if the settlement is a drop.
     pub(crate) fn settle_cost(
@@ -57,7 +57,7 @@ impl Quota {
     }
 
     /// Records a quota that the body of the response to request `number` announces, after the response was recorded.
-    pub(crate) fn observe_late(&mut self, number: u64, limit: &Limit, now: Instant) {
+    pub(crate) fn observe_body(&mut self, number: u64, limit: &Limit, now: Instant) {
         let by = Announcement {
             number,
             next: self.next_number,

@@ -43,7 +43,7 @@ pub(super) struct Window {
     /// The mean cost of a request.
     mean_cost: MeanCost,
     /// The least that must remain for a request: more than what remained when one was refused. 1 until then.
-    least: u64,
+    min_remaining: u64,
 }
 
 /// What identifies a quota among those of a partition.
@@ -111,7 +111,7 @@ impl Window {
             refill: Refill::default(),
             replicas: Replicas::default(),
             mean_cost: MeanCost::default(),
-            least: 1,
+            min_remaining: 1,
         }
     }
 
@@ -162,7 +162,7 @@ impl Window {
         }
         self.refill.observe(limit, remaining, by.now);
         if by.throttled {
-            self.learn_least(remaining);
+            self.learn_min_remaining(remaining);
         }
         let change = self
             .current
@@ -198,7 +198,9 @@ impl Window {
             current.on_report(remaining);
         }
         if let Some(current) = &mut self.current
-            && let Some(remaining) = self.replicas.view(current.limit, current.own_accepted())
+            && let Some(remaining) = self
+                .replicas
+                .remaining(current.limit, current.own_accepted())
         {
             current.set_remaining(remaining);
         }
@@ -269,8 +271,10 @@ impl Window {
         } else {
             self.share(demand.in_flight)
         };
-        let least = self.need(demand).least;
-        self.current.as_ref()?.resets_at(share, least, max_hold)
+        let min_remaining = self.need(demand).min_remaining;
+        self.current
+            .as_ref()?
+            .resets_at(share, min_remaining, max_hold)
     }
 
     /// Ends the present window.
@@ -282,9 +286,9 @@ impl Window {
 
     /// Learns from a refusal although something remained that a request costs more than that, if requests cost enough
     /// for it. Otherwise another limit has refused it.
-    fn learn_least(&mut self, remaining: u64) {
-        if self.explains_refusal(remaining) {
-            self.least = self.least.max(remaining.saturating_add(1));
+    fn learn_min_remaining(&mut self, remaining: u64) {
+        if self.explains_throttle(remaining) {
+            self.min_remaining = self.min_remaining.max(remaining.saturating_add(1));
         }
     }
 
@@ -301,7 +305,7 @@ impl Window {
     }
 
     /// Returns whether this quota can have refused a request when so much remained.
-    pub(super) fn explains_refusal(&self, remaining: u64) -> bool {
+    pub(super) fn explains_throttle(&self, remaining: u64) -> bool {
         let mean = self.apparent_cost(0);
         remaining == 0 || mean > MIN_UNEQUAL_COST && as_f64(remaining) < mean * MAX_COST_RATIO
     }
@@ -322,22 +326,23 @@ impl Window {
 
     /// Returns what one more request with this cost needs.
     ///
-    /// What the caller has set counts as it is. Otherwise the mean counts, for requests with a margin: the response does
-    /// not include what other clients have in flight, which is about as much as their part of this process's requests.
+    /// What the caller has set counts as it is. Otherwise the mean counts, for requests with a margin: the response
+    /// does not include what other clients have in flight, which is about as much as their part of this process's
+    /// requests.
     fn need(&self, demand: &Demand<'_>) -> Need {
         let Demand {
             cost,
-            sending,
+            reserved_in_flight,
             in_flight,
             synced,
         } = *demand;
         if let Some((unit, amount)) = self.unit_of(cost) {
             let amount = as_f64(amount);
-            let reserved = as_f64(sending.amount(unit));
+            let reserved = as_f64(reserved_in_flight.amount(unit));
             return Need {
                 reserved,
                 amount,
-                least: amount,
+                min_remaining: amount,
             };
         }
         if !self.counts_requests() {
@@ -352,7 +357,7 @@ impl Window {
         Need {
             reserved: f64::from(in_flight) * amount,
             amount,
-            least: as_f64(self.least),
+            min_remaining: as_f64(self.min_remaining),
         }
     }
 
@@ -364,7 +369,7 @@ impl Window {
         Need {
             reserved: f64::from(in_flight) * mean,
             amount: mean + self.mean_cost.margin(in_flight.saturating_add(1)),
-            least: alone.max(as_f64(self.least)),
+            min_remaining: alone.max(as_f64(self.min_remaining)),
         }
     }
 
@@ -436,7 +441,7 @@ pub(super) struct Demand<'a> {
     /// The cost of the request.
     pub(super) cost: &'a Cost,
     /// What the requests in flight have reserved.
-    pub(super) sending: &'a Reserved,
+    pub(super) reserved_in_flight: &'a Reserved,
     /// The number of requests in flight.
     pub(super) in_flight: u32,
     /// Whether a store keeps the share of other clients apart.

@@ -31,7 +31,7 @@ impl Windows {
             announced.any = true;
             announced.requests |= limit.unit == Unit::Requests;
             if let Some(window) = self.find(limit, by.now) {
-                announced.exhausted |= window.explains_refusal(remaining);
+                announced.exhausted |= window.explains_throttle(remaining);
                 window.observe(limit, remaining, by);
             }
         }

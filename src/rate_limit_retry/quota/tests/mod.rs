@@ -72,14 +72,14 @@ fn limit_with_reset(reset: Duration) -> Limit {
 
 /// An answer that names one quota.
 fn announcing(limit: u64, remaining: u64, reset: Duration) -> RateLimitInfo {
-    let told = Limit {
+    let limit = Limit {
         limit: Some(limit),
         remaining: Some(remaining),
         reset: Some(reset),
         ..Limit::default()
     };
     RateLimitInfo {
-        limits: vec![told],
+        limits: vec![limit],
         ..RateLimitInfo::default()
     }
 }
