@@ -70,7 +70,7 @@ fn limit_with_reset(reset: Duration) -> Limit {
     }
 }
 
-/// An answer that names one quota.
+/// A response that announces one quota.
 fn announcing(limit: u64, remaining: u64, reset: Duration) -> RateLimitInfo {
     let limit = Limit {
         limit: Some(limit),
