@@ -1,6 +1,6 @@
 //! Dispatch: which waiter is admitted next.
 //!
-//! A request waits in the queues of the partitions that keep it back, and in no other: a request that waits for the
+//! A request waits in the queues of the partitions that block it, and in no other: a request that waits for the
 //! end of one partition's window does not block requests that need only other partitions.
 //!
 //! Waiters that are not polled must not block others either. A waiter that is overdue leaves its queues, or loses its
@@ -20,10 +20,10 @@
 //!
 //! | step | queue of A | queue of B |
 //! |---|---|---|
-//! | 1 arrives: A keeps it back | 1 | |
+//! | 1 arrives: A blocks it | 1 | |
 //! | 2 arrives: B has room | 1 | (2 is admitted) |
 //! | B is exhausted, 3 arrives for B | 1 | 3 |
-//! | A's hold ends, B keeps 1 back: 1 is requeued | | 1, 3 |
+//! | A's hold ends, B blocks 1: 1 is requeued | | 1, 3 |
 //! | B is reset: 1 is first there and is granted | | 3 |
 //!
 //! Request 1 precedes request 3 in B, although it was enqueued there later: the order is that of the sequence numbers.
@@ -46,19 +46,19 @@ use crate::{
     },
 };
 
-/// How long partitions keep a request back. Of several, the greatest counts.
+/// How long a partition blocks a request. Of several partitions, the greatest value counts.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Blocked {
-    /// Until something happens whose time is not known, such as a response.
+    /// Until an event at an unknown time, such as a response.
     EndUnknown,
     /// Until this time.
     Until(Instant),
-    /// The request costs more than a limit allows: it can never be sent.
+    /// Forever: the request costs more than a limit.
     Forever,
 }
 
 impl GateState {
-    /// Adds a waiter and enqueues it in the partitions that keep it back.
+    /// Adds a waiter and enqueues it in the partitions that block it.
     pub(super) fn add_waiter(
         &mut self,
         request: &AdmitRequest<'_>,
@@ -92,7 +92,7 @@ impl GateState {
     ///
     /// # Errors
     ///
-    /// A partition keeps the request back.
+    /// A partition blocks the request.
     ///
     /// On an error, no partition counts the request: all of them are checked before the first one counts.
     pub(super) fn try_enter(
@@ -112,7 +112,7 @@ impl GateState {
         }))
     }
 
-    /// Returns whether a partition keeps a request back, and for how long all of them do, as far as ends are known.
+    /// Returns how long the partitions block a request, as far as that is known; `None` if none of them does.
     pub(super) fn all_blocked(
         &mut self,
         keys: &[PartitionKey],
@@ -129,9 +129,9 @@ impl GateState {
         blocked
     }
 
-    /// Returns whether this partition keeps a request back.
+    /// Returns how long this partition blocks a request; `None` if it does not.
     ///
-    /// A partition also keeps a request back while an earlier one waits in its queue, so that admissions follow the
+    /// A partition also blocks a request while an earlier one waits in its queue, so that admissions follow the
     /// order of arrival.
     fn blocked(
         &mut self,
@@ -159,7 +159,7 @@ impl GateState {
     /// Enqueues a waiter where it belongs now, and removes it from its other partitions' queues. Returns whether it
     /// left one.
     ///
-    /// It belongs to the partitions that keep it back, and with `everywhere` to all of its partitions.
+    /// It belongs to the partitions that block it, and with `everywhere` to all of its partitions.
     ///
     /// A waiter with one partition always belongs there. Closes the fast path of each partition in whose queue it is.
     fn enqueue(
@@ -192,7 +192,7 @@ impl GateState {
         left
     }
 
-    /// Requeues a waiter that is still kept back, perhaps by another partition than before. Returns whether it left a
+    /// Requeues a waiter that is still blocked, perhaps by another partition than before. Returns whether it left a
     /// queue.
     ///
     /// Leaving the queue of a partition that has room lets the requests behind it be admitted there.
@@ -228,7 +228,8 @@ impl GateState {
         now: Instant,
     ) -> Vec<Waker> {
         let mut woken = Vec::new();
-        // `look`: partitions whose first waiter is still to be examined. `touched`: all partitions that are affected.
+        // `pending`: partitions whose first waiter is still to be examined. `touched`: all partitions that are
+        // affected.
         let mut pending: Vec<PartitionKey> = keys.to_vec();
         let mut touched = pending.clone();
         while let Some(key) = pending.pop() {
@@ -251,7 +252,7 @@ impl GateState {
                     }
                     self.dequeue(&wanted, sequence, latest);
                 }
-                // Its next poll fails, and the drop that follows wakes the one behind it.
+                // Its next poll returns an error. The drop that follows wakes the next waiter.
                 Err(Blocked::Forever) => {
                     woken.extend(self.take_wakers(&[sequence]));
                     continue;
@@ -296,7 +297,7 @@ impl GateState {
             let Some(partition) = self.partitions.get_mut(key) else {
                 continue;
             };
-            // Those behind the first are sent after it, so that its cost counts.
+            // The others are sent after the first one, so that its cost determines the end of the hold.
             let first = partition.queue.first();
             if let Some(first) = first.and_then(|first| self.waiters.get(&first))
                 && let SendTime::NotBefore(until) = partition.quota.admit(&first.cost, config, now)
@@ -452,7 +453,7 @@ impl GateState {
             // The latest time counts: the request needs all of its partitions.
             at = at.max(match partition.quota.admit(&cost, config, now) {
                 SendTime::Now => None,
-                // Its own poll fails: there is nothing to wait for.
+                // Its poll returns an error at once.
                 SendTime::Never => Some(now),
                 SendTime::AfterResponse(at) => Some(at.map_or(again, |at| at.min(again))),
                 SendTime::NotBefore(at) => Some(at),

@@ -1,7 +1,7 @@
 //! The part of an outcome that concerns each partition of a request.
 //!
-//! A response names the quotas that it is about. If named quotas have partitions of their own, each of them records
-//! what is said about it, and the partition that is divided records the rest.
+//! A response may describe several named quotas. If these have partitions of their own, each partition records what the
+//! response announces about its quota, and the divided partition records the rest.
 
 use super::partitions::Partition;
 use crate::rate_limit_retry::{
@@ -13,14 +13,14 @@ use crate::rate_limit_retry::{
 /// The part of a response that concerns one partition.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// The limits, and the wait if it is about them.
+    /// The limits of this partition's quotas, and the wait if the response throttles the partition.
     info: RateLimitInfo,
     /// Whether the response throttles the partition.
     throttled: bool,
 }
 
 impl Part {
-    /// Returns the part that concerns a partition; `None` if that is the whole outcome.
+    /// Returns the part that concerns a partition; `None` if the whole outcome concerns it.
     pub(super) fn of(
         key: &PartitionKey,
         partition: &Partition,
@@ -34,8 +34,8 @@ impl Part {
         if key.resource().is_none() && !partition.is_divided {
             return None;
         }
-        // A throttle is about the named quota that is exhausted, or else about the whole partition.
-        let blames_named = info
+        // A throttle concerns the named quotas that are exhausted. If none is, it concerns the whole partition.
+        let names_exhausted = info
             .limits
             .iter()
             .any(|limit| limit.name.is_some() && limit.is_exhausted());
@@ -48,7 +48,7 @@ impl Part {
             }
             None => {
                 let unnamed = info.limits.iter().filter(|limit| limit.name.is_none());
-                (unnamed.cloned().collect(), !blames_named)
+                (unnamed.cloned().collect(), !names_exhausted)
             }
         };
         let throttled = throttled && concerned;
@@ -65,7 +65,7 @@ impl Part {
     /// Returns the outcome for the partition.
     pub(super) fn outcome(&self, key: &PartitionKey, outcome: Outcome<'_>) -> Outcome<'_> {
         if key.resource().is_some() && self.info.limits.is_empty() {
-            // The response names other quotas: this one has not counted the request.
+            // The response does not name this quota, so that it has not counted the request.
             return Outcome::NotSent;
         }
         match outcome {

@@ -45,18 +45,18 @@ struct CountedPermit {
     numbers: Numbers,
     /// Its sequence number, which a retry keeps.
     sequence: u64,
-    /// What it has reserved, if layers below may report what it really costs.
+    /// The reservation, if layers below may report the cost.
     reservation: Option<Arc<CostReservation>>,
 }
 
 /// What the head of a response says about the cost of its request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum CostReport<'a> {
-    /// Nothing, so that the outcome and the handle decide.
+    /// Nothing: the outcome and the handle determine the charge.
     Open,
-    /// The request was refused, although its outcome does not say so.
-    Refused,
-    /// The request costs this, as a layer below has reported in the response's extensions.
+    /// The request was rejected, although its outcome is not a throttle.
+    Rejected,
+    /// The cost that a layer below has put into the response's extensions.
     Used(&'a Cost),
 }
 
@@ -159,7 +159,7 @@ impl Permit {
     /// | cost | outcome | settled | charged |
     /// |---|---|---|---|
     /// | [`Used`](CostReport::Used) | any | now | the reported cost |
-    /// | [`Refused`](CostReport::Refused) | any | now | what a handle has reported, else nothing |
+    /// | [`Rejected`](CostReport::Rejected) | any | now | what a handle has reported, else nothing |
     /// | [`Open`](CostReport::Open) | not sent, throttled, or from a cache | now | the same |
     /// | `Open` | any other | when the last handle is dropped | what a handle has reported, else the estimate |
     pub(crate) fn settle_with(
@@ -235,7 +235,7 @@ impl CountedPermit {
                     partition.update_fast_path();
                 }
             }
-            // Throttled by a named quota that had no partition when the request was admitted.
+            // Throttled by a named quota whose partition did not exist when the request was admitted.
             if !concerned && let Some(wait) = throttled_for(outcome) {
                 let until = now.map(|now| add_capped(now, wait));
                 settled.own_hold = settled.own_hold.max(until);
@@ -255,8 +255,8 @@ impl CountedPermit {
         settled
     }
 
-    /// Settles the reservation, if the outcome or the response decides what to charge. Returns what was reserved, and
-    /// what to charge; `None` if a handle is alive, or if nothing is tracked.
+    /// Settles the reservation, if the outcome or the response determines the charge. Returns what was reserved, and
+    /// what to charge; `None` if a handle is alive, or if no cost is tracked.
     ///
     /// Called before the gate's lock is taken: the reservation has a lock of its own.
     fn close_reservation(
@@ -269,13 +269,13 @@ impl CountedPermit {
             .as_ref()
             .map_or(Cost::ONE, |reservation| reservation.cost().clone());
         let charge = reservation.and_then(|reservation| {
-            let refunded = cost == CostReport::Refused || is_uncounted_by_server(outcome);
+            let refunded = cost == CostReport::Rejected || is_uncounted_by_server(outcome);
             match cost {
                 CostReport::Used(used) => reservation.close(|_| Some(used.clone())),
                 _ if refunded => {
                     reservation.close(|used| Some(used.unwrap_or_else(|| reserved.refunded())))
                 }
-                // Whoever drops the last handle settles; if there is none, it is this.
+                // The last owner settles: this permit, or the handle that is dropped last.
                 _ => Arc::into_inner(reservation)?.close(|used| used),
             }
         });
@@ -294,7 +294,7 @@ fn throttled_for(outcome: Outcome<'_>) -> Option<Duration> {
     }
 }
 
-/// Returns whether the server has not counted the request, so that its reservation is given back.
+/// Returns whether the server has not counted the request. Then nothing is charged.
 fn is_uncounted_by_server(outcome: Outcome<'_>) -> bool {
     matches!(
         outcome,
