@@ -166,7 +166,7 @@ impl Limiter {
                 };
                 let cost = match response.extensions().get::<Cost>() {
                     Some(used) => CostReport::Used(used),
-                    // The outcome of a permanent rejection does not say that it was one.
+                    // The outcome of a permanent rejection is `Sent`, which would charge the estimate.
                     None if permanent && throttled => CostReport::Rejected,
                     None => CostReport::Open,
                 };

@@ -140,7 +140,7 @@ impl Limiter {
 pub(super) enum NotAdmitted {
     /// It would be admitted too late. Contains the end of the hold, if that is known.
     TooLate(Option<Instant>),
-    /// It costs more than a limit of this partition allows.
+    /// It costs more than a limit of this partition.
     CostTooHigh(PartitionKey, ExceededLimit),
 }
 
