@@ -116,10 +116,10 @@ impl Head {
     /// Sets the end of the wait for a rejection whose reset requests one. A reset does not do so if it means "full
     /// again", or if the rejection concerns only its request: then `Retry-After` is required.
     fn held_until(mut self, verdict: &Verdict, until: f64) -> Self {
-        let rejection_scope = verdict.status != 200
+        let requests_wait = verdict.status != 200
             && !verdict.full_again
             && matches!(verdict.rejection_scope, RejectionScope::Client);
-        self.until = rejection_scope.then_some(until);
+        self.until = requests_wait.then_some(until);
         self
     }
 }
