@@ -66,7 +66,7 @@
 //! | `fast_path` | requests of partitions without limits skip the gate |
 //! | `headers`, `header_reader` | the parser of fields, which depends on nothing else in this module, and its use |
 //! | `partition`, `route`, `resources` | partition keys, routes held by a 503, and named quotas with routes of their own |
-//! | `cost`, `cost_used`, `usage` | costs, the handle that reports them, and the layer that reads them in bodies |
+//! | `cost`, `cost_settings`, `cost_used`, `usage` | costs, their settings, the handle that reports them, and the layer that reads them in bodies |
 //! | `decide`, `budget`, `permanent_errors` | the table of retry rules, the retry budget, and errors that are not retried |
 //! | `peek` | reads a prefix of the body of a rejection |
 //! | `event`, `error`, `handle` | what the layer reports |
@@ -89,6 +89,7 @@ mod boottime;
 mod budget;
 mod builder;
 mod cost;
+mod cost_settings;
 mod cost_used;
 mod decide;
 mod error;

@@ -12,7 +12,7 @@ use super::{
     ErrorResponse, RateLimitEvent, RateLimitRetryLayer,
     boottime::BoottimeClock,
     budget::RetryBudget,
-    cost_used::CostSettings,
+    cost_settings::CostSettings,
     decide::RetryConfig,
     event::RateLimitEvents,
     gate::Gate,

@@ -36,7 +36,7 @@ use super::{
     AdmitRequest,
     keys::Numbers,
     partitions::Partition,
-    state::{GateState, WaiterState},
+    state::{Blocked, GateState, WaiterState},
 };
 use crate::{
     clock::add_capped,
@@ -45,17 +45,6 @@ use crate::{
         quota::{QuotaConfig, SendTime},
     },
 };
-
-/// How long a partition blocks a request. Of several partitions, the greatest value counts.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum Blocked {
-    /// Until an event at an unknown time, such as a response.
-    EndUnknown,
-    /// Until this time.
-    Until(Instant),
-    /// Forever: the request costs more than a limit.
-    Forever,
-}
 
 impl GateState {
     /// Adds a waiter and enqueues it in the partitions that block it.

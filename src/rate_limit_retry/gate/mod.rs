@@ -95,9 +95,8 @@ pub(crate) use self::{
     waiter::{Waiter, WaiterPoll},
 };
 use self::{
-    dispatch::Blocked,
     keys::Numbers,
-    state::{GateState, wake_all},
+    state::{Blocked, GateState, wake_all},
 };
 use super::{
     Cost, PartitionKey,

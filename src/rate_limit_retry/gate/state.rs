@@ -42,6 +42,17 @@ pub(super) struct GateState {
     origin_holds: Vec<(Origin, Instant)>,
 }
 
+/// How long a partition blocks a request. Of several partitions, the greatest value counts.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Blocked {
+    /// Until an event at an unknown time, such as a response.
+    EndUnknown,
+    /// Until this time.
+    Until(Instant),
+    /// Forever: the request costs more than a limit.
+    Forever,
+}
+
 /// A request that waits for admission.
 ///
 /// It is in one of three states: queued in at least one of its partitions; granted (`granted` is set, in no queue);
@@ -165,7 +176,7 @@ impl GateState {
         };
         if all && first.is_some_and(|partition| partition.origin.is_some()) {
             Scope::Origin
-        } else if keys.len() > 1 && keys.iter().filter(|key| !is_route(*key)).count() > 1 {
+        } else if keys.len() > 1 && keys.iter().filter(|key| !is_route(key)).count() > 1 {
             Scope::Ambiguous
         } else {
             Scope::Partition

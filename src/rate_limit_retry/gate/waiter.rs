@@ -8,7 +8,10 @@ use std::{fmt, sync::Arc, task::Context};
 
 use tokio::time::Instant;
 
-use super::{Gate, Permit, dispatch::Blocked, state::wake_all};
+use super::{
+    Gate, Permit,
+    state::{Blocked, wake_all},
+};
 use crate::{
     rate_limit_retry::{PartitionKey, quota::ExceededLimit},
     sync::lock,

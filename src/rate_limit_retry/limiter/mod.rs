@@ -20,6 +20,7 @@
 //! | `mod` (here) | keys, admission, rejection |
 //! | `wait` | waiting with timers, and the checks right before the send |
 //! | `on_response` | the outcome: quotas, events, retry or return |
+//! | `not_admitted` | the reasons why a waiting request is not admitted |
 //! | `nested` | how two nested layers agree on one that retries |
 //! | `shed` | rejections that a proxy reports in fields of its own |
 //!
@@ -30,6 +31,7 @@
 
 mod call;
 mod nested;
+mod not_admitted;
 mod on_response;
 mod shed;
 mod wait;
@@ -39,7 +41,7 @@ use std::{collections::HashSet, num::NonZeroU64, sync::Arc, time::Duration};
 use http::{Uri, request::Parts};
 use tokio::{runtime::Handle, time::Instant};
 
-use self::wait::NotAdmitted;
+use self::not_admitted::NotAdmitted;
 pub(crate) use self::{
     call::{Call, RequestHead},
     on_response::Next,
@@ -48,7 +50,7 @@ use super::{
     Cost, CostTooHigh, PartitionKey, QueueFull, RateLimitEvent, RateLimited,
     boottime::BoottimeClock,
     budget::{Account, RetryBudget},
-    cost_used::CostSettings,
+    cost_settings::CostSettings,
     decide::{MethodClass, RetryConfig},
     event::RateLimitEvents,
     gate::{Admission, AdmitRequest, Gate, Keys, Permit},

@@ -16,14 +16,14 @@ use http::Response;
 use http_body::Body;
 use tokio::time::{Instant, sleep};
 
-use super::{Call, Limiter};
+use super::{Call, Limiter, not_admitted::NotAdmitted};
 use crate::{
     BoxError,
     call::drain::max_drain,
     rate_limit_retry::{
-        DeadlineExceeded, PartitionKey,
+        DeadlineExceeded,
         gate::{Permit, Waiter, WaiterPoll},
-        quota::{ExceededLimit, Outcome},
+        quota::Outcome,
     },
 };
 
@@ -133,15 +133,6 @@ impl Limiter {
         })
         .await
     }
-}
-
-/// Why a waiting request was not admitted.
-#[derive(Debug)]
-pub(super) enum NotAdmitted {
-    /// It would be admitted too late. Contains the end of the hold, if that is known.
-    TooLate(Option<Instant>),
-    /// It costs more than a limit of this partition.
-    CostTooHigh(PartitionKey, ExceededLimit),
 }
 
 /// Minimum interval between two polls by timer, whatever the clock reads. Keeps a clock that stands still from causing

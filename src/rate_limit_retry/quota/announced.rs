@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{admit::SendTime, refill::Refill};
+use super::{
+    admit::SendTime,
+    refill::{RESET_TOLERANCE, Refill},
+};
 use crate::{
     clock::add_capped,
     rate_limit_retry::{headers::Limit, store::SharedWindow},
@@ -431,9 +434,6 @@ pub(super) fn as_f64(n: u64) -> f64 {
     n as f64
 }
 
-/// Maximum difference between two announcements of the same reset. Resets are rounded to whole seconds, and responses
-/// take different times.
-pub(super) const RESET_TOLERANCE: Duration = Duration::from_millis(1500);
 /// Minimum decrease of the remaining units that is compared with the number of requests.
 const MIN_FALL: u64 = 4;
 /// Minimum wait for a refill: the precision of timers.

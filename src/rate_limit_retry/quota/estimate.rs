@@ -18,8 +18,6 @@
 //!
 //! The models are not exact: probes and throttles correct them.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::{
@@ -29,6 +27,7 @@ use super::{
     hold::Probe,
     sliding_window::SlidingWindow,
     snapshot::Estimate,
+    throttled::Throttled,
     token_bucket::{MAX_TOKEN_BUCKET_WAIT, TokenBucket},
 };
 
@@ -68,23 +67,6 @@ pub(super) enum Model {
     TokenBucket(TokenBucket),
     /// A number of requests in each period.
     FixedWindow(FixedWindow),
-}
-
-/// Throttled, and no request accepted since.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Throttled {
-    /// The time of the first throttle.
-    pub(super) since: Instant,
-    /// The last time at which the quota was known to be exhausted.
-    pub(super) last_confirmed: Instant,
-    /// The limit that the throttling response named.
-    pub(super) limit: Option<u64>,
-    /// The wait that the last throttling response named.
-    pub(super) hint: Option<Duration>,
-    /// Number of probes that were throttled since.
-    pub(super) probes: u64,
-    /// Whether a sliding window that also counts throttled requests would explain the throttle.
-    pub(super) sliding: bool,
 }
 
 /// Whether one more request may be sent.

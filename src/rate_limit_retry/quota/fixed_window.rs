@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     bounds::{Bounds, snap_down},
-    estimate::Throttled,
+    throttled::Throttled,
 };
 use crate::clock::add_capped;
 

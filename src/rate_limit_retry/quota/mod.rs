@@ -14,7 +14,7 @@
 //! | `windows`, `window` | the quotas that the server announces |
 //! | `announced` | the present window of one of them |
 //! | `refill`, `replicas`, `mean_cost` | what the announcements of one quota show: a refill, replicas, the cost of a request |
-//! | `estimate`, `throttle` | the estimate from throttling responses, and the choice of its model |
+//! | `estimate`, `throttle`, `throttled` | the estimate from throttling responses, and the choice of its model |
 //! | `fixed_window`, `bounds` | the model of a fixed window: its limit, its length, and blocks |
 //! | `token_bucket` | the model of a token bucket |
 //! | `sliding_window`, `send_log` | the model of a sliding window, and the log of sends |
@@ -55,6 +55,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod throttled;
 mod token_bucket;
 mod window;
 mod windows;

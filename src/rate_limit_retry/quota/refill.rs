@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::announced::RESET_TOLERANCE;
 use crate::{clock::add_capped, rate_limit_retry::headers::Limit};
 
 /// The refill of a quota.
@@ -122,3 +121,6 @@ fn as_f64(n: u64) -> f64 {
 const MAX_UNCERTAINTY: f64 = 1.5;
 /// Number of agreeing announcements in a row after which the reset counts as the time when the quota is full.
 const MIN_AGREEING: u8 = 2;
+/// Maximum difference between two announcements of the same reset. Resets are rounded to whole seconds, and responses
+/// take different times.
+pub(super) const RESET_TOLERANCE: Duration = Duration::from_millis(1500);

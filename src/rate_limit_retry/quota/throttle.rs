@@ -6,8 +6,9 @@ use tokio::time::Instant;
 
 use super::{
     bounds::{Bounds, TimeRange},
-    estimate::{LimitEstimator, Model, Throttled},
+    estimate::{LimitEstimator, Model},
     sliding_window::SlidingWindow,
+    throttled::Throttled,
 };
 
 /// What is known of a throttled request.

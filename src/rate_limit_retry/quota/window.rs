@@ -6,10 +6,10 @@ use tokio::time::Instant;
 
 use super::{
     admit::SendTime,
-    announced::{AnnouncedWindow, Need, RESET_TOLERANCE, as_f64},
+    announced::{AnnouncedWindow, Need, as_f64},
     contradictions::Contradictions,
     mean_cost::MeanCost,
-    refill::Refill,
+    refill::{RESET_TOLERANCE, Refill},
     replicas::Replicas,
     reserved::Reserved,
     token_bucket::MAX_TOKEN_BUCKET_WAIT,

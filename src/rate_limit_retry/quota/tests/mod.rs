@@ -25,6 +25,7 @@ mod sliding_window;
 mod slow_start;
 mod test_estimator;
 mod token_bucket;
+mod windows;
 
 use std::{collections::HashMap, time::Duration};
 

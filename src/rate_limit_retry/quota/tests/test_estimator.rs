@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::rate_limit_retry::quota::{
-    estimate::{Model, Throttled},
-    throttle::ThrottleSample,
+    estimate::Model, throttle::ThrottleSample, throttled::Throttled,
 };
 
 /// The first request is sent at 0; times are in milliseconds.
