@@ -1,4 +1,4 @@
-//! Servers that limit what they process at the same time, in virtual time.
+//! Servers with a concurrency limit, in virtual time.
 #![expect(
     clippy::disallowed_methods,
     reason = "tokio's paused clock measures the tests"
@@ -20,20 +20,21 @@ use tokio::time::{Instant, sleep};
 use tower::{Layer, service_fn, util::BoxCloneSyncService};
 use tower_m2m::{BoxError, RateLimitRetryLayer};
 
-/// What a server has counted.
+/// The counters of a server.
 #[derive(Clone, Default)]
 struct Counts {
     running: Arc<AtomicUsize>,
-    most: Arc<AtomicUsize>,
+    max_running: Arc<AtomicUsize>,
     throttled: Arc<AtomicUsize>,
 }
 
-/// Processes `slots` requests at a time, 200 ms each, and answers others with `refusal` at once.
+/// Returns a server that processes `slots` requests at a time, 200 ms each, and rejects others at once with
+/// `rejection`.
 fn server(
     slots: usize,
     counts: &Counts,
     accepted: fn() -> Response<Body>,
-    refusal: fn() -> Response<Body>,
+    rejection: fn() -> Response<Body>,
 ) -> Inner {
     let counts = counts.clone();
     BoxCloneSyncService::new(service_fn(move |_: Request<Body>| {
@@ -43,9 +44,9 @@ fn server(
             if running > slots {
                 counts.running.fetch_sub(1, SeqCst);
                 counts.throttled.fetch_add(1, SeqCst);
-                return Ok(refusal());
+                return Ok(rejection());
             }
-            counts.most.fetch_max(running, SeqCst);
+            counts.max_running.fetch_max(running, SeqCst);
             sleep(Duration::from_millis(200)).await;
             counts.running.fetch_sub(1, SeqCst);
             Ok::<_, BoxError>(accepted())
@@ -53,17 +54,17 @@ fn server(
     }))
 }
 
-/// Sends 800 requests with 24 workers to a server with 8 slots. Returns the time ÷ the 20 s that it needs at least.
+/// Sends 800 requests with 24 workers to a server with 8 slots. Returns the time ÷ the minimum of 20 s.
 async fn play(
     counts: &Counts,
     accepted: fn() -> Response<Body>,
-    refusal: fn() -> Response<Body>,
+    rejection: fn() -> Response<Body>,
 ) -> f64 {
     let layer = RateLimitRetryLayer::builder()
         .max_retries(50)
         .max_wait(60 * SECOND)
         .build();
-    let service = layer.layer(server(8, counts, accepted, refusal));
+    let service = layer.layer(server(8, counts, accepted, rejection));
     let left = Arc::new(AtomicUsize::new(800));
     let began = Instant::now();
     let workers: Vec<_> = (0..24)
@@ -96,13 +97,13 @@ fn ok() -> Response<Body> {
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_on_concurrency_is_learned_from_429s() {
-    for refusal in [silent, || throttled("1")] {
+    for rejection in [silent, || throttled("1")] {
         let counts = Counts::default();
-        let time = play(&counts, ok, refusal).await;
+        let time = play(&counts, ok, rejection).await;
         let throttled = counts.throttled.load(SeqCst);
         assert!(time <= 1.08, "{time}");
         assert!(throttled <= 40, "{throttled}");
-        assert_eq!(counts.most.load(SeqCst), 8);
+        assert_eq!(counts.max_running.load(SeqCst), 8);
     }
 }
 

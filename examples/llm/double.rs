@@ -1,7 +1,7 @@
-//! A language model that counts requests and tokens a minute, and streams its completions.
+//! A test double: a language model that counts requests and tokens per minute, and streams its completions.
 //!
-//! Both counters are buckets that are refilled continuously. A request takes its prompt and the maximum length of its
-//! completion from the tokens; what the completion does not use is given back at its end.
+//! Both counters are token buckets. A request takes the length of its prompt and the maximum length of its completion
+//! from the tokens. At the end of the completion, the model refunds what was not used.
 
 use std::{
     convert::Infallible,
@@ -25,7 +25,7 @@ use tower_m2m::BoxError;
 
 use crate::Job;
 
-/// What the model allows.
+/// The limits of the model.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) requests_per_minute: u64,
@@ -36,21 +36,25 @@ pub(crate) struct Limits {
 #[derive(Clone, Debug)]
 pub(crate) struct Model(Arc<Mutex<State>>);
 
+/// The counters of the model.
 #[derive(Debug)]
 struct State {
     requests: Bucket,
     tokens: Bucket,
-    /// Number of refused requests.
-    refused: usize,
+    /// Number of throttled requests.
+    throttled: usize,
     /// Tokens that completions have used.
     used: u64,
 }
 
-/// A counter that is refilled continuously, full at first.
+/// A token bucket, full at first.
 #[derive(Debug)]
 struct Bucket {
+    /// Its size, and what is refilled per minute.
     limit: f64,
+    /// What remained at the last update.
     left: f64,
+    /// Time of the last update.
     updated: Instant,
 }
 
@@ -58,33 +62,34 @@ struct Bucket {
 pub(crate) struct Events(mpsc::UnboundedReceiver<Bytes>);
 
 impl Model {
+    /// Creates a model whose buckets are full.
     pub(crate) fn new(limits: Limits) -> Self {
         Self(Arc::new(Mutex::new(State {
             requests: Bucket::new(limits.requests_per_minute),
             tokens: Bucket::new(limits.tokens_per_minute),
-            refused: 0,
+            throttled: 0,
             used: 0,
         })))
     }
 
-    /// Returns the number of refused requests, and the tokens that completions have used.
+    /// Returns the number of throttled requests, and the tokens that completions have used.
     pub(crate) fn served(&self) -> (usize, u64) {
         let state = self.state();
-        (state.refused, state.used)
+        (state.throttled, state.used)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers a request: a stream of events, or a refusal.
-    async fn answer(self, request: Request<Full<Bytes>>) -> Result<Response<Events>, BoxError> {
+    /// Responds to a request: with a stream of events, or with a 429.
+    async fn respond(self, request: Request<Full<Bytes>>) -> Result<Response<Events>, BoxError> {
         let Ok(body) = request.into_body().collect().await;
         let body: serde_json::Value = serde_json::from_slice(&body.to_bytes())?;
         let max_tokens = body["max_completion_tokens"].as_u64().unwrap_or(1);
         let prompt = body["messages"][0]["content"].as_str().unwrap_or_default();
         let prompt = (prompt.len() / 4) as u64;
-        // How much this model has to say is for the example to decide.
+        // The example determines the length of the completion.
         let completion = &body["metadata"]["completion_tokens"];
         let completion = completion.as_u64().unwrap_or(1).min(max_tokens);
         let reserved = prompt + max_tokens;
@@ -113,7 +118,7 @@ impl Model {
         Ok(response)
     }
 
-    /// Streams a completion, and counts it.
+    /// Streams a completion, and counts its tokens.
     async fn stream(
         self,
         events: mpsc::UnboundedSender<Bytes>,
@@ -126,14 +131,14 @@ impl Model {
             sleep(PER_EVENT).await;
             let chunk =
                 r#"{"choices":[{"index":0,"delta":{"content":"so \"it\" goes "}}],"usage":null}"#;
-            // The client has gone: the model finishes what it has begun, as it has counted it.
+            // An error means that the client is gone. The model completes the stream, as it has counted it.
             drop(events.send(format!("data: {chunk}\n\n").into()));
         }
         let used = prompt + completion;
         {
             let mut state = self.state();
             state.used += used;
-            state.tokens.give_back(reserved - used);
+            state.tokens.refund(reserved - used);
         }
         let usage = serde_json::json!({
             "choices": [],
@@ -143,14 +148,14 @@ impl Model {
     }
 }
 
-/// Returns the time that a client needs which knows everything, and requests these completions in their order.
+/// Returns the time that an omniscient client needs to request these completions in their order.
 ///
 /// It sends each request as soon as a worker is free and the buckets contain enough.
 pub(crate) fn optimum(limits: Limits, workers: usize, jobs: &[Job]) -> Duration {
     let [mut requests, mut tokens] =
         [limits.requests_per_minute, limits.tokens_per_minute].map(|limit| limit as f64);
     let limit = [requests, tokens];
-    // The end of each stream, and what it gives back.
+    // The end of each stream, and its refund.
     let mut streams: Vec<(f64, f64)> = Vec::new();
     let (mut now, mut end) = (0.0, 0.0_f64);
     for job in jobs {
@@ -162,7 +167,7 @@ pub(crate) fn optimum(limits: Limits, workers: usize, jobs: &[Job]) -> Duration 
                 .into_iter()
                 .fold(0.0, f64::max);
             let is_free = streams.len() < workers;
-            // Less than that is what rounding leaves.
+            // A shorter wait is a rounding error.
             if is_free && wait < 1e-6 {
                 break;
             }
@@ -198,11 +203,15 @@ fn events_of(completion: u64) -> u64 {
 }
 
 impl State {
-    /// Takes one request and these tokens, or returns how long they take to be refilled.
+    /// Takes one request and these tokens from the buckets.
+    ///
+    /// # Errors
+    ///
+    /// The wait until they are refilled, if not enough remains.
     fn take(&mut self, tokens: u64) -> Result<(), Duration> {
         let wait = self.requests.wait(1).max(self.tokens.wait(tokens));
         if !wait.is_zero() {
-            self.refused += 1;
+            self.throttled += 1;
             return Err(wait);
         }
         self.requests.left -= 1.0;
@@ -243,6 +252,7 @@ impl State {
 }
 
 impl Bucket {
+    /// Creates a full bucket.
     fn new(limit: u64) -> Self {
         Self {
             limit: limit as f64,
@@ -259,14 +269,15 @@ impl Bucket {
         self.updated = now;
     }
 
-    /// Returns how long it takes until this amount is left. An amount above the limit waits for a minute.
+    /// Returns the wait until this amount is available. An amount above the limit waits for up to a minute.
     fn wait(&mut self, amount: u64) -> Duration {
         self.refill();
         let missing = (amount as f64).min(2.0 * self.limit) - self.left;
         Duration::from_secs_f64(missing.max(0.0) / self.limit * 60.0)
     }
 
-    fn give_back(&mut self, amount: u64) {
+    /// Adds units that were taken but not used.
+    fn refund(&mut self, amount: u64) {
         self.refill();
         self.left = (self.left + amount as f64).min(self.limit);
     }
@@ -282,7 +293,7 @@ impl Service<Request<Full<Bytes>>> for Model {
     }
 
     fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
-        Box::pin(self.clone().answer(request))
+        Box::pin(self.clone().respond(request))
     }
 }
 

@@ -1,9 +1,9 @@
 //! cargo run --release --example llm
 //!
-//! 32 workers stream 200 completions from a language model that counts requests and tokens a minute, with OpenAI's
-//! fields. Three clients do the same: one that knows no costs, one that estimates them, and one whose estimates are
-//! corrected by the usage at the end of each stream. Time is virtual, so that minutes pass in moments. The optimum is the
-//! time of a client that knows everything, and requests the completions in their order.
+//! 32 workers stream 200 completions from a language model that counts requests and tokens per minute, with OpenAI's
+//! fields. Three clients do the same: one without costs, one that estimates them, and one that also reads the usage at
+//! the end of each stream. Time is virtual, so the example ends within seconds. The optimum is the time of an
+//! omniscient client that requests the completions in their order.
 //!
 //! Options: `--requests N`, `--workers N`, `--tokens-per-minute N`, `--requests-per-minute N`, `--seed N`.
 #![expect(
@@ -35,11 +35,12 @@ use tower_m2m::{
 
 use self::double::{Limits, Model};
 
-/// What a completion costs at most: the longest prompt and the longest completion.
+/// Maximum cost of a completion: the longest prompt and the longest completion, in tokens.
 const MAX_COST: u64 = 4_000;
+/// The endpoint of the model. Nothing listens there: the client of the example is the model itself.
 const URL: &str = "https://llm.example.com/v1/chat/completions";
 
-/// What a run does.
+/// The options of the command line.
 #[derive(Clone, Copy, Debug)]
 struct Options {
     requests: usize,
@@ -48,7 +49,7 @@ struct Options {
     seed: u64,
 }
 
-/// What a client knows of costs.
+/// How a client handles costs.
 #[derive(Clone, Copy, Debug)]
 enum Client {
     WithoutCosts,
@@ -63,7 +64,7 @@ struct Job {
     prompt: u64,
     /// Maximum length of the completion.
     max_tokens: u64,
-    /// Its length, which only the model knows.
+    /// Actual length of the completion, which only the model knows.
     completion: u64,
 }
 
@@ -71,7 +72,7 @@ struct Job {
 #[derive(Debug)]
 struct Outcome {
     succeeded: usize,
-    refused: usize,
+    throttled: usize,
     tokens: u64,
     elapsed: Duration,
     optimum: Duration,
@@ -85,7 +86,7 @@ async fn main() -> Result<(), BoxError> {
         tokens_per_minute,
     } = options.limits;
     println!(
-        "{} completions, {} workers, {requests_per_minute} requests and {tokens_per_minute} tokens a minute, seed {}\n",
+        "{} completions, {} workers, {requests_per_minute} requests and {tokens_per_minute} tokens per minute, seed {}\n",
         options.requests, options.workers, options.seed
     );
     let mut rows = Vec::new();
@@ -98,13 +99,13 @@ async fn main() -> Result<(), BoxError> {
     }
     println!(
         "{:<24} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
-        "client", "completed", "refused", "tokens", "time", "optimum", "÷ optimum"
+        "client", "completed", "throttled", "tokens", "time", "optimum", "÷ optimum"
     );
     for (name, outcome) in &rows {
         println!(
             "{name:<24} {:>9} {:>9} {:>9} {:>8.1}s {:>8.1}s {:>9.3}",
             outcome.succeeded,
-            outcome.refused,
+            outcome.throttled,
             outcome.tokens,
             outcome.elapsed.as_secs_f64(),
             outcome.optimum.as_secs_f64(),
@@ -119,7 +120,7 @@ async fn main() -> Result<(), BoxError> {
     }
 }
 
-/// Requests all completions, and measures.
+/// Requests all completions, and measures the time.
 async fn run(client: Client, options: Options) -> Result<Outcome, BoxError> {
     let mut random = Rng::with_seed(options.seed);
     let job = |_| {
@@ -138,7 +139,7 @@ async fn run(client: Client, options: Options) -> Result<Outcome, BoxError> {
             .max_retries(50)
             .max_wait(Duration::from_secs(3600));
         if !matches!(client, Client::WithoutCosts) {
-            // What the body decides is in the request's extensions: see `Job::request`.
+            // The estimate is in the request's extensions: see `Job::request`.
             builder = builder.cost(|head| head.extensions.get().cloned().unwrap_or_default());
         }
         let reads_usage = matches!(client, Client::WithEstimatesAndUsage);
@@ -146,7 +147,7 @@ async fn run(client: Client, options: Options) -> Result<Outcome, BoxError> {
             .layer(builder.build())
             .map_request(move |mut request: Request<Full<Bytes>>| {
                 if !reads_usage {
-                    // Without a handle, the layer below reads nothing.
+                    // Without the handle, `ReadUsageLayer` reads nothing.
                     drop(CostUsed::take(&mut request));
                 }
                 request
@@ -176,10 +177,10 @@ async fn run(client: Client, options: Options) -> Result<Outcome, BoxError> {
         outcome??;
     }
     progress.clear();
-    let (refused, tokens) = model.served();
+    let (throttled, tokens) = model.served();
     Ok(Outcome {
         succeeded: succeeded.load(Relaxed),
-        refused,
+        throttled,
         tokens,
         elapsed: began.elapsed(),
         optimum: double::optimum(options.limits, options.workers, &jobs),
@@ -187,7 +188,7 @@ async fn run(client: Client, options: Options) -> Result<Outcome, BoxError> {
 }
 
 impl Job {
-    /// Creates the request. Its cost is what the model may use at most, as the caller can know before it is sent.
+    /// Creates the request. Its cost is the maximum that the model may count, which the caller knows before the send.
     fn request(self) -> Result<Request<Full<Bytes>>, BoxError> {
         let body = serde_json::json!({
             "model": "double",
@@ -220,7 +221,7 @@ impl Client {
 struct Progress {
     client: Client,
     total: usize,
-    /// Only a terminal can overwrite a line.
+    /// Whether the output is a terminal: only a terminal can overwrite a line.
     is_terminal: bool,
 }
 

@@ -1,7 +1,7 @@
 //! Trait for what a layer adds to the request path.
 //!
-//! The methods are called in this order: `begin`; on the slow path `admit` and `start`; `needs_copy`, `mark`,
-//! `attach` and `authorize` before the request is sent; `is_final` and `on_final`, or `on_response`, after it. `reauthenticate`
+//! The methods are called in this order: `begin`; on the slow path `admit` and `start`; `needs_copy`, `mark`, `attach`
+//! and `authorize` before the request is sent; `is_final` and `on_final`, or `on_response`, after it. `reauthenticate`
 //! follows if `on_response` returns [`Next::Reauthenticate`]. See the [module](super) for the whole path.
 //!
 //! | method | called | may wait | side effects |
@@ -10,7 +10,7 @@
 //! | `needs_copy` | before each attempt | no | none |
 //! | `admit` | before each attempt of the slow path | yes | takes a permit, may start a token request |
 //! | `start` | when the inner service is ready | no | turns the permit into an attempt, or returns it |
-//! | `mark`, `authorize`, `attach` | before each attempt, after the copy | no | change the request |
+//! | `mark`, `attach`, `authorize` | before each attempt, after the copy | no | change the request |
 //! | `is_final` | after the first attempt of the fast path | no | none |
 //! | `on_final` | if `is_final` returned `true` | no | records a success |
 //! | `on_response` | otherwise | no | records the outcome, may report events |
@@ -91,9 +91,9 @@ pub(crate) trait Policy: Send + Sync + 'static {
     /// Marks an attempt that is not the first one, for inner layers. Default: does nothing.
     fn mark<B>(&self, _call: &Self::Call, _request: &mut Request<B>) {}
 
-    /// Adds what layers below may use to report about an attempt. Default: does nothing.
+    /// Adds the handle by which layers below report about an attempt. Default: does nothing.
     ///
-    /// Called after the copy is made, so that the copy does not keep it.
+    /// Called after the copy is made, so that the copy does not contain the handle.
     fn attach<B>(&self, _attempt: &Self::Attempt, _request: &mut Request<B>) {}
 
     /// Returns whether the response is returned unchanged, as nearly all are. Has no side effect.

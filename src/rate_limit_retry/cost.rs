@@ -1,15 +1,15 @@
-//! What a request costs, in the units of the server's quotas.
+//! The cost of a request, in the units of the server's quotas.
 //!
-//! Most quotas count requests. Some count what a request causes: tokens of a language model, points of a GraphQL
-//! query, bytes. A [`Cost`] names such amounts before a request is sent, or after its response.
+//! Most quotas count requests. Some count other units: tokens of a language model, points of a GraphQL query, bytes. A
+//! [`Cost`] contains such amounts, as estimated before a request is sent or as reported after its response.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
-/// The cost of a request: an amount for each unit. The default is one request, and other units are not known.
+/// The cost of a request: an amount for each unit. Default: one request; the amounts of other units are not known.
 ///
-/// An amount applies to the quotas whose name it has: `tokens` to `x-ratelimit-remaining-tokens` and to the policy
-/// `"tokens"`. If a name has several words, such as `input-tokens`, an amount with the same words takes precedence over
-/// one with the last words only (`tokens`). `requests` applies to all quotas of requests, whatever their names are.
+/// An amount applies to the quotas whose name is its unit or ends with it as a word: `tokens` to
+/// `x-ratelimit-remaining-tokens`, to the policy `"tokens"` and to `input-tokens`. If several units match, the longest
+/// applies. `requests` applies to all quotas of requests, whatever their names are.
 ///
 /// At most 8 units, with names of at most 64 bytes; others are ignored. Cheap to clone.
 ///
@@ -44,7 +44,7 @@ struct Amount {
 }
 
 impl Cost {
-    /// One request, and nothing known of other units.
+    /// The cost of one request, without other units.
     pub(crate) const ONE: Self = Self(None);
 
     /// Creates the cost of one request, without other units.
@@ -53,7 +53,7 @@ impl Cost {
         Self::ONE
     }
 
-    /// Adds a unit, or replaces its amount. The unit `requests` has the amount 1 by default; a batch may count as
+    /// Adds a unit, or replaces its amount. The amount of `requests` is 1 by default; set it for a batch that counts as
     /// several requests.
     #[must_use]
     pub fn with(mut self, unit: impl Into<Cow<'static, str>>, amount: u64) -> Self {
@@ -100,7 +100,7 @@ impl Cost {
         self.amount(REQUESTS).unwrap_or(1)
     }
 
-    /// Returns the same units with nothing used of any, for a request that no quota has counted.
+    /// Returns the same units with the amount 0, for a request that no quota has counted.
     pub(crate) fn refunded(&self) -> Self {
         let mut refunded = self.clone();
         if let Some(amounts) = &mut refunded.0 {
@@ -128,9 +128,9 @@ impl fmt::Debug for Cost {
 
 /// The unit of quotas that count requests.
 const REQUESTS: &str = "requests";
-/// Maximum number of units. Field sets of servers name at most four; twice as many leaves room.
+/// Maximum number of units: twice as many as the field sets of known servers have.
 const MAX_UNITS: usize = 8;
-/// Maximum length of a unit's name, in bytes. Longer than the name of any quota that a field can announce usefully.
+/// Maximum length of a unit's name, in bytes. Longer than the names of all known quotas.
 const MAX_UNIT_LEN: usize = 64;
 
 #[cfg(test)]

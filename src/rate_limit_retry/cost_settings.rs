@@ -11,7 +11,7 @@ use super::Cost;
 pub(super) struct CostSettings {
     /// The user's estimate.
     pub(super) function: Option<Arc<dyn Fn(&Parts) -> Cost + Send + Sync>>,
-    /// Whether requests have a handle although there is no function.
+    /// Whether requests have a handle even without a function.
     pub(super) report: bool,
 }
 
@@ -21,7 +21,7 @@ impl CostSettings {
         self.function.is_some()
     }
 
-    /// Returns whether requests have a handle by which layers below report what they cost.
+    /// Returns whether requests have a handle by which layers below report their cost.
     pub(super) fn are_tracked(&self) -> bool {
         self.report || self.has_function()
     }

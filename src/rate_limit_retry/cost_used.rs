@@ -1,4 +1,4 @@
-//! How a layer below reports what a request has cost.
+//! The handle by which a layer below reports the cost of a request.
 
 use std::{fmt, sync::Arc};
 
@@ -11,15 +11,16 @@ use super::{
     limiter::SharedLimiter,
 };
 
-/// Reports what a request has cost. The rate-limit layer puts one into the extensions of each request, if it has a
+/// A handle by which a layer below the rate-limit layer reports what a request has cost.
+///
+/// The rate-limit layer puts one into the extensions of each request, if a
 /// [cost function](super::RateLimitRetryLayerBuilder::cost) or
-/// [`report_costs`](super::RateLimitRetryLayerBuilder::report_costs) is set.
+/// [`report_costs`](super::RateLimitRetryLayerBuilder::report_costs) is set. The cost may be known only when the body
+/// of the response has ended. The reservation of the request stays until its response has arrived and all clones of the
+/// handle are dropped. Then the last value passed to [`set`](Self::set) is charged; without one, the estimate is.
 ///
-/// For layers below the rate-limit layer that learn the cost from a response, which may take until its body has ended.
-/// The reservation of the request stays until its response has arrived and all clones of the handle are dropped. Then the
-/// last value passed to [`set`](Self::set) replaces it; without one, the estimate stays charged.
-///
-/// A request that was throttled or not sent settles at once, without regard to handles. Cheap to clone.
+/// A request that is throttled, not sent or answered from a cache settles at once, without waiting for the handles.
+/// Cheap to clone.
 ///
 /// # Examples
 ///
@@ -57,8 +58,8 @@ pub struct CostUsed {
 }
 
 impl CostUsed {
-    /// Takes the handle out of a request's extensions. `None` if the rate-limit layer above has no costs, or if there is
-    /// no such layer.
+    /// Takes the handle out of a request's extensions. `None` if the rate-limit layer above does not track costs, or if
+    /// there is no such layer.
     #[must_use]
     pub fn take<B>(request: &mut Request<B>) -> Option<Self> {
         request.extensions_mut().remove()
@@ -71,9 +72,10 @@ impl CostUsed {
         self.reservation.report(used);
     }
 
-    /// Reports a quota that the body of the response announces, as the fields of a response do. It applies at once.
+    /// Reports a quota that the body of the response announces, for APIs that announce what remains in bodies. It
+    /// applies at once, like the fields of a response.
     ///
-    /// For APIs whose bodies say what remains. Requests reserve the amount of the unit that has the quota's name.
+    /// The quota counts the unit that is its name; see [`Cost`].
     ///
     /// # Examples
     ///
@@ -83,7 +85,7 @@ impl CostUsed {
     ///     headers::{Limit, Unit},
     /// };
     ///
-    /// /// What the body says: points that are left of 1,000, of which 50 are refilled per second.
+    /// /// Announces what a body contains: `points` of 1,000 remain, and 50 are refilled per second.
     /// fn announce(cost_used: &CostUsed, points: u64) {
     ///     let mut limit = Limit::default();
     ///     limit.name = Some("points".to_owned());
@@ -108,7 +110,7 @@ impl CostUsed {
 }
 
 impl Permit {
-    /// Puts the handle into the extensions of the permit's request, if what it costs is tracked.
+    /// Puts the handle into the extensions of the permit's request, if costs are tracked.
     #[inline]
     pub(crate) fn attach<B>(&self, limiter: &SharedLimiter, request: &mut Request<B>) {
         if let Some(reservation) = self.reservation() {

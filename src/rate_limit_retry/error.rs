@@ -165,19 +165,19 @@ impl fmt::Debug for QueueFull {
 
 impl Error for QueueFull {}
 
-/// The request was not sent: it costs more than a quota of its partition allows, however much of it is left.
+/// The request was not sent, because it costs more than the limit of a quota.
 ///
 /// No part of the request has left the process. Services return it as a [`BoxError`](crate::BoxError). No wait helps:
-/// divide the request into smaller ones, such as by a lower `max_tokens`, or obtain a higher limit. If the estimate of
-/// [`cost`](super::RateLimitRetryLayerBuilder::cost) is too high, correct it. Costs that the layer has learned itself
-/// never cause this error.
+/// send smaller requests, for example with a lower `max_tokens`, or obtain a higher limit. If the estimate of
+/// [`cost`](super::RateLimitRetryLayerBuilder::cost) is too high, correct it. Costs that the layer has learned never
+/// cause this error.
 ///
 /// # Examples
 ///
 /// ```
 /// use tower_m2m::{BoxError, rate_limit_retry::CostTooHigh};
 ///
-/// /// The most that one request may cost, if this one costs too much.
+/// /// Returns the maximum cost of one request, if this one costs too much.
 /// fn limit(error: &BoxError) -> Option<u64> {
 ///     error.downcast_ref().map(CostTooHigh::limit)
 /// }

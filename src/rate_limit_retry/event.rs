@@ -74,8 +74,10 @@ use crate::{Misuse, sinks::EventType, store::StoreError};
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum RateLimitEvent<'a> {
-    /// The server throttled a request. Its partition is held, or its route after a 503. If the wait concerns this request
-    /// only, `held_for` is zero, and `Retrying` has the wait.
+    /// The server throttled a request. Its partition is held, or its route after a 503. If the wait concerns this
+    /// request only, `held_for` is zero, and `Retrying` has the wait.
+    ///
+    /// A request of several partitions causes one event for each, all with the longest of their holds.
     ///
     /// Also emitted for an HTTP/2 stream that was reset with `ENHANCE_YOUR_CALM` (RFC 9113 §7); its `status` is 429.
     /// Several requests in flight may cause one event each, while the partition is held once.
@@ -85,7 +87,7 @@ pub enum RateLimitEvent<'a> {
         partition: &'a PartitionKey,
         /// The status of the response.
         status: StatusCode,
-        /// How long the partition or the route is held from now.
+        /// How long the partition or the route is held from now. Zero if only this request waits.
         held_for: Duration,
     },
     /// A request has to wait before it is sent.
@@ -149,9 +151,10 @@ pub enum RateLimitEvent<'a> {
         /// The error of the inner service; `None` if there was a response. Its causes are in its `source()`.
         error: Option<&'a (dyn Error + Send + Sync + 'static)>,
     },
-    /// A request was not sent: its partition is held for longer than the request may wait, or the wait queue is full.
+    /// A request was not sent: its partition is held for longer than the request may wait, the wait queue is full, or
+    /// its cost exceeds a limit.
     ///
-    /// Or its cost exceeds a limit. The caller receives [`RateLimited`](super::RateLimited),
+    /// The caller receives [`RateLimited`](super::RateLimited),
     /// [`QueueFull`](super::QueueFull) or [`CostTooHigh`](super::CostTooHigh).
     #[non_exhaustive]
     Rejected {

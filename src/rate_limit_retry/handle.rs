@@ -169,7 +169,7 @@ impl fmt::Debug for QuotaHandle {
     }
 }
 
-/// Copies amounts out of the gate.
+/// Copies amounts out of a quota.
 fn amounts<'a>(amounts: impl Iterator<Item = (&'a str, u64)>) -> BTreeMap<Box<str>, u64> {
     amounts
         .map(|(unit, amount)| (unit.into(), amount))
@@ -178,10 +178,11 @@ fn amounts<'a>(amounts: impl Iterator<Item = (&'a str, u64)>) -> BTreeMap<Box<st
 
 /// A snapshot of one partition. All durations count from the call of [`QuotaHandle::status`].
 ///
-/// `limit`, `remaining` and `reset` come from responses: of several quotas, those of the quota of requests of which the
-/// least is left. Named quotas that count different routes have partitions of their own. The `estimated_` fields are the
-/// layer's own conclusions. A server that announces its quota usually has no estimate. The guide
-/// [`limits`](crate::docs::limits) explains what delays requests.
+/// `limit`, `remaining` and `reset` come from responses. If a partition has several quotas, they are those of the quota
+/// with the fewest remaining requests; quotas of other units are not shown. Named quotas that count different routes
+/// have partitions of their own, such as `https://api.github.com search`. The `estimated_` fields are the layer's own
+/// conclusions. A server that announces its quota usually has no estimate. The guide [`limits`](crate::docs::limits)
+/// explains what delays requests.
 ///
 /// # Examples
 ///
@@ -206,8 +207,8 @@ pub struct QuotaStatus {
     remaining: Option<u64>,
     /// Time until the server resets the quota; `None` if the server does not announce it.
     reset: Option<Duration>,
-    /// How long the partition is held, because the server rejected a request, because the estimated limit is reached, or
-    /// because of a [`pause`](QuotaHandle::pause); `None` if it is not held.
+    /// How long the partition is held, because the server rejected a request, because the estimated limit is reached,
+    /// or because of a [`pause`](QuotaHandle::pause); `None` if it is not held.
     held_for: Option<Duration>,
     /// Number of requests in flight. Does not contain requests on the fast path and requests sent during a
     /// [`bypass`](QuotaHandle::bypass), which are not counted.
@@ -220,9 +221,9 @@ pub struct QuotaStatus {
     estimated_window: Option<Duration>,
     /// Estimated requests per second, for servers that refill the quota continuously. Derived from rejected requests.
     estimated_rate: Option<f64>,
-    /// What requests have reserved of each unit and not settled.
+    /// Sum of what requests have reserved of each unit and not settled.
     reserved: BTreeMap<Box<str>, u64>,
-    /// What settled requests were charged of each unit.
+    /// Sum of what settled requests were charged of each unit.
     charged: BTreeMap<Box<str>, u64>,
 }
 
@@ -252,8 +253,8 @@ impl QuotaStatus {
     }
 
     /// Returns how long the partition is held, because the server rejected a request, because the estimated limit is
-    /// reached, or because of a [`pause`](QuotaHandle::pause); `None` if it is not held. An announced quota of which
-    /// nothing remains is no hold.
+    /// reached, or because of a [`pause`](QuotaHandle::pause); `None` if it is not held. An exhausted announced quota
+    /// is not a hold.
     #[must_use]
     pub fn held_for(&self) -> Option<Duration> {
         self.held_for
@@ -278,7 +279,7 @@ impl QuotaStatus {
         self.estimated_limit
     }
 
-    /// Returns the sum of a unit that requests have reserved and not settled, such as `tokens`; see
+    /// Returns how much of a unit, such as `tokens`, requests have reserved and not settled. 0 for unknown units; see
     /// [`cost`](super::RateLimitRetryLayerBuilder::cost).
     ///
     /// A request settles when its response has arrived, or later, if a layer below measures the response.
@@ -287,8 +288,8 @@ impl QuotaStatus {
         self.reserved.get(unit).copied().unwrap_or_default()
     }
 
-    /// Returns the sum of a unit that settled requests were charged since the partition was created: what they have
-    /// really cost, where that was reported, and the estimate otherwise.
+    /// Returns how much of a unit settled requests were charged since the partition was created: the reported cost, or
+    /// the estimate if none was reported. 0 for unknown units, and for all but the first 64 units.
     #[must_use]
     pub fn charged(&self, unit: &str) -> u64 {
         self.charged.get(unit).copied().unwrap_or_default()
@@ -300,8 +301,8 @@ impl QuotaStatus {
         self.estimated_window
     }
 
-    /// Returns the estimated number of requests per second, for servers that refill the quota continuously. Derived from
-    /// rejected requests.
+    /// Returns the estimated number of requests per second, for servers that refill the quota continuously. Derived
+    /// from rejected requests.
     #[must_use]
     pub fn estimated_rate(&self) -> Option<f64> {
         self.estimated_rate

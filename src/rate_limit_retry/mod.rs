@@ -9,8 +9,8 @@
 //!
 //! # Guarantees
 //!
-//! - All clones of a layer share what a response reports about a quota: one 429 holds every request that the quota counts
-//!   until the reset. After the hold, requests are admitted gradually.
+//! - All clones of a layer share what a response reports about a quota: one 429 holds every request that the quota
+//!   counts until the reset. After the hold, requests are admitted gradually.
 //! - A wait that the server requests is a lower bound. If it exceeds the caller's limits, the layer does not shorten
 //!   it: it returns the server's own response at once.
 //! - A 429 is retried for every method, because by convention the request was not processed. 502, 503, 504 and broken
@@ -22,9 +22,9 @@
 //!
 //! One allocation keeps a copy of the request for a retry, if its body can be cloned. After 1,000 consecutive responses
 //! of a partition without limits, its requests take no lock of the layer, unless the layer has a deadline, a profile, a
-//! store, custom partitions or costs. Otherwise a request takes the layer's lock before it is sent and after its response,
-//! each time for assignments only, and allocates more if the response has fields about limits. The future is boxed for
-//! requests that wait, have a [`deadline`](RateLimitRetryLayerBuilder::deadline) or are retried.
+//! store, custom partitions or costs. Otherwise a request takes the layer's lock before it is sent and after its
+//! response, each time for assignments only, and allocates more if the response has fields about limits. The future is
+//! boxed for requests that wait, have a [`deadline`](RateLimitRetryLayerBuilder::deadline) or are retried.
 //!
 //! # What limits a request
 //!
@@ -55,10 +55,23 @@
 //!
 //! # Where to start reading
 //!
-//! `policy` is the entry point from the request path. `limiter` contains the steps of one call. `gate` admits requests
-//! and queues waiters; it owns one `quota` per partition, which is the model of the limits. `headers` parses
-//! responses and depends on nothing else in this module. `decide` is the table of retry rules. `store` shares quotas
-//! between processes; it runs beside the request path.
+//! `policy` is the entry point from the request path. `limiter` contains the steps of one call.
+//!
+//! | module | contents |
+//! |---|---|
+//! | `layer`, `builder`, `service`, `policy` | the layer, its settings, its service, and the methods that the request path calls |
+//! | `limiter` | the steps of one call: admission, waits, outcomes |
+//! | `gate` | admits requests and queues waiters; it owns one `quota` per partition |
+//! | `quota`, `local_limits` | the model of the limits; the limits that the program sets |
+//! | `fast_path` | requests of partitions without limits skip the gate |
+//! | `headers`, `header_reader` | the parser of fields, which depends on nothing else in this module, and its use |
+//! | `partition`, `route`, `resources` | partition keys, routes held by a 503, and named quotas with routes of their own |
+//! | `cost`, `cost_settings`, `cost_used`, `usage` | costs, their settings, the handle that reports them, and the layer that reads them in bodies |
+//! | `decide`, `budget`, `permanent_errors` | the table of retry rules, the retry budget, and errors that are not retried |
+//! | `peek` | reads a prefix of the body of a rejection |
+//! | `event`, `error`, `handle` | what the layer reports |
+//! | `store` | shares quotas between processes, beside the request path |
+//! | `boottime` | the clock, which continues while the machine is suspended |
 //!
 //! [`backoff`]: RateLimitRetryLayerBuilder::backoff
 //! [`cost`]: RateLimitRetryLayerBuilder::cost

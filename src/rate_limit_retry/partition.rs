@@ -3,9 +3,9 @@
 //! Choose the partitions as the server counts: per credential, per route, per tenant. Partitions that are too coarse
 //! hold requests that the server would accept; partitions that are too fine exceed the quota before they learn of it.
 //!
-//! By default the origin of a request is its key. Where the server has a named quota for each part of its API, these have
-//! keys of their own, which are learned from responses (see `resources`). With a function of the user, a request can have
-//! several keys. It is sent when the quotas of all its keys allow it.
+//! By default the origin of a request is its key. If responses show that routes have different named quotas, each of
+//! these quotas has a key of its own (see `resources`). With a function of the user, a request can have several keys.
+//! It is sent when the quotas of all its keys allow it.
 
 use std::{
     cmp::Ordering,
@@ -60,8 +60,8 @@ use crate::Origin;
 pub struct PartitionKey {
     /// The name.
     name: Arc<str>,
-    /// Where the server's name of a quota begins, if the partition is that of a named quota of another one; else 0. Not
-    /// part of the identity.
+    /// Index at which the name of the quota begins, if this is the partition of a named quota; otherwise 0. Not
+    /// compared.
     resource_at: u32,
 }
 
@@ -76,7 +76,7 @@ impl PartitionKey {
         }
     }
 
-    /// Creates the key of a named quota of a partition: `https://api.github.com search`.
+    /// Creates the key for a named quota of a partition: `https://api.github.com search`.
     pub(crate) fn for_resource(partition: &Self, resource: &str) -> Self {
         let resource_at = partition.name.len() + 1;
         Self {
@@ -85,7 +85,7 @@ impl PartitionKey {
         }
     }
 
-    /// Returns the server's name of the quota, if the partition is that of a named quota of another one.
+    /// Returns the server's name of the quota, if this is the partition of a named quota.
     pub(crate) fn resource(&self) -> Option<&str> {
         let at = self.resource_at as usize;
         self.name.get(at..).filter(|_| at > 0)

@@ -1,23 +1,23 @@
 //! Resources: which of the server's named quotas count the requests of a route.
 //!
 //! Some servers have a quota for each part of their API, and each response names the one that has counted the request:
-//! `x-ratelimit-resource: search`, or a policy `"api"` on some routes and `"resolvers"` on others. What routes have in
-//! common is learned from these names.
+//! `x-ratelimit-resource: search`, or a policy `"api"` on some routes and `"resolvers"` on others. From these names the
+//! layer learns which routes share a quota.
 //!
-//! | what responses have shown | a request has |
+//! | responses so far | partitions of a request |
 //! |---|---|
 //! | no names, or the same names on all routes | its partition only |
 //! | two routes without a common name | its partition, and one for each name of its route |
 //! | the same, and nothing of its own route yet | its partition, and one for each name of the routes that begin alike, or else for each known name |
 //!
-//! So a quota that is exhausted holds the routes that it counts and no others. Everything that is not about a name, such
-//! as a 429 without limits, applies to the whole partition.
+//! So an exhausted quota holds the routes that it counts and no others. A response without names, such as a 429 without
+//! limits, applies to the whole partition.
 //!
 //! # Bounds
 //!
-//! At most [`MAX_NAMES`] names and [`MAX_ROUTES`] routes of a partition are kept, and [`MAX_PARTITIONS`] partitions.
-//! While no partition is divided, a request costs one atomic load, and a response that names what the last one named
-//! another one.
+//! At most [`MAX_PARTITIONS`] partitions are kept, with at most [`MAX_NAMES`] names and [`MAX_ROUTES`] routes each.
+//! While no partition is divided, a request costs one atomic load, and a response with the same names as the last one
+//! costs one atomic swap.
 
 use std::{
     collections::{HashMap, hash_map::DefaultHasher},
@@ -28,23 +28,23 @@ use std::{
 use super::{PartitionKey, headers::RateLimitInfo, route::RouteClass};
 use crate::sync::{Mutex, lock};
 
-/// What is known of the resources of all partitions.
+/// The named quotas of all partitions, and the routes that they count.
 #[derive(Debug, Default)]
 pub(crate) struct Resources {
     /// Number of partitions that are divided. While it is 0, requests do not take the lock.
     divided: AtomicUsize,
-    /// Hash of the partition, the route and the names of the last response, which changes nothing if it comes again.
+    /// Hash of the partition, the route and the names of the last response. An equal response changes nothing.
     last: AtomicU64,
-    /// What is known of each partition.
+    /// The named quotas of each partition.
     learned: Mutex<HashMap<PartitionKey, Learned>>,
 }
 
-/// What is known of one partition.
+/// The named quotas of one partition, and the routes that they count.
 #[derive(Debug, Default)]
 struct Learned {
     /// The keys of the named quotas. The position is the bit in [`Names`].
     keys: Vec<PartitionKey>,
-    /// The names that the responses of each route have named.
+    /// The names in the responses of each route.
     routes: HashMap<RouteClass, Names>,
     /// The same for all routes that begin alike, so that a new route is not counted by foreign quotas.
     prefixes: HashMap<RouteClass, Names>,
@@ -73,7 +73,7 @@ impl Resources {
         (partition, route).hash(&mut hasher);
         names.for_each(|name| name.hash(&mut hasher));
         let hash = hasher.finish();
-        // Relaxed: it only saves a repetition.
+        // Relaxed: the hash only saves repeated work.
         if self.last.swap(hash, Ordering::Relaxed) == hash {
             return false;
         }

@@ -12,14 +12,14 @@
 //! | held | the 503 | the end of the wait, or an accepted request | wait in the class's partition as well |
 //! | recovering | the end of the wait | 60 s later | are admitted by slow start of the class's partition |
 //!
-//! Requests of the class that were sent after the rejected one may be in flight when the route is held. If one of them is
-//! accepted, the server rejects single requests, and not the route: the route is released at once, and only the rejected
-//! request waits as long as the server has asked it to.
+//! Requests of the class that were sent after the rejected one may be in flight when the route is held. If one of them
+//! is accepted, the server rejects single requests, and not the route: the route is released at once, and only the
+//! rejected request waits as long as the server has requested.
 //!
 //! # Bounds
 //!
-//! At most 256 classes are held at once. While none is held, a request costs one atomic load. Entries whose time is over
-//! are removed when a further class is held.
+//! At most 256 classes are held at once. While none is held, a request costs one atomic load. Entries whose time is
+//! over are removed when a further class is held.
 
 use std::{
     collections::HashMap,
@@ -168,7 +168,7 @@ struct HeldRoute {
     key: PartitionKey,
     /// End of the hold.
     until: Instant,
-    /// The number that the partition gave the last request that was rejected.
+    /// The partition's number of the last rejected request.
     rejected: u64,
 }
 
@@ -209,8 +209,8 @@ impl HeldRoutes {
         key
     }
 
-    /// Removes a held class, if a request that was sent after the rejected ones has been accepted. Returns the key of the
-    /// partition that held it.
+    /// Removes a held class, if the accepted request was sent after the rejected ones. Returns the key of the partition
+    /// that held it.
     pub(crate) fn release(
         &self,
         partition: &PartitionKey,

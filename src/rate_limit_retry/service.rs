@@ -18,8 +18,9 @@ use crate::{BoxError, call, replay::ReplayableBody, sharded::Sharded};
 /// A service that sends requests as their quotas allow. Created by a
 /// [`RateLimitRetryLayer`](super::RateLimitRetryLayer).
 ///
-/// Fails with [`RateLimited`](super::RateLimited), [`QueueFull`](super::QueueFull) or
-/// [`DeadlineExceeded`](super::DeadlineExceeded), or with the error of the inner service, boxed.
+/// Fails with [`RateLimited`](super::RateLimited), [`QueueFull`](super::QueueFull),
+/// [`CostTooHigh`](super::CostTooHigh) or [`DeadlineExceeded`](super::DeadlineExceeded), or with the error of the inner
+/// service, boxed.
 ///
 /// # Readiness
 ///

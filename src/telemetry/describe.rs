@@ -6,8 +6,8 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 /// Describes the metrics of this crate to the installed recorder.
 ///
-/// Each layer does so when it is built, and whenever it has fetched a token. Call this once if the recorder is installed
-/// after the layers are built.
+/// Each layer does so when it is built, and whenever it has fetched a token. Call this once if the recorder is
+/// installed after the layers are built.
 ///
 /// # Examples
 ///
@@ -86,7 +86,7 @@ const COUNTERS: [(&str, &str); 9] = [
     ),
     (
         "tower_m2m_rejected_total",
-        "Requests rejected because the hold was too long or the queue was full",
+        "Requests rejected because the hold was too long, the queue was full or the cost exceeded a limit",
     ),
     (
         "tower_m2m_replay_over_budget_total",

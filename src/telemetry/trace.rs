@@ -1,7 +1,8 @@
-//! Emits events as `tracing` events, under fixed targets. Texts and fields are part of the interface: `docs::telemetry`.
+//! Emits events as `tracing` events, under fixed targets. Texts and fields are part of the interface:
+//! `docs::telemetry`.
 //!
-//! Levels: `warn` for problems that need attention, `info` for changes of state, `debug` for frequent events. Errors are
-//! printed with their causes. No event contains a secret, a path or a query.
+//! Levels: `warn` for problems that need attention, `info` for changes of state, `debug` for frequent events. Errors
+//! are printed with their causes. No event contains a secret, a path or a query.
 
 use crate::{
     client_credentials::TokenEvent, error::causes, rate_limit_retry::RateLimitEvent,
@@ -188,7 +189,7 @@ pub(crate) fn rate_limit(event: &RateLimitEvent<'_>) {
             partition,
             held_for,
         } => {
-            tracing::info!(target: TARGET, partition = partition.as_str(), ?held_for, "rejected: hold too long or queue full");
+            tracing::info!(target: TARGET, partition = partition.as_str(), ?held_for, "rejected: hold too long, queue full or cost too high");
         }
         RateLimitEvent::RemoteHold {
             partition,

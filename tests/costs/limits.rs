@@ -86,7 +86,7 @@ async fn a_waiting_request_fails_once_its_limit_is_known_and_blocks_no_other() {
     small.await.unwrap().unwrap();
 }
 
-/// Costs of this many units, in a request of its own.
+/// Returns a request with a cost of this amount.
 fn costing(unit: &'static str, amount: u64) -> http::Request<()> {
     let mut request = request();
     let cost = Cost::new().with(unit, amount);

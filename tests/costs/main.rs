@@ -1,4 +1,4 @@
-//! What is promised of costs: they are reserved before a request is sent and settled once, however it ends.
+//! Guarantees of costs: they are reserved before a request is sent and settled once, whatever its outcome.
 
 #[path = "../support/mod.rs"]
 mod support;

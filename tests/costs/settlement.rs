@@ -147,7 +147,7 @@ async fn a_stream_settles_at_its_end() {
 async fn a_stream_that_is_dropped_charges_its_estimate_unless_its_usage_has_arrived() {
     for (event, expected) in [
         ("data: {\"usage\":null}\n\n", ESTIMATE),
-        // The first event of Anthropic's: nothing is known of the output yet.
+        // Anthropic's first event, which does not contain the final usage of the output.
         (
             "data: {\"message\":{\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\n",
             ESTIMATE,
@@ -308,7 +308,7 @@ async fn requests_under_any_mix_of_fates_leave_nothing_reserved() {
                 };
                 let outcome = timeout(Duration::from_millis(patience + 1), call).await;
                 let tokens = match outcome {
-                    // Cancelled while it waited: not sent, so nothing is known of it here.
+                    // Cancelled while it waited: it was not sent, so that nothing is charged.
                     Err(_) => return None,
                     Ok(Ok(StatusCode::OK)) => fate,
                     Ok(_) => ESTIMATE,
@@ -353,7 +353,7 @@ async fn handles_exist_only_where_something_asks_for_them() {
             async { ok(chunks(b"", 1)) }
         });
         let service = tower::Layer::layer(&layer, service);
-        // Longer than it takes until a layer without costs has its fast path.
+        // More requests than a layer without costs needs to open its fast path.
         for _ in 0..1_100 {
             service.clone().oneshot(request()).await.unwrap();
         }

@@ -1,4 +1,4 @@
-//! What the adaptor reads in the bodies of known servers.
+//! What `ReadUsageLayer` reads in the bodies of known servers.
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
@@ -14,7 +14,7 @@ use crate::world::{
 const JSON: &str = "application/json; charset=utf-8";
 const EVENTS: &str = "text/event-stream";
 
-/// Sends one request that is answered with this body. Returns what was charged of each of these units.
+/// Sends one request whose response has this body. Returns what was charged of each of these units.
 async fn charged(
     layer: ReadUsageLayer,
     (status, content_type): (u16, &str),
@@ -101,11 +101,11 @@ async fn the_usage_of_known_servers_is_charged() {
             JSON,
             r#"{"data":{"usage":{"total_tokens":7}},"extensions":{"cost":{"requestedQueryCost":101,"actualQueryCost":46,
                 "throttleStatus":{"maximumAvailable":1000.0,"currentlyAvailable":954,"restoreRate":50.0}}}}"#,
-            // The tokens stay as estimated: the answer names none.
+            // The estimate of tokens is charged, because the response contains none.
             [ESTIMATE, 0, 0, 46],
         ),
         (
-            "Shopify GraphQL, refused",
+            "Shopify GraphQL, throttled",
             JSON,
             r#"{"errors":[{"message":"Throttled","extensions":{"code":"THROTTLED"}}],"extensions":{"cost":
                 {"requestedQueryCost":101,"actualQueryCost":null,

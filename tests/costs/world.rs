@@ -1,4 +1,4 @@
-//! An API that streams its answers, under the control of the test.
+//! An API that streams its responses, controlled by the test.
 
 use std::{
     future::Future,
@@ -20,18 +20,18 @@ use tower_m2m::{
 
 use crate::support::API;
 
-/// What the cost function of [`layer`] returns for requests without a cost of their own.
+/// The estimate of [`builder`]'s layers for requests without a cost in their extensions.
 pub(crate) const ESTIMATE: u64 = 1_200;
 
 pub(crate) type Inner = BoxCloneSyncService<Request<()>, Response<Stream>, BoxError>;
 /// Boxed, so that its futures can be spawned from other futures.
-pub(crate) type Service = BoxCloneSyncService<Request<()>, Answer, BoxError>;
-pub(crate) type Answer = Response<UsageBody<Stream>>;
+pub(crate) type Service = BoxCloneSyncService<Request<()>, TestResponse, BoxError>;
+pub(crate) type TestResponse = Response<UsageBody<Stream>>;
 
-/// The frames of an answer, as the test sends them.
+/// The sender of a response's frames.
 pub(crate) type Frames = mpsc::UnboundedSender<Result<Frame<Bytes>, BoxError>>;
 
-/// A body of the frames that the test sends.
+/// A body with the frames that the test sends.
 pub(crate) struct Stream(mpsc::UnboundedReceiver<Result<Frame<Bytes>, BoxError>>);
 
 impl Body for Stream {
@@ -46,13 +46,13 @@ impl Body for Stream {
     }
 }
 
-/// A body without frames yet, and their sender.
+/// Returns a body without frames, and the sender of its frames.
 pub(crate) fn stream() -> (Frames, Stream) {
     let (frames, body) = mpsc::unbounded_channel();
     (frames, Stream(body))
 }
 
-/// A body of these chunks.
+/// Returns a body with `data` in chunks of this length.
 pub(crate) fn chunks(data: &[u8], length: usize) -> Stream {
     let (frames, body) = stream();
     for chunk in data.chunks(length) {
@@ -62,7 +62,7 @@ pub(crate) fn chunks(data: &[u8], length: usize) -> Stream {
     body
 }
 
-/// A layer whose requests cost [`ESTIMATE`] tokens, or what their extensions say.
+/// Returns a builder of a layer whose requests cost [`ESTIMATE`] tokens, or the cost in their extensions.
 pub(crate) fn builder() -> RateLimitRetryLayerBuilder {
     RateLimitRetryLayer::builder().seed(7).cost(|head| {
         let cost = head.extensions.get::<Cost>().cloned();
@@ -70,17 +70,17 @@ pub(crate) fn builder() -> RateLimitRetryLayerBuilder {
     })
 }
 
-pub(crate) fn inner<F>(answer: impl Fn(Request<()>) -> F + Clone + Send + Sync + 'static) -> Inner
+pub(crate) fn inner<F>(respond: impl Fn(Request<()>) -> F + Clone + Send + Sync + 'static) -> Inner
 where
     F: Future<Output = Result<Response<Stream>, BoxError>> + Send + 'static,
 {
-    BoxCloneSyncService::new(service_fn(answer))
+    BoxCloneSyncService::new(service_fn(respond))
 }
 
-/// The layer and the adaptor above an API.
+/// Returns the layer and a [`ReadUsageLayer`] above an API.
 pub(crate) fn service<F>(
     layer: &RateLimitRetryLayer,
-    answer: impl Fn(Request<()>) -> F + Clone + Send + Sync + 'static,
+    respond: impl Fn(Request<()>) -> F + Clone + Send + Sync + 'static,
 ) -> Service
 where
     F: Future<Output = Result<Response<Stream>, BoxError>> + Send + 'static,
@@ -88,7 +88,7 @@ where
     let service = tower::ServiceBuilder::new()
         .layer(layer.clone())
         .layer(ReadUsageLayer::new())
-        .service(inner(answer));
+        .service(inner(respond));
     BoxCloneSyncService::new(service)
 }
 
@@ -98,11 +98,11 @@ pub(crate) fn request() -> Request<()> {
 
 pub(crate) fn send(
     service: &Service,
-) -> impl Future<Output = Result<Answer, BoxError>> + Send + use<> {
+) -> impl Future<Output = Result<TestResponse, BoxError>> + Send + use<> {
     service.clone().oneshot(request())
 }
 
-/// The only partition.
+/// Returns the status of the only partition.
 pub(crate) fn quota(handle: &QuotaHandle) -> QuotaStatus {
     let mut all = handle.status();
     assert_eq!(all.len(), 1, "{all:?}");

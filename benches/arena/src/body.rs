@@ -1,4 +1,4 @@
-//! Bodies that end later than their heads.
+//! Response bodies that end some time after the head.
 
 use std::{
     collections::VecDeque,
@@ -12,15 +12,15 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Empty, or a stream of events with the usage in the last one.
+/// A response body: empty, or a stream of events with the usage in the last one.
 #[derive(Default)]
-pub struct Answer {
+pub struct ResponseBody {
     chunks: VecDeque<(Instant, Bytes)>,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
-impl Answer {
-    /// A completion that takes so many seconds, with what it took of the quota.
+impl ResponseBody {
+    /// Creates the body of a completion that takes `seconds`, with its usage of the quota.
     pub fn completion(seconds: f64, tokens: u64) -> Self {
         let now = Instant::now();
         let first =
@@ -39,7 +39,7 @@ impl Answer {
     }
 }
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Infallible;
 

@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use http::{Response, StatusCode, response::Builder};
 
-use crate::model::{Binds, Verdict};
+use crate::model::{RejectionScope, Verdict};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Dialect {
@@ -12,21 +12,21 @@ pub enum Dialect {
     Full,
     /// The same, on rejections only.
     OnRefusal,
-    /// `X-RateLimit-*` with an epoch on every answer, and never `Retry-After`.
+    /// `X-RateLimit-*` with an epoch on every response, and never `Retry-After`.
     NoRetryAfter,
     /// `Retry-After` in whole seconds on rejections.
     RetryAfter,
-    /// `RateLimit` and `RateLimit-Policy` of the current IETF draft on every answer.
+    /// `RateLimit` and `RateLimit-Policy` of the current IETF draft on every response.
     Ietf,
-    /// Nothing.
+    /// No field.
     Silent,
-    /// Says that half of the quota remains, whatever is true, and `Retry-After: 1`.
+    /// Announces that half of the quota remains, regardless of the truth, and `Retry-After: 1`.
     Misreporting,
     /// `X-RateLimit-*-{Requests,Tokens}` with durations, and both forms of `Retry-After` on a rejection.
     OpenAi,
-    /// `RateLimit-Policy` with the number of requests at a time, on every answer.
+    /// `RateLimit-Policy` with the concurrency limit, on every response.
     ConcurrencyPolicy,
-    /// `X-Concurrency-Limit` on every answer.
+    /// `X-Concurrency-Limit` on every response.
     ConcurrencyLimit,
 }
 
@@ -36,12 +36,12 @@ pub const EPOCH: f64 = 1_790_000_000.0;
 /// The head of a response.
 pub struct Head {
     pub fields: Builder,
-    /// The time before which a rejection asks not to send again.
+    /// End of the wait that a rejection requests.
     pub until: Option<f64>,
 }
 
 impl Dialect {
-    /// The head of the response with this verdict on a request that arrived `at`.
+    /// Returns the head of the response with this verdict on a request that arrived `at`.
     pub fn head(self, verdict: &Verdict, at: f64) -> Head {
         let date = UNIX_EPOCH + Duration::from_secs_f64(EPOCH + at + verdict.service);
         let mut fields = Response::builder()
@@ -61,7 +61,7 @@ impl Dialect {
         self.retry_after(head, verdict, at)
     }
 
-    /// The fields that describe the quota, and the hold that they mean.
+    /// Adds the fields that describe the quota, and the end of the wait that they request.
     fn quota(self, head: Head, verdict: &Verdict, at: f64) -> Head {
         let refused = verdict.status != 200;
         match self {
@@ -84,7 +84,7 @@ impl Dialect {
         }
     }
 
-    /// `Retry-After` of a rejection.
+    /// Adds the `Retry-After` of a rejection.
     fn retry_after(self, mut head: Head, verdict: &Verdict, at: f64) -> Head {
         let wait = (verdict.retry - at).max(0.0);
         let seconds = match self {
@@ -113,12 +113,13 @@ impl Head {
         self
     }
 
-    /// The hold of a rejection whose reset is the time for which to wait. One that is only about the rejected request
-    /// needs `Retry-After`: others are free to try.
+    /// Sets the end of the wait for a rejection whose reset requests one. A reset does not do so if it means "full
+    /// again", or if the rejection concerns only its request: then `Retry-After` is required.
     fn held_until(mut self, verdict: &Verdict, until: f64) -> Self {
-        let binds =
-            verdict.status != 200 && !verdict.full_again && matches!(verdict.binds, Binds::Client);
-        self.until = binds.then_some(until);
+        let requests_wait = verdict.status != 200
+            && !verdict.full_again
+            && matches!(verdict.rejection_scope, RejectionScope::Client);
+        self.until = requests_wait.then_some(until);
         self
     }
 }
@@ -161,7 +162,7 @@ fn open_ai(mut head: Head, verdict: &Verdict, at: f64) -> Head {
     head
 }
 
-/// A duration as Go prints it, in milliseconds: `120ms`, `1s`, `6m0s`, `4m12.172s`.
+/// Formats a duration as Go does, in milliseconds: `120ms`, `1s`, `6m0s`, `4m12.172s`.
 fn go_duration(seconds: f64) -> String {
     let milliseconds = (seconds.max(0.0) * 1000.0).ceil() as u64;
     if milliseconds < 1000 {

@@ -1,26 +1,26 @@
-//! What the server has asked for, and whether a request disregards it.
+//! The waits that the server has requested, and whether a request disregards one.
 
 use std::collections::HashMap;
 
 use crate::{
     job::Job,
-    model::{Binds, Verdict},
+    model::{RejectionScope, Verdict},
 };
 
-/// The times before which the clients were asked not to send, and since when they know.
+/// The waits that the server has requested, and the times at which the clients received the requests.
 #[derive(Default)]
 pub struct Holds {
     held: HashMap<Held, Hold>,
-    /// For each process and path, the resource that its answers have named, and since when the process knows.
+    /// For each process and path, the resource that responses have named, and the time of the first such response.
     named: HashMap<(usize, &'static str), (&'static str, f64)>,
 }
 
-/// What is held.
+/// The requests that a wait applies to.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 enum Held {
     Process(usize),
     Resource(usize, &'static str),
-    /// A job by its number.
+    /// The job with this number.
     Job(usize),
 }
 
@@ -30,12 +30,12 @@ struct Hold {
     since: f64,
 }
 
-/// Timers are a millisecond coarse.
+/// Resolution of timers, in seconds.
 const TICK: f64 = 0.001;
 
 impl Holds {
-    /// Takes down the verdict on a request of `process`, which knows it from `since` on, and what it was asked for.
-    pub fn answered(
+    /// Records the verdict on a request of `process` and the requested wait, which the process knows from `since` on.
+    pub fn record(
         &mut self,
         process: usize,
         job: &Job,
@@ -48,10 +48,10 @@ impl Holds {
             named.or_insert((resource, since));
         }
         let Some(until) = until else { return };
-        let held = match (verdict.binds, verdict.resource) {
-            (Binds::Request, _) => Held::Job(job.number),
-            (Binds::Client, Some(resource)) => Held::Resource(process, resource),
-            (Binds::Client, None) => Held::Process(process),
+        let held = match (verdict.rejection_scope, verdict.resource) {
+            (RejectionScope::Request, _) => Held::Job(job.number),
+            (RejectionScope::Client, Some(resource)) => Held::Resource(process, resource),
+            (RejectionScope::Client, None) => Held::Process(process),
         };
         let known = self.held.get(&held).map_or(0.0, |hold| hold.until);
         if until > known {
@@ -60,7 +60,7 @@ impl Holds {
         }
     }
 
-    /// Whether a request that `process` sends now was asked to wait.
+    /// Returns whether `process` sends a request during a wait that applies to it.
     pub fn is_early(&self, process: usize, job: &Job, now: f64) -> bool {
         let resource = self.named.get(&(process, job.path));
         let resource = resource.filter(|(_, since)| now > *since);
@@ -84,7 +84,8 @@ mod tests {
         model::{Concurrency, FixedWindow, Model, Routes},
     };
 
-    /// Two jobs on other routes, and what the server says to the second of two requests for the first one.
+    /// Returns three jobs, the second of which has another route, and the verdict on the second request for the first
+    /// one.
     fn refused(mut model: impl Model) -> (Vec<Job>, Verdict) {
         let mut jobs: Vec<_> = job::list(job::alike, 3, 1).into();
         jobs[1].path = "/search";
@@ -98,7 +99,7 @@ mod tests {
     fn a_quota_that_is_used_up_holds_the_client() {
         let (jobs, verdict) = refused(FixedWindow::new(1, 60.0, 60.0));
         let mut holds = Holds::default();
-        holds.answered(0, &jobs[0], &verdict, Some(60.0), 0.1);
+        holds.record(0, &jobs[0], &verdict, Some(60.0), 0.1);
 
         assert!(holds.is_early(0, &jobs[1], 1.0));
         assert!(!holds.is_early(0, &jobs[1], 0.05), "not known yet");
@@ -110,7 +111,7 @@ mod tests {
     fn a_slot_that_is_not_free_holds_the_refused_request() {
         let (jobs, verdict) = refused(Concurrency::new(1, 0.2));
         let mut holds = Holds::default();
-        holds.answered(0, &jobs[0], &verdict, Some(1.0), 0.1);
+        holds.record(0, &jobs[0], &verdict, Some(1.0), 0.1);
 
         assert!(holds.is_early(0, &jobs[0], 0.5));
         assert!(!holds.is_early(0, &jobs[2], 0.5));
@@ -121,11 +122,11 @@ mod tests {
         let quota = FixedWindow::new(1, 60.0, 60.0);
         let (jobs, verdict) = refused(Routes::default().with(Some("core"), &["/"], quota));
         let mut holds = Holds::default();
-        holds.answered(0, &jobs[0], &verdict, Some(60.0), 0.1);
+        holds.record(0, &jobs[0], &verdict, Some(60.0), 0.1);
 
         assert!(holds.is_early(0, &jobs[2], 1.0));
         assert!(!holds.is_early(0, &jobs[1], 1.0), "not named yet");
-        holds.answered(0, &jobs[1], &verdict, None, 2.0);
+        holds.record(0, &jobs[1], &verdict, None, 2.0);
         assert!(holds.is_early(0, &jobs[1], 3.0));
     }
 }

@@ -1,18 +1,18 @@
-//! One piece of work, and what a load consists of.
+//! Jobs, and the mixes of jobs in a load.
 
 use std::collections::VecDeque;
 
 /// A job, and the request that it needs.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// From 0, in the order in which workers take them.
+    /// Number of the job, from 0, in the order in which workers take them.
     pub number: usize,
     pub path: &'static str,
-    /// What it takes of the quota in the end.
+    /// What it finally costs of the quota.
     pub cost: u64,
-    /// What the server reserves on arrival, where it learns the cost afterwards. A client may know it as well.
+    /// What a server that learns the cost later reserves on arrival. Also the estimate of clients that have one.
     pub estimate: u64,
-    /// From the head of the response to the end of its body, in seconds.
+    /// Time from the head of the response to the end of its body, in seconds.
     pub stream: f64,
 }
 
@@ -33,21 +33,21 @@ impl Job {
     }
 }
 
-/// The job of a number.
+/// Creates the job with a number.
 pub type Mix = fn(usize, &mut fastrand::Rng) -> Job;
 
-/// The first `jobs` of a mix: the same ones for the same seed.
+/// Returns the first `jobs` of a mix. The same seed gives the same jobs.
 pub fn list(mix: Mix, jobs: usize, seed: u64) -> VecDeque<Job> {
     let mut random = fastrand::Rng::with_seed(seed);
     (0..jobs).map(|number| mix(number, &mut random)).collect()
 }
 
-/// All alike, on one route.
+/// Equal jobs on one route.
 pub fn alike(number: usize, _: &mut fastrand::Rng) -> Job {
     Job::new(number)
 }
 
-/// Costs of 1 to 5, by turns.
+/// Costs of 1 to 5 in turn.
 pub fn costs_by_turns(number: usize, _: &mut fastrand::Rng) -> Job {
     Job::new(number).costing(1 + number as u64 % 5)
 }
@@ -57,7 +57,7 @@ pub fn costs_at_random(number: usize, random: &mut fastrand::Rng) -> Job {
     Job::new(number).costing(random.u64(1..=5))
 }
 
-/// Completions of 200 to 4,000 tokens: a quarter is the prompt, and the server reserves 3,000 for the answer.
+/// Completions of 200 to 4,000 tokens: a quarter is the prompt, and the server reserves 3,000 for the completion.
 pub fn completions(number: usize, random: &mut fastrand::Rng) -> Job {
     let cost = random.u64(200..=4000);
     let prompt = cost / 4;
@@ -71,7 +71,7 @@ pub fn completions(number: usize, random: &mut fastrand::Rng) -> Job {
     }
 }
 
-/// A little less of the small quotas than their share of the limits.
+/// Requests for three resources. The small quotas get a little less than their share of the limits.
 pub fn resources(number: usize, random: &mut fastrand::Rng) -> Job {
     let path = match random.u32(0..1000) {
         0..60 => "/search/code",

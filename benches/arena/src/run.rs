@@ -94,7 +94,7 @@ async fn simulate(
     let elapsed = world.elapsed();
     tasks.shutdown().await;
     let (record, failed) = (world.record(), lock(&work.failed));
-    // Requests accepted for a client that had left count as well.
+    // Includes accepted requests of clients that had left.
     let accepted = record.accepted.iter().sum::<usize>();
     let more = accepted.saturating_sub(scenario.jobs - failed.len());
     let mut done = jobs(scenario.jobs + more);
@@ -103,7 +103,7 @@ async fn simulate(
     figures(ratio, unfinished, failed.len(), &record, waits)
 }
 
-/// The clients of all processes.
+/// Creates the clients of all processes.
 fn clients(
     scenario: &Scenario,
     contestant: &Contestant,
@@ -121,10 +121,10 @@ fn clients(
     (0..scenario.processes).map(client).collect()
 }
 
-/// What the workers share.
+/// The state that the workers share.
 struct Work {
     left: Mutex<VecDeque<Job>>,
-    /// The numbers of the jobs that failed.
+    /// Numbers of the failed jobs.
     failed: Mutex<Vec<usize>>,
 }
 
@@ -135,12 +135,12 @@ struct Worker {
     begin: Duration,
     /// The share of callers who leave while they wait.
     leaving: f64,
-    /// How many it does at most.
+    /// Maximum number of jobs that it does.
     jobs: usize,
 }
 
 impl Worker {
-    /// Does jobs until none is left. How long each of them took.
+    /// Does jobs until none is left. Returns the duration of each.
     async fn run(mut self) -> Vec<f64> {
         let mut waits = Vec::new();
         if !self.begin.is_zero() {
@@ -160,7 +160,7 @@ impl Worker {
             match timeout(patience, self.client.job(&job)).await {
                 Ok(true) => waits.push(began.elapsed().as_secs_f64()),
                 Ok(false) => lock(&self.work.failed).push(job.number),
-                // A job of a client that has left is done later.
+                // The job of a client that has left is done later.
                 Err(_) => lock(&self.work.left).push_front(job),
             }
         }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use tower_m2m::{Clock, test_util::MemoryQuotaStore};
 
 use crate::{
-    body::Answer,
+    body::ResponseBody,
     dialect::{Dialect, EPOCH},
     holds::Holds,
     job::Job,
@@ -18,7 +18,7 @@ use crate::{
     scenario::{Numbers, Scenario},
 };
 
-pub type Reply = Response<Answer>;
+pub type Reply = Response<ResponseBody>;
 
 pub struct World {
     rtt: f64,
@@ -85,7 +85,7 @@ impl World {
         &self.jobs[number.parse::<usize>().expect("the number of a job")]
     }
 
-    /// One request of `process` for `job`: there and back, until the head of the response is here.
+    /// Sends a request of `process` for `job`, and returns the response when its head has arrived.
     pub async fn request(&self, process: usize, job: &Job) -> Reply {
         let (there, back) = {
             let mut state = self.state();
@@ -111,14 +111,14 @@ impl World {
             let head = self.dialect.head(&verdict, at);
             let known = at + verdict.service + back;
             let holds = &mut state.holds;
-            holds.answered(process, job, &verdict, head.until, known);
+            holds.record(process, job, &verdict, head.until, known);
             (head.fields, verdict.service, accepted)
         };
         sleep(Duration::from_secs_f64(service + back)).await;
         let body = if accepted && job.stream > 0.0 {
-            Answer::completion(job.stream, job.cost)
+            ResponseBody::completion(job.stream, job.cost)
         } else {
-            Answer::default()
+            ResponseBody::default()
         };
         fields.body(body).expect("headers of digits")
     }

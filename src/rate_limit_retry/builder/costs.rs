@@ -7,20 +7,22 @@ use http::request::Parts;
 use super::{super::Cost, RateLimitRetryLayerBuilder};
 
 impl RateLimitRetryLayerBuilder {
-    /// Sets the function that estimates what a request costs, for APIs that count more than requests: tokens of a
-    /// language model, points of a query. Default: each request costs one request, and what it costs otherwise is
-    /// learned from what the server announces.
+    /// Sets the function that estimates what a request costs, for APIs that count other units than requests: tokens of
+    /// a language model, points of a query. Default: each request costs one request, and the amounts of other units are
+    /// learned from how the announced quotas fall.
     ///
-    /// The function is called once per call and receives the head of the request. Each attempt reserves the estimate,
-    /// a retry anew. What the body decides, the caller puts into the request's extensions, as in the example.
+    /// The function is called once per call and receives the head of the request. Each attempt reserves the estimate.
+    /// If the cost depends on the body, the caller puts it into the request's extensions, as in the example.
     ///
-    /// The reservation ends with the response. What the request has really cost replaces the estimate, if a layer below
+    /// The estimate is reserved until the response has arrived. Then the actual cost is charged, if a layer below
     /// reports it: by [`CostUsed::set`](super::super::CostUsed::set), also after a streamed response has ended, or as a
-    /// [`Cost`] in the response's extensions. A [`ReadUsageLayer`](super::super::ReadUsageLayer) reports the usage in JSON
-    /// bodies. Without a report, the estimate stays charged. A request that is throttled or not sent is charged nothing.
+    /// [`Cost`] in the response's extensions. [`ReadUsageLayer`](super::super::ReadUsageLayer) reports the usage in
+    /// JSON bodies. Without a report, the estimate is charged. A request that is throttled or not sent is charged
+    /// nothing.
     ///
-    /// A request whose estimate exceeds a limit fails at once with [`CostTooHigh`](super::super::CostTooHigh). Requests
-    /// of a layer with a cost function do not take the fast path.
+    /// A request whose estimate exceeds an announced limit fails at once with
+    /// [`CostTooHigh`](super::super::CostTooHigh). With a cost function, no request takes the
+    /// fast path.
     ///
     /// # Examples
     ///
@@ -50,10 +52,10 @@ impl RateLimitRetryLayerBuilder {
         self
     }
 
-    /// Sets whether layers below can report what requests cost although there is no [cost function](Self::cost).
-    /// Default: `false`.
+    /// Sets whether layers below can report what requests cost even without a [cost function](Self::cost). Default:
+    /// `false`.
     ///
-    /// With it, each request has a [`CostUsed`](super::super::CostUsed) in its extensions, as with a cost function, and
+    /// If so, each request has a [`CostUsed`](super::super::CostUsed) in its extensions, as with a cost function, and
     /// does not take the fast path.
     ///
     /// # Examples

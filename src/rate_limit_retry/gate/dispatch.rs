@@ -1,6 +1,6 @@
 //! Dispatch: which waiter is admitted next.
 //!
-//! A request waits in the queues of the partitions that keep it back, and in no other: a request that waits for the
+//! A request waits in the queues of the partitions that block it, and in no other: a request that waits for the
 //! end of one partition's window does not block requests that need only other partitions.
 //!
 //! Waiters that are not polled must not block others either. A waiter that is overdue leaves its queues, or loses its
@@ -20,10 +20,10 @@
 //!
 //! | step | queue of A | queue of B |
 //! |---|---|---|
-//! | 1 arrives: A keeps it back | 1 | |
+//! | 1 arrives: A blocks it | 1 | |
 //! | 2 arrives: B has room | 1 | (2 is admitted) |
 //! | B is exhausted, 3 arrives for B | 1 | 3 |
-//! | A's hold ends, B keeps 1 back: 1 is requeued | | 1, 3 |
+//! | A's hold ends, B blocks 1: 1 is requeued | | 1, 3 |
 //! | B is reset: 1 is first there and is granted | | 3 |
 //!
 //! Request 1 precedes request 3 in B, although it was enqueued there later: the order is that of the sequence numbers.
@@ -47,12 +47,12 @@ use crate::{
 };
 
 impl GateState {
-    /// Adds a waiter and enqueues it in the partitions that keep it back.
+    /// Adds a waiter and enqueues it in the partitions that block it.
     pub(super) fn add_waiter(
         &mut self,
         request: &AdmitRequest<'_>,
         sequence: u64,
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
         now: Instant,
     ) {
         let keys = request.keys;
@@ -73,7 +73,7 @@ impl GateState {
                 partition.waiter_count += 1;
             }
         }
-        self.enqueue(keys, sequence, false, pace, now);
+        self.enqueue(keys, sequence, false, config, now);
     }
 
     /// Counts a request in all partitions, or in none. Returns the numbers that the partitions gave it, in the order
@@ -81,7 +81,7 @@ impl GateState {
     ///
     /// # Errors
     ///
-    /// A partition keeps the request back.
+    /// A partition blocks the request.
     ///
     /// On an error, no partition counts the request: all of them are checked before the first one counts.
     pub(super) fn try_enter(
@@ -89,50 +89,50 @@ impl GateState {
         keys: &[PartitionKey],
         sequence: u64,
         cost: &Cost,
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
         now: Instant,
     ) -> Result<Numbers, Blocked> {
-        if let Some(blocked) = self.all_blocked(keys, sequence, cost, pace, now) {
+        if let Some(blocked) = self.all_blocked(keys, sequence, cost, config, now) {
             return Err(blocked);
         }
         Ok(Numbers::of(keys, |key| {
             let partition: Option<&mut Partition> = self.partitions.get_mut(key);
-            partition.map_or(0, |p| p.quota.enter(cost, pace, now))
+            partition.map_or(0, |p| p.quota.enter(cost, config, now))
         }))
     }
 
-    /// Returns whether a partition keeps a request back, and for how long all of them do, as far as ends are known.
+    /// Returns how long the partitions block a request, as far as that is known; `None` if none of them does.
     pub(super) fn all_blocked(
         &mut self,
         keys: &[PartitionKey],
         sequence: u64,
         cost: &Cost,
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
         now: Instant,
     ) -> Option<Blocked> {
         // The order of the variants decides: a partition with a known end outweighs one without.
         let mut blocked = None;
         for key in keys {
-            blocked = blocked.max(self.blocked(key, sequence, cost, pace, now));
+            blocked = blocked.max(self.blocked(key, sequence, cost, config, now));
         }
         blocked
     }
 
-    /// Returns whether this partition keeps a request back.
+    /// Returns how long this partition blocks a request; `None` if it does not.
     ///
-    /// A partition also keeps a request back while an earlier one waits in its queue, so that admissions follow the
+    /// A partition also blocks a request while an earlier one waits in its queue, so that admissions follow the
     /// order of arrival.
     fn blocked(
         &mut self,
         key: &PartitionKey,
         sequence: u64,
         cost: &Cost,
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
         now: Instant,
     ) -> Option<Blocked> {
         self.apply_origin_holds(key, now);
         let partition = self.partitions.get_mut(key)?;
-        match partition.quota.admit(cost, pace, now) {
+        match partition.quota.admit(cost, config, now) {
             SendTime::Now => {
                 // Its quota has room, but an earlier request waits for it.
                 let first = partition.queue.first();
@@ -148,7 +148,7 @@ impl GateState {
     /// Enqueues a waiter where it belongs now, and removes it from its other partitions' queues. Returns whether it
     /// left one.
     ///
-    /// It belongs to the partitions that keep it back, and with `everywhere` to all of its partitions.
+    /// It belongs to the partitions that block it, and with `everywhere` to all of its partitions.
     ///
     /// A waiter with one partition always belongs there. Closes the fast path of each partition in whose queue it is.
     fn enqueue(
@@ -156,7 +156,7 @@ impl GateState {
         keys: &[PartitionKey],
         sequence: u64,
         everywhere: bool,
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
         now: Instant,
     ) -> bool {
         let mut left = false;
@@ -166,7 +166,7 @@ impl GateState {
         for key in keys {
             let belongs = everywhere
                 || keys.len() == 1
-                || self.blocked(key, sequence, &cost, pace, now).is_some();
+                || self.blocked(key, sequence, &cost, config, now).is_some();
             let Some(partition) = self.partitions.get_mut(key) else {
                 continue;
             };
@@ -181,7 +181,7 @@ impl GateState {
         left
     }
 
-    /// Requeues a waiter that is still kept back, perhaps by another partition than before. Returns whether it left a
+    /// Requeues a waiter that is still blocked, perhaps by another partition than before. Returns whether it left a
     /// queue.
     ///
     /// Leaving the queue of a partition that has room lets the requests behind it be admitted there.
@@ -189,13 +189,13 @@ impl GateState {
         &mut self,
         keys: &[PartitionKey],
         sequence: u64,
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
         now: Instant,
     ) -> bool {
         let requeue_count = self.waiters.get(&sequence).map_or(0, |w| w.requeues);
         // A request whose partitions have room in turn, but never together, would be overtaken forever: after a
         // number of requeues it keeps its position in every queue.
-        let left = self.enqueue(keys, sequence, requeue_count >= MAX_REQUEUES, pace, now);
+        let left = self.enqueue(keys, sequence, requeue_count >= MAX_REQUEUES, config, now);
         if let Some(waiter) = self.waiters.get_mut(&sequence).filter(|_| left) {
             waiter.requeues += 1;
         }
@@ -213,11 +213,12 @@ impl GateState {
     pub(super) fn dispatch(
         &mut self,
         keys: &[PartitionKey],
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
         now: Instant,
     ) -> Vec<Waker> {
         let mut woken = Vec::new();
-        // `look`: partitions whose first waiter is still to be examined. `touched`: all partitions that are affected.
+        // `pending`: partitions whose first waiter is still to be examined. `touched`: all partitions that are
+        // affected.
         let mut pending: Vec<PartitionKey> = keys.to_vec();
         let mut touched = pending.clone();
         while let Some(key) = pending.pop() {
@@ -229,7 +230,7 @@ impl GateState {
                 continue;
             };
             let (wanted, cost) = (Arc::clone(&waiter.keys), waiter.cost.clone());
-            match self.try_enter(&wanted, sequence, &cost, pace, now) {
+            match self.try_enter(&wanted, sequence, &cost, config, now) {
                 Ok(numbers) => {
                     self.granted.insert(sequence, now);
                     let mut latest = None;
@@ -240,14 +241,14 @@ impl GateState {
                     }
                     self.dequeue(&wanted, sequence, latest);
                 }
-                // Its next poll fails, and the drop that follows wakes the one behind it.
+                // Its next poll returns an error. The drop that follows wakes the next waiter.
                 Err(Blocked::Forever) => {
                     woken.extend(self.take_wakers(&[sequence]));
                     continue;
                 }
                 // Neither granted nor requeued: the queue has not changed. This ends the loop, as requeues are bounded
                 // per waiter.
-                Err(_) if !self.requeue(&wanted, sequence, pace, now) => continue,
+                Err(_) if !self.requeue(&wanted, sequence, config, now) => continue,
                 Err(_) => {}
             }
             pending.extend(wanted.iter().cloned());
@@ -261,15 +262,15 @@ impl GateState {
             let Some(wanted) = self.waiters.get(&sequence).map(|w| Arc::clone(&w.keys)) else {
                 continue;
             };
-            let at = self.wake_at(&wanted, sequence, pace, now);
+            let at = self.wake_at(&wanted, sequence, config, now);
             if let Some(waiter) = self.waiters.get_mut(&sequence)
                 && at < waiter.next_check
             {
                 woken.extend(waiter.waker.take());
             }
         }
-        woken.extend(self.take_expiring_wakers(&touched, pace, now));
-        woken.extend(self.take_agent_wakers(&touched, pace, now));
+        woken.extend(self.take_expiring_wakers(&touched, config, now));
+        woken.extend(self.take_agent_wakers(&touched, config, now));
         woken
     }
 
@@ -277,7 +278,7 @@ impl GateState {
     fn take_expiring_wakers(
         &mut self,
         keys: &[PartitionKey],
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
         now: Instant,
     ) -> Vec<Waker> {
         let mut woken = Vec::new();
@@ -285,10 +286,10 @@ impl GateState {
             let Some(partition) = self.partitions.get_mut(key) else {
                 continue;
             };
-            // Those behind the first are sent after it, so that its cost counts.
+            // The others are sent after the first one, so that its cost determines the end of the hold.
             let first = partition.queue.first();
             if let Some(first) = first.and_then(|first| self.waiters.get(&first))
-                && let SendTime::NotBefore(until) = partition.quota.admit(&first.cost, pace, now)
+                && let SendTime::NotBefore(until) = partition.quota.admit(&first.cost, config, now)
             {
                 let late = partition.queue.take_expiring(until);
                 woken.extend(self.take_wakers(&late));
@@ -333,12 +334,12 @@ impl GateState {
     /// Enqueues a waiter that is polled again after it was absent.
     ///
     /// Its sequence number has not changed, so that it comes before requests that arrived later.
-    pub(super) fn rejoin(&mut self, sequence: u64, pace: &QuotaConfig, now: Instant) {
+    pub(super) fn rejoin(&mut self, sequence: u64, config: &QuotaConfig, now: Instant) {
         let waiter = self.waiters.get_mut(&sequence);
         if let Some(waiter) = waiter.filter(|waiter| waiter.unpolled) {
             waiter.unpolled = false;
             let keys = Arc::clone(&waiter.keys);
-            self.enqueue(&keys, sequence, false, pace, now);
+            self.enqueue(&keys, sequence, false, config, now);
         }
     }
 
@@ -353,7 +354,7 @@ impl GateState {
         &mut self,
         keys: &[PartitionKey],
         by: u64,
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
         now: Instant,
     ) {
         for key in keys {
@@ -384,7 +385,7 @@ impl GateState {
             waiter.unpolled = true;
             let (wanted, cost) = (Arc::clone(&waiter.keys), waiter.cost.clone());
             if let Some(numbers) = waiter.granted.take() {
-                self.release(&wanted, &numbers, &cost, pace);
+                self.release(&wanted, &numbers, &cost, config);
             }
         }
     }
@@ -395,11 +396,11 @@ impl GateState {
         keys: &[PartitionKey],
         numbers: &Numbers,
         cost: &Cost,
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
     ) {
         for (key, number) in keys.iter().zip(numbers.as_slice()) {
             if let Some(partition) = self.partitions.get_mut(key) {
-                partition.release(*number, cost, pace);
+                partition.release(*number, cost, config);
             }
         }
     }
@@ -424,7 +425,7 @@ impl GateState {
         &mut self,
         keys: &[PartitionKey],
         sequence: u64,
-        pace: &QuotaConfig,
+        config: &QuotaConfig,
         now: Instant,
     ) -> Instant {
         let (mut at, mut behind, again) = (None, 0, add_capped(now, CHECK_DELAY));
@@ -439,9 +440,9 @@ impl GateState {
             };
             behind = behind.max(sequence - first);
             // The latest time counts: the request needs all of its partitions.
-            at = at.max(match partition.quota.admit(&cost, pace, now) {
+            at = at.max(match partition.quota.admit(&cost, config, now) {
                 SendTime::Now => None,
-                // Its own poll fails: there is nothing to wait for.
+                // Its poll returns an error at once.
                 SendTime::Never => Some(now),
                 SendTime::AfterResponse(at) => Some(at.map_or(again, |at| at.min(again))),
                 SendTime::NotBefore(at) => Some(at),

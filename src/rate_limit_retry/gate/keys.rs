@@ -1,4 +1,4 @@
-//! The partitions of a request, and the numbers that they give it.
+//! The partitions of a request, and the request's number in each of them.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use crate::rate_limit_retry::PartitionKey;
 /// The partition keys of a request, without duplicates. Shared by all attempts of a call.
 pub(crate) type Keys = Arc<[PartitionKey]>;
 
-/// The numbers that the partitions gave a request, in the order of its keys.
+/// The request's number in each of its partitions, in the order of its keys.
 ///
-/// Nearly all requests have one partition, whose number needs no allocation.
+/// Nearly all requests have one partition, which needs no allocation.
 #[derive(Clone, Debug)]
 pub(super) enum Numbers {
     /// The number of the only partition.
@@ -19,7 +19,7 @@ pub(super) enum Numbers {
 }
 
 impl Numbers {
-    /// Asks each partition for its number.
+    /// Collects the number in each partition.
     pub(super) fn of(keys: &[PartitionKey], mut number: impl FnMut(&PartitionKey) -> u64) -> Self {
         match keys {
             [key] => Self::One(number(key)),

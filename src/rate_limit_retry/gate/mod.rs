@@ -18,7 +18,8 @@
 //! | `queue` | the waiters of one partition, in order |
 //! | `dispatch` | which waiter is admitted next; start here to understand the order |
 //! | `waiter`, `permit` | the handles that a call holds before and after its admission |
-//! | `reservation` | what a request has reserved, until its cost is known |
+//! | `keys` | the partitions of a request, and its number in each of them |
+//! | `reservation` | the cost that a request has reserved, until it is settled |
 //! | `openness` | the flag by which requests skip the gate |
 //! | `outcomes` | the part of an outcome that concerns each partition |
 //! | `agent` | the interface to the tasks that report to a store |
@@ -26,20 +27,20 @@
 //!
 //! # Life of a request
 //!
-//! - `admit` creates missing partitions and checks all quotas of the request. If one of them keeps it back, it becomes
+//! - `admit` creates missing partitions and checks all quotas of the request. If one of them blocks it, it becomes
 //!   a waiter in the queues of those partitions.
 //! - An admitted request is counted as in flight by its partitions. Its [`Permit`] reports the outcome.
 //! - Right before the send, [`Permit::is_held`] is checked once more, because a hold may have begun while the inner
 //!   service was not ready.
-//! - What it has reserved besides a request is settled with the outcome, or later, when a layer below knows the cost of
-//!   the response; see `reservation`.
+//! - The cost that it has reserved is settled with the outcome, or later, when a layer below knows the cost; see
+//!   `reservation`.
 //! - A report may change the limits, so that it dispatches waiters: the first in a queue is granted when all of its
 //!   partitions have room. A grant wakes the waiter, whose next poll returns the permit.
 //!
 //! # Order
 //!
 //! Requests have sequence numbers in the order of arrival. In each queue the smallest number is first. A retry keeps
-//! its number. A request with several partitions waits only in those that keep it back; see `dispatch`.
+//! its number. A request with several partitions waits only in those that block it; see `dispatch`.
 //!
 //! # Locking
 //!
@@ -140,10 +141,10 @@ pub(crate) struct AdmitRequest<'a> {
     pub(crate) sequence: Option<u64>,
     /// The time until which the request can wait. `None`: no limit.
     pub(crate) deadline: Option<Instant>,
-    /// What the request reserves in the quotas of its partitions.
+    /// The cost that the request reserves in its partitions.
     pub(crate) cost: &'a Cost,
-    /// Whether layers below may report what the request really costs. `false` reserves `cost` as well, and saves an
-    /// allocation.
+    /// Whether layers below may report what the request has cost. If not, `cost` is reserved without a handle, which
+    /// saves an allocation.
     pub(crate) tracks_cost: bool,
     /// Whether the request may be admitted uncounted while all its partitions are open. `false` if the layer has to
     /// know about each request, for example for a store.
@@ -159,7 +160,7 @@ pub(crate) enum Admission {
     TooLate(Instant),
     /// The queue of this partition is full. Nothing was queued.
     QueueFull(PartitionKey),
-    /// The request costs more than a limit of this partition allows: it can never be sent. Nothing was queued.
+    /// The request costs more than a limit of this partition and can never be sent. Nothing was queued.
     CostTooHigh(PartitionKey, ExceededLimit),
     /// The request is queued. It is not admitted unless the waiter is polled.
     Queued(Waiter),
@@ -192,7 +193,8 @@ impl Gate {
         self.0.max_waiting
     }
 
-    /// Admits a request, queues it, or rejects it because it cannot be sent in time or a queue is full.
+    /// Admits a request, queues it, or rejects it: it cannot be sent in time, a queue is full, or its cost exceeds a
+    /// limit.
     ///
     /// While the gate is bypassed, and for a request that may take the fast path, the permit is uncounted.
     ///
@@ -377,8 +379,8 @@ impl Gate {
 
     /// Holds all requests of a route until the given time, as a throttling response does.
     ///
-    /// Creates the route's partition if it does not exist. A hold that ends later stays. The end is taken for one that the
-    /// server named.
+    /// Creates the route's partition if it does not exist. A hold that ends later stays. The end is taken for one that
+    /// the server named.
     pub(crate) fn hold_route(&self, key: &PartitionKey, until: Instant, now: Instant) {
         // Declared outside the guard's block: dropped after the lock is released.
         let mut removed = Vec::new();

@@ -12,7 +12,7 @@ use crate::rate_limit_retry::{
 /// The part of a response that concerns one partition.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// The limits, and the wait if it is about them.
+    /// The limits of this partition's quotas, and the wait if the response throttles the partition.
     info: RateLimitInfo,
     /// Whether the response throttles the partition.
     throttled: bool,

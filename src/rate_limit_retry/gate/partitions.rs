@@ -51,7 +51,7 @@ pub(super) struct Partition {
     pub(super) quota: Quota,
     /// The flag that the fast path reads without the lock. Created when the partition is open for the first time.
     fast_path: Option<Arc<FastPathFlag>>,
-    /// The waiting requests that this partition keeps back, or that precede others here.
+    /// The waiting requests that this partition blocks, or that precede others here.
     pub(super) queue: Queue,
     /// Number of waiters that have this partition among their keys, queued here or not.
     pub(super) waiter_count: u32,
@@ -121,7 +121,7 @@ impl Partition {
         }
     }
 
-    /// Releases a request that was counted and is not sent, with what it has reserved.
+    /// Releases a request that was counted and is not sent, and its reservation.
     pub(super) fn release(&mut self, number: u64, cost: &Cost, config: &QuotaConfig) {
         let (sent, unsent) = (Sent { number, cost }, Outcome::NotSent);
         self.quota

@@ -44,18 +44,18 @@ struct CountedPermit {
     numbers: Numbers,
     /// Its sequence number, which a retry keeps.
     sequence: u64,
-    /// What it has reserved, if layers below may report what it really costs.
+    /// The reservation, if layers below may report the cost.
     reservation: Option<Arc<CostReservation>>,
 }
 
 /// What the head of a response says about the cost of its request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum CostReport<'a> {
-    /// Nothing, so that the outcome and the handle decide.
+    /// Nothing: the outcome and the handle determine the charge.
     Open,
-    /// The request was refused, although its outcome does not say so.
-    Refused,
-    /// The request costs this, as a layer below has reported in the response's extensions.
+    /// The request was rejected, although its outcome is not a throttle.
+    Rejected,
+    /// The cost that a layer below has put into the response's extensions.
     Used(&'a Cost),
 }
 
@@ -158,7 +158,7 @@ impl Permit {
     /// | cost | outcome | settled | charged |
     /// |---|---|---|---|
     /// | [`Used`](CostReport::Used) | any | now | the reported cost |
-    /// | [`Refused`](CostReport::Refused) | any | now | what a handle has reported, else nothing |
+    /// | [`Rejected`](CostReport::Rejected) | any | now | what a handle has reported, else nothing |
     /// | [`Open`](CostReport::Open) | not sent, throttled, or from a cache | now | the same |
     /// | `Open` | any other | when the last handle is dropped | what a handle has reported, else the estimate |
     pub(crate) fn settle_with(
@@ -247,8 +247,8 @@ impl CountedPermit {
         settled
     }
 
-    /// Settles the reservation, if the outcome or the response decides what to charge. Returns what was reserved, and
-    /// what to charge; `None` if a handle is alive, or if nothing is tracked.
+    /// Settles the reservation, if the outcome or the response determines the charge. Returns what was reserved, and
+    /// what to charge; `None` if a handle is alive, or if no cost is tracked.
     ///
     /// Called before the gate's lock is taken: the reservation has a lock of its own.
     fn close_reservation(
@@ -261,13 +261,13 @@ impl CountedPermit {
             .as_ref()
             .map_or(Cost::ONE, |reservation| reservation.cost().clone());
         let charge = reservation.and_then(|reservation| {
-            let refunded = cost == CostReport::Refused || is_uncounted_by_server(outcome);
+            let refunded = cost == CostReport::Rejected || is_uncounted_by_server(outcome);
             match cost {
                 CostReport::Used(used) => reservation.close(|_| Some(used.clone())),
                 _ if refunded => {
                     reservation.close(|used| Some(used.unwrap_or_else(|| reserved.refunded())))
                 }
-                // Whoever drops the last handle settles; if there is none, it is this.
+                // The last owner settles: this permit, or the handle that is dropped last.
                 _ => Arc::into_inner(reservation)?.close(|used| used),
             }
         });

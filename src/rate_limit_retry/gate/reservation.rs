@@ -1,13 +1,15 @@
-//! What a request has reserved, from its admission until its cost is known.
+//! The reservation of a request's cost, from its admission to its settlement.
 //!
-//! The permit holds the reservation, and so do the handles that layers below have taken. It is settled once:
+//! The permit and the handles that layers below have taken share the reservation. It is settled once, by the first of:
 //!
-//! | first of these | charged |
+//! | event | charged |
 //! |---|---|
-//! | the permit is settled, and the request was refused or not sent, or its response names the cost | that |
-//! | the permit and all handles are gone | what a handle has reported, else the estimate |
+//! | the permit is settled, and the response names the cost | that cost |
+//! | the permit is settled, and the request was rejected, not sent or served from a cache | what a handle has reported, otherwise nothing |
+//! | the permit and all handles are dropped | what a handle has reported, otherwise the estimate |
 //!
-//! A settlement takes the reservation's lock, releases it, and then takes the gate's: the two are never held together.
+//! A settlement takes the reservation's lock, releases it, and then takes the gate's lock. The two are never held
+//! together.
 
 use std::fmt;
 
@@ -23,7 +25,7 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// The reservation of one request. Dropping it settles it, if that was not done before.
+/// The reservation of one request. A drop settles it, if it is not settled.
 pub(crate) struct CostReservation {
     /// The gate whose partitions have reserved the cost.
     gate: Gate,
@@ -39,9 +41,9 @@ pub(crate) struct CostReservation {
 
 /// Whether a reservation is settled.
 enum State {
-    /// It is not, with what was reported last.
+    /// Not settled. Contains the last report.
     Open(Option<Cost>),
-    /// It is: reports have no effect.
+    /// Settled. Reports have no effect.
     Settled,
 }
 
@@ -64,7 +66,7 @@ impl CostReservation {
 
     /// Reports what the request has cost. Replaces an earlier report; without effect once settled.
     pub(crate) fn report(&self, used: Cost) {
-        // The former report is dropped after the lock is released.
+        // Dropped after the lock is released.
         let _former = match &mut *lock(&self.state) {
             State::Open(reported) => reported.replace(used),
             State::Settled => Some(used),
@@ -73,8 +75,8 @@ impl CostReservation {
 
     /// Records a quota that the body of the response announces.
     ///
-    /// Which of several partitions it is about is not known: all of them record it. Those that only hold a route have no
-    /// quota.
+    /// All partitions of the request record it, because the body does not name one. Those that only hold a route have
+    /// no quota.
     pub(crate) fn announce(&self, limit: &Limit, now: Instant) {
         let wakers = {
             let mut state = lock(&self.gate.0.state);
@@ -82,7 +84,7 @@ impl CostReservation {
                 if let Some(partition) = state.partitions.get_mut(key)
                     && !partition.is_route
                 {
-                    partition.quota.observe_late(*number, limit, now);
+                    partition.quota.observe_body(*number, limit, now);
                     partition.update_fast_path();
                 }
             }
@@ -106,7 +108,7 @@ impl CostReservation {
 }
 
 impl Drop for CostReservation {
-    /// Settles with what was reported. A drop has no clock: the first waiters are woken, and their polls dispatch.
+    /// Settles with the last report. A drop has no clock: it wakes the first waiters, whose polls dispatch.
     fn drop(&mut self) {
         let Some(used) = self.close(|reported| reported) else {
             return;

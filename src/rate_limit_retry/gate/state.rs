@@ -42,14 +42,14 @@ pub(super) struct GateState {
     origin_holds: Vec<(Origin, Instant)>,
 }
 
-/// How long partitions keep a request back. Of several, the greatest counts.
+/// How long a partition blocks a request. Of several partitions, the greatest value counts.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Blocked {
-    /// Until something happens whose time is not known, such as a response.
+    /// Until an event at an unknown time, such as a response.
     EndUnknown,
     /// Until this time.
     Until(Instant),
-    /// The request costs more than a limit allows: it can never be sent.
+    /// Forever: the request costs more than a limit.
     Forever,
 }
 
@@ -73,9 +73,9 @@ pub(super) enum Blocked {
 pub(super) struct WaiterState {
     /// The partitions that count the request.
     pub(super) keys: Keys,
-    /// What the request reserves when it is granted.
+    /// The cost that the request reserves when it is granted.
     pub(super) cost: Cost,
-    /// Whether its permit has a handle for what it really costs.
+    /// Whether layers below may report the cost. Then its permit has a reservation.
     pub(super) tracks_cost: bool,
     /// The waker of the last poll. `None` before the first poll, during a poll, and once taken to be woken.
     pub(super) waker: Option<Waker>,
@@ -87,7 +87,7 @@ pub(super) struct WaiterState {
     pub(super) granted: Option<Numbers>,
     /// Whether the waiter was not polled in time. It is in no queue until its next poll.
     pub(super) unpolled: bool,
-    /// Number of times that the request left a queue because another partition kept it back.
+    /// Number of times that the request left a queue because another partition blocked it.
     pub(super) requeues: u32,
 }
 
@@ -112,7 +112,7 @@ impl GateState {
         })
     }
 
-    /// Returns the first of these partitions with a limit that a request with this cost exceeds, and that limit.
+    /// Returns the first of these partitions with a limit that is lower than this cost, and the limit.
     pub(super) fn exceeded_limit(
         &self,
         keys: &[PartitionKey],
@@ -163,8 +163,9 @@ impl GateState {
     /// A throttling response applies to the whole origin only if it is marked as global and the destination of the
     /// first partition is known.
     ///
-    /// With several keys and no such statement, the response may apply to any of them. Keys that only hold a route do not
-    /// count: no server has a quota for them. Those of named quotas do not either: the response says which it is about.
+    /// With several keys and no such statement, the response may apply to any of them. Keys that only hold a route do
+    /// not count: no server has a quota for them. Keys of named quotas do not count either: the response names the
+    /// quota.
     ///
     /// The scope does not depend on the content of `info` otherwise. Whether an ambiguous response can be matched with
     /// one partition, by the limit that it names, is decided by each quota.

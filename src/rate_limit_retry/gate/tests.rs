@@ -578,7 +578,7 @@ fn a_request_with_two_keys_is_requeued_a_bounded_number_of_times() {
     assert!((1..=8).contains(&overtaken), "{overtaken} times");
 }
 
-/// What requests have reserved of the only partition, and what they were charged.
+/// Returns the tokens that requests have reserved in the only partition, and those that they were charged.
 fn tokens(gate: &Gate) -> (u64, u64) {
     let all = gate.inspect(|_, quota, _| {
         let of = |amounts: Vec<(&str, u64)>| {

@@ -124,7 +124,7 @@ pub(crate) enum WaiterPoll {
     Pending(Option<Instant>),
     /// A partition is held until this time, which is later than the request can wait.
     TooLate(Instant),
-    /// The request costs more than a limit of this partition allows, which has become known while it waited.
+    /// The request costs more than a limit of this partition, which was announced while the request waited.
     CostTooHigh(PartitionKey, ExceededLimit),
     /// Admitted.
     Ready(Permit),

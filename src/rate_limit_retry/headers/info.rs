@@ -61,7 +61,7 @@ pub struct RateLimitInfo {
     /// does not report what remains is assumed to be about the quotas that have a reset. For a response from a cache,
     /// it is the rest of the wait.
     pub retry_after: Option<Duration>,
-    /// Whether `retry_after` is a wait that the server requests in a field of its own, and not a reset.
+    /// Whether `retry_after` is from a field that requests a wait, and not from a reset.
     pub(crate) is_requested: bool,
     /// The quotas that the response describes. The same quota may appear twice under different names. In the order of
     /// the response's fields; at most 64.

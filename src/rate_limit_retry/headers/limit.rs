@@ -42,8 +42,9 @@ pub struct Limit {
     /// The server's name for the quota: the policy (`"burst"`), the resource (`core`), or what is counted (`tokens`,
     /// `daily`).
     pub name: Option<String>,
-    /// What is counted. Determines which amount of a request's [`Cost`](crate::rate_limit_retry::Cost) counts against the
-    /// quota. [`Unit::ConcurrentRequests`] limits how many requests are in flight.
+    /// What is counted. With the name, it determines which amount of a request's
+    /// [`Cost`](crate::rate_limit_retry::Cost) counts against the quota. [`Unit::ConcurrentRequests`] limits how many
+    /// requests are in flight.
     pub unit: Unit,
     /// Number allowed per window; for a token bucket, its capacity.
     pub limit: Option<u64>,
@@ -77,7 +78,7 @@ pub struct Limit {
 ///
 /// let info = read(StatusCode::OK, &headers, SystemTime::now());
 ///
-/// // Tokens of a model: a request may take any number of them.
+/// // Tokens of a model: a request may cost any number of them.
 /// assert_eq!(info.limits[0].unit, Unit::Other);
 /// # Ok::<(), http::header::InvalidHeaderName>(())
 /// ```

@@ -127,7 +127,7 @@ impl<'a> QuotaFields<'a> {
         let counted = self.remaining.is_some() || limited && self.used.is_some();
         let timed = self.has_reset() || self.window.is_some() || self.dimension.window().is_some();
         let named = self.is_compound || self.dimension.counts_requests();
-        // No page and no disk has a limit of what runs at the same time.
+        // Unlike other limits, one on concurrency is not ambiguous: page sizes and disk quotas do not have it.
         let concurrent = Unit::of_dimension(&self.dimension) == Unit::ConcurrentRequests;
         !self.family.is_empty()
             || (counted && (timed || named))

@@ -30,7 +30,7 @@ pub(crate) struct Call {
     pub(crate) account: Account,
     /// The request's destination, if the user chooses the partition keys; `None` otherwise.
     pub(super) origin: Option<Box<Origin>>,
-    /// What each attempt reserves.
+    /// The cost that each attempt reserves.
     pub(super) cost: Cost,
     /// Whether a second send of the request can do harm.
     pub(super) method: MethodClass,

@@ -20,7 +20,7 @@
 //! | `mod` (here) | keys, admission, rejection |
 //! | `wait` | waiting with timers, and the checks right before the send |
 //! | `on_response` | the outcome: quotas, events, retry or return |
-//! | `not_admitted` | why a request that waited was not admitted |
+//! | `not_admitted` | the reasons why a waiting request is not admitted |
 //! | `nested` | how two nested layers agree on one that retries |
 //! | `shed` | rejections that a proxy reports in fields of its own |
 //!
@@ -93,7 +93,7 @@ pub(crate) struct Limiter {
     pub(super) budget: RetryBudget,
     /// How the partition keys of a request are chosen.
     pub(super) partitioning: Partitioning,
-    /// How the cost of a request is estimated, and whether what it really costs is reported.
+    /// How costs are estimated, and whether layers below may report them.
     pub(super) costs: CostSettings,
     /// What a 503 with `Retry-After` holds.
     pub(super) unavailable: UnavailableScope,
@@ -132,7 +132,7 @@ impl Limiter {
         now: Instant,
     ) -> Call {
         let own_keys = matches!(self.partitioning, Partitioning::By(_));
-        // Both functions receive the same copy of the head, which is made only for them.
+        // Copied only if one of the user's functions needs it.
         let head = (own_keys || self.costs.has_function()).then(|| parts.to_parts());
         let keys = self.keys(parts.uri, head.as_ref(), credential);
         let account = Account::of(&keys);
@@ -246,10 +246,10 @@ impl Limiter {
         true
     }
 
-    /// Releases the request's route if it is held because of a request that was sent before this one, which the server
-    /// has accepted: it rejects single requests, and not the route.
+    /// Releases the request's route, if the route is held and this request was sent after the last rejected one. As the
+    /// server has accepted it, the server rejects single requests, and not the route.
     ///
-    /// The request that was rejected still waits as long as the server has asked it to.
+    /// The rejected request still waits as long as the server has requested.
     fn release_route(&self, call: &Call, number: u64, now: Instant) {
         let Some((partition, class)) = call.keys.first().zip(call.route) else {
             return;
@@ -266,7 +266,7 @@ impl Limiter {
     /// By default that is one key: the origin, with the credential's name. With a function of the user's, duplicates
     /// are removed and the order is kept; the first key is the one of the retry budget and of errors.
     ///
-    /// `head` is the head of the request for the user's function, if there is one.
+    /// `head` is the copied head of the request, which is required for a partition function of the user.
     fn keys(&self, uri: &Uri, head: Option<&Parts>, credential: Option<&str>) -> Keys {
         match (&self.partitioning, head) {
             (Partitioning::ByOrigin, _) | (_, None) => {
@@ -572,8 +572,8 @@ impl Limiter {
         .into()
     }
 
-    /// Emits the rejection and returns the error for a cost that exceeds a limit. No wait would help: the event names
-    /// none.
+    /// Emits the rejection and returns the error for a cost that exceeds a limit. The event has no wait, because none
+    /// would help.
     fn cost_too_high(
         &self,
         call: &Call,

@@ -1,4 +1,4 @@
-//! Why a request that waited was not admitted.
+//! The reasons why a waiting request is not admitted.
 
 use tokio::time::Instant;
 
@@ -9,6 +9,6 @@ use crate::rate_limit_retry::{PartitionKey, quota::ExceededLimit};
 pub(super) enum NotAdmitted {
     /// It would be admitted too late. Contains the end of the hold, if that is known.
     TooLate(Option<Instant>),
-    /// It costs more than a limit of this partition allows.
+    /// It costs more than a limit of this partition.
     CostTooHigh(PartitionKey, ExceededLimit),
 }

@@ -59,8 +59,8 @@ impl Limiter {
 
     /// Reports the outcome of an attempt to its partitions, emits events, and decides what follows.
     ///
-    /// `request_copy` is the copy of the request, if it can still be sent. Before it is sent, the attempt that has ended
-    /// stops reading the body.
+    /// `request_copy` is the copy of the request, if it can still be sent. Before it is sent, the attempt that has
+    /// ended stops reading the body.
     ///
     /// What is recorded in the partitions depends on the end of the attempt. The first row that matches applies:
     ///
@@ -165,8 +165,8 @@ impl Limiter {
                 };
                 let cost = match response.extensions().get::<Cost>() {
                     Some(used) => CostReport::Used(used),
-                    // The outcome of a permanent rejection does not say that it was one.
-                    None if permanent && throttled => CostReport::Refused,
+                    // The outcome of a permanent rejection is `Sent`, which would charge the estimate.
+                    None if permanent && throttled => CostReport::Rejected,
                     None => CostReport::Open,
                 };
                 let settled = permit.settle_with(quota_outcome, cost, now);

@@ -3,7 +3,8 @@
 use tokio::time::Instant;
 
 /// Whether a request may be sent.
-/// In ascending order: of two, the greater one delays longer.
+///
+/// The order of the variants is that of the delay: of two constraints, the greater one counts.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum SendTime {
     /// The request may be sent.

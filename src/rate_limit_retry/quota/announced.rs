@@ -44,7 +44,7 @@ pub(super) struct AnnouncedWindow {
     own_accepted: u64,
     /// Number of accepted requests whose responses have announced the window.
     reports: u64,
-    /// The fewest remaining requests of these responses.
+    /// The fewest remaining units in these responses.
     lowest: u64,
     /// Time of the first announcement of the window.
     began: Instant,
@@ -251,7 +251,7 @@ impl AnnouncedWindow {
         }
     }
 
-    /// Corrects what remains after a request of which the server has taken `taken` has cost `used`.
+    /// Corrects what remains after a request that cost `used`, although `taken` was subtracted for it.
     pub(super) fn correct(&mut self, taken: u64, used: u64) {
         let more = used.saturating_sub(taken);
         let returned = taken.saturating_sub(used);
@@ -272,9 +272,14 @@ impl AnnouncedWindow {
     /// Returns the time at which the window is over.
     ///
     /// If others use a part of the quota (`share`), that is a little later than the reset: their throttled requests
-    /// wait for whole seconds, and would come too late to a quota that is exhausted again. A quota of which less than
-    /// `least` remains is believed for at most `max_hold` after the last announcement.
-    pub(super) fn resets_at(&self, share: f64, least: f64, max_hold: Duration) -> Option<Instant> {
+    /// wait for whole seconds, and would find the quota exhausted again. A quota of which less than `min_remaining`
+    /// remains is believed for at most `max_hold` after the last announcement.
+    pub(super) fn resets_at(
+        &self,
+        share: f64,
+        min_remaining: f64,
+        max_hold: Duration,
+    ) -> Option<Instant> {
         let reset = self.reset_at?;
         let resets_at = if share > MIN_SOLE_SHARE {
             reset
@@ -283,7 +288,7 @@ impl AnnouncedWindow {
             let window = reset.saturating_duration_since(self.began);
             add_capped(reset, (window / 200).min(Duration::from_secs(1)))
         };
-        Some(if as_f64(self.remaining) < least {
+        Some(if as_f64(self.remaining) < min_remaining {
             resets_at.min(add_capped(self.updated, max_hold))
         } else {
             resets_at
@@ -320,24 +325,30 @@ impl AnnouncedWindow {
         self.lowest = self.lowest.min(remaining);
     }
 
-    /// Returns whether what remains falls by a part of each request only, although the reset has not moved: each of
-    /// several counters sees a part of the requests.
+    /// Returns whether what remains falls by less than one per request, although the reset has not moved. Then several
+    /// replicas count a part of the requests each.
     pub(super) fn falls_slowly(&self) -> bool {
         let same_reset = self
             .first_reset
             .is_some_and(|reset| self.is_same_window(reset) && self.is_distinct());
         let fall = self.initial_remaining.saturating_sub(self.lowest);
-        // With two counters, half of the requests; 3 of 5 leaves a margin.
-        same_reset && fall >= MIN_FALL && fall.saturating_mul(5) < self.reports.saturating_mul(3)
+        // From a full quota: in a window that slides, earlier requests expire meanwhile.
+        let full = self.limit.is_some_and(|limit| {
+            self.initial_remaining.saturating_mul(10) >= limit.saturating_mul(9)
+        });
+        // With two replicas, it falls by half of the requests; 3 of 5 leaves a margin.
+        full && same_reset
+            && fall >= MIN_FALL
+            && fall.saturating_mul(5) < self.reports.saturating_mul(3)
     }
 
-    /// Replaces what remains, of which the announcement shows only a part.
+    /// Sets what remains, because the announcement is that of one replica.
     pub(super) fn set_remaining(&mut self, remaining: u64) {
         (self.remaining, self.debits) = (remaining, 0);
     }
 
-    /// Returns the difference of an announcement to the one before it and the number of requests sent in between, if the
-    /// two are about one window and the second request was sent after the first response had arrived.
+    /// Returns the difference between an announcement and the one before it, and the number of requests sent in
+    /// between, if both are about one window and the second request was sent after the first response had arrived.
     pub(super) fn change(
         &self,
         limit: &Limit,
@@ -372,8 +383,8 @@ impl AnnouncedWindow {
     /// remains, one request is sent at a time.
     ///
     /// - What remains is enough for the requests in flight and this one: it may be sent.
-    /// - Nothing is in flight, and the least that a request costs remains: it may be sent, because the last remaining
-    ///   units go to the first that asks.
+    /// - Nothing is in flight, and the minimum for a single request remains: it may be sent without a margin, because
+    ///   no other request of this process needs the rest.
     /// - The server has announced that less remains, and nothing is in flight: wait until enough has been refilled, or
     ///   else until `resets_at`.
     /// - Requests are in flight: wait for one of them, because its response shows what remains.
@@ -387,11 +398,13 @@ impl AnnouncedWindow {
         now: Instant,
     ) -> Option<SendTime> {
         let available = self.available_at(refill, now);
-        if need.reserved + need.amount <= available || in_flight == 0 && need.least <= available {
+        if need.reserved + need.amount <= available
+            || in_flight == 0 && need.min_remaining <= available
+        {
             return None;
         }
         let wanted = if in_flight == 0 {
-            need.least
+            need.min_remaining
         } else {
             need.reserved + need.amount
         };
@@ -400,14 +413,14 @@ impl AnnouncedWindow {
         let at = refilled.or(resets_at);
         let announced = self.with_refill(as_f64(self.remaining), refill, now);
         match (at, in_flight) {
-            (Some(at), 0) if announced < need.least => Some(SendTime::NotBefore(at)),
+            (Some(at), 0) if announced < need.min_remaining => Some(SendTime::NotBefore(at)),
             (at, 1..) => Some(SendTime::AfterResponse(at)),
             // Not known to be exhausted, or until when: one request is sent.
             (_, 0) => None,
         }
     }
 
-    /// Returns what is available at a time, with what was refilled since the last announcement.
+    /// Returns what is available at `now`, including what was refilled since the last announcement.
     pub(super) fn available_at(&self, refill: Refill, now: Instant) -> f64 {
         self.with_refill(as_f64(self.available()), refill, now)
     }
@@ -426,25 +439,25 @@ impl AnnouncedWindow {
 /// What one more request needs of a window, in its unit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Need {
-    /// What the requests in flight need.
+    /// What the requests in flight may still take.
     pub(super) reserved: f64,
-    /// What the request needs, with a margin where the amount is not known.
+    /// What the request needs, with a margin if the amount is not known.
     pub(super) amount: f64,
-    /// The least that must remain for a request that is sent alone.
-    pub(super) least: f64,
+    /// Minimum that must remain for a request that is sent alone.
+    pub(super) min_remaining: f64,
 }
 
-/// Converts a count.
+/// Converts a count, for computations with rates and means.
 #[expect(clippy::cast_precision_loss, reason = "no real limit comes near 2^53")]
 pub(super) fn as_f64(n: u64) -> f64 {
     n as f64
 }
 
-/// Fall of what remains from which on it is compared with the number of requests.
+/// Minimum decrease of the remaining units that is compared with the number of requests.
 const MIN_FALL: u64 = 4;
 /// Time for which a limit without a reset refuses requests that cost more.
 const VALIDITY: Duration = Duration::from_secs(60);
-/// Minimum wait for a refill. The precision of timers.
+/// Minimum wait for a refill: the precision of timers.
 const MIN_REFILL_WAIT: Duration = Duration::from_millis(1);
 /// Number of requests that weigh as much as all earlier windows in the estimate of the share.
 const SHARE_SMOOTHING: f64 = 4.0;

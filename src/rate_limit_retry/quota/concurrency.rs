@@ -2,13 +2,13 @@
 //!
 //! # When throttling points to concurrency
 //!
-//! A server that limits what it processes at the same time throttles the excess at once, while the requests that it
-//! has accepted are still in flight: the throttling response *overtakes* them. A server that limits a rate throttles
-//! whatever is in flight. Both look alike for one flight of requests, so that a *trial* decides: when a request has
-//! ended, one more is sent. If it is accepted, concurrency explains the throttling. If it is throttled with fewer
-//! requests in flight than before, it does not, and the estimate of the rate applies.
+//! A server that limits concurrency throttles the excess at once, while the requests that it has accepted are still in
+//! flight: the throttling response *overtakes* theirs. A server that limits a rate throttles regardless of the number
+//! in flight. One flight of requests does not distinguish the two, so a *trial* decides: whenever a request has ended,
+//! one more is sent. If it is accepted, concurrency explains the throttling. If it is throttled with fewer requests in
+//! flight than before, concurrency does not explain it, and the estimate of the rate applies.
 //!
-//! No latency is measured: a fast rejection says nothing about the time that an accepted request takes.
+//! Latency is not used: a fast rejection has no information about the time that an accepted request takes.
 //!
 //! # The learned limit
 //!
@@ -17,9 +17,9 @@
 //! | throttled, first of a flight | the number in flight then |
 //! | throttled, sent before the last cut | one less: it was in flight at the cut |
 //! | throttled after [`MAX_SINGLE_CUTS`] cuts, and none accepted since | half of the number in flight |
-//! | [`GROWTH`] completions at the limit, or [`MAX_GROWTH_INTERVAL`] after a failed attempt | one more |
-//! | throttled with nothing in flight | none, or the one before the last cuts: a rate has throttled |
-//! | [`MEMORY`] without a cut | none |
+//! | [`GROWTH_INTERVAL`] completions at the limit, or [`MAX_GROWTH_INTERVAL`] after a failed attempt | one more |
+//! | throttled with nothing else in flight | none, or the one before the last cuts: a rate limit has throttled |
+//! | [`LIMIT_TTL`] without a cut | none |
 
 use std::time::Duration;
 
@@ -34,11 +34,11 @@ use crate::{
 /// The limit on requests in flight.
 #[derive(Debug, Default)]
 pub(super) struct ConcurrencyLimit {
-    /// Number of requests in flight that the server allows, as announced.
+    /// Maximum number of requests in flight, as announced.
     announced: Option<u32>,
     /// The limit learned from throttling.
     learned: Option<Box<LearnedLimit>>,
-    /// The time until which throttling is taken for that of a rate, because a trial was throttled.
+    /// End of the time in which throttling is attributed to a rate, because a trial was throttled.
     excluded_until: Option<Instant>,
 }
 
@@ -47,46 +47,49 @@ pub(super) struct ConcurrencyLimit {
 struct LearnedLimit {
     /// Maximum number of requests in flight.
     cap: u32,
-    /// The greatest limit at which [`GROWTH`] requests were accepted. 0: concurrency has not been confirmed.
-    proven: u32,
+    /// The greatest limit at which enough requests were accepted for it to grow. 0: concurrency has not been confirmed.
+    confirmed_cap: u32,
     /// The limit before the last cuts in a row.
     cap_before: u32,
     /// Time of the last cut.
     cut_at: Instant,
+    /// Time of the last response.
+    progress_at: Instant,
     /// Requests from this number on were sent after the last cut.
     fresh_from: u64,
     /// Whether one of them was accepted.
     accepted: bool,
-    /// Number of cuts since a request was accepted that was sent after the last one.
+    /// Number of cuts in a row: since the last accepted request that was sent after a cut.
     cuts: u32,
-    /// Whether a request was throttled at a proven limit, and the limit was not cut.
+    /// Whether a request was throttled at a confirmed limit without a cut. The next one cuts it.
     tolerated: bool,
     /// Whether a request has waited for the limit since the last completion.
-    held_back: bool,
+    was_limiting: bool,
     /// Number of requests accepted at the limit since it changed.
-    clean: u32,
+    accepted_at_cap: u32,
     /// Number of such requests after which the limit grows.
     needed: u32,
     /// The spacing of requests.
-    pace: Pace,
+    pacer: Pacer,
 }
 
-/// Spaces requests evenly over the time that the limit's number of requests takes.
+/// Spaces requests evenly over the mean time that a request is in flight.
 ///
-/// Requests that are sent together end together, and find all slots of the server free at once and none in between. In
-/// the meantime each slot waits for a round trip. Evenly spaced, a few more than the server's slots can be in flight
-/// without being throttled.
+/// Requests that are sent together also end together. All slots of the server are then idle for a round trip. With even
+/// spacing, a few more requests than the server has slots can be in flight without being throttled, because some of
+/// them are in transit.
 #[derive(Debug, Default)]
-struct Pace {
-    /// Start of the current lap, number of completions at the limit in it, and the sum of the numbers in flight at each.
-    lap: Option<(Instant, u32, u64)>,
-    /// Mean time that a request was in flight in the last lap, by Little's law.
-    cycle: Duration,
+struct Pacer {
+    /// The current measurement: its start, the number of completions at the limit, and the sum of the numbers of
+    /// requests in flight at each of them.
+    measurement: Option<(Instant, u32, u64)>,
+    /// Mean time that a request is in flight, by Little's law, as last measured.
+    time_in_flight: Duration,
     /// Time of the next request.
     next: Option<Instant>,
 }
 
-/// A throttled request.
+/// A request that was throttled, and its response.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ThrottledRequest {
     /// Its number.
@@ -101,34 +104,36 @@ pub(super) struct ThrottledRequest {
     pub(super) exhausted: bool,
 }
 
-/// What a request was throttled for.
+/// Why a request was throttled.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Cause {
-    /// Too many requests in flight. `held`: the wait that the response names applies to all requests, because nothing
-    /// shows that the server was processing others.
+    /// Too many requests in flight. `held`: the wait that the response names applies to all requests, because the
+    /// response has not overtaken those of earlier requests.
     Concurrency { held: bool },
     /// Not known: a trial decides.
     Undecided,
-    /// Too many requests in a time. `decided`: earlier throttling has been undecided until now.
+    /// Too many requests per time. `decided`: this ends a trial, so that earlier undecided throttling had the same
+    /// cause.
     Rate { decided: bool },
 }
 
 impl ConcurrencyLimit {
-    /// Returns whether a limit is known, or may be.
+    /// Returns whether a limit is announced, learned or on trial.
     pub(super) fn is_known(&self) -> bool {
         self.announced.is_some() || self.learned.is_some()
     }
 
-    /// Returns whether a learned limit bounds what is sent after a hold, so that slow start is not needed.
+    /// Returns whether there is a learned limit. It also limits the requests after a hold, so that slow start is not
+    /// needed.
     pub(super) fn is_learned(&self) -> bool {
         self.learned.is_some()
     }
 
-    /// Returns whether it is not decided yet what has throttled.
+    /// Returns whether the cause of the throttling is not decided yet.
     pub(super) fn is_on_trial(&self) -> bool {
         self.learned
             .as_ref()
-            .is_some_and(|learned| learned.proven == 0)
+            .is_some_and(|learned| learned.confirmed_cap == 0)
     }
 
     /// Returns why one more request must wait; `None` if it need not.
@@ -141,49 +146,51 @@ impl ConcurrencyLimit {
             self.learned = None;
             return None;
         }
-        if learned.proven == 0 && in_flight >= learned.cap {
+        if learned.confirmed_cap == 0 && in_flight >= learned.cap {
             // What is in flight may take for ever: then it is no trial.
-            let until = add_capped(learned.cut_at, MAX_TRIAL);
+            let until = add_capped(learned.progress_at, MAX_TRIAL);
             if now >= until {
                 self.learned = None;
                 return None;
             }
-            learned.held_back = true;
+            learned.was_limiting = true;
             return Some(SendTime::AfterResponse(Some(until)));
         }
         let wait = if in_flight >= learned.cap {
             Some(SendTime::AfterResponse(None))
         } else {
-            let at = learned.pace.next.filter(|at| *at > now);
+            let at = learned.pacer.next.filter(|at| *at > now);
             at.map(|at| match in_flight {
                 0 => SendTime::NotBefore(at),
                 _ => SendTime::AfterResponse(Some(at)),
             })
         };
-        learned.held_back |= wait.is_some();
+        learned.was_limiting |= wait.is_some();
         wait
     }
 
     /// Records a send.
     pub(super) fn on_sent(&mut self, now: Instant) {
         if let Some(learned) = &mut self.learned {
-            learned.pace.on_sent(learned.cap, now);
+            learned.pacer.on_sent(learned.cap, now);
         }
     }
 
-    /// Records that a request was not sent: it was not in flight at a cut that has counted it.
+    /// Records that a request was not sent. During a trial, the limit was set to a number that includes it: it is
+    /// reduced.
     pub(super) fn on_not_sent(&mut self, number: u64) {
         if let Some(learned) = &mut self.learned
             && number < learned.fresh_from
-            && learned.proven == 0
+            && learned.confirmed_cap == 0
         {
             learned.cap = learned.cap.saturating_sub(1).max(1);
         }
     }
 
-    /// Records what a response announces, where `in_flight` is the number of requests in flight with its own.
+    /// Records what a response announces, where `in_flight` is the number of requests in flight, including its own.
     ///
-    /// What remains is added to what is in flight: others use the rest.
+    /// If the response announces how many more requests the server accepts, the limit of this process is at most that
+    /// number and what it has in flight: other clients use the rest.
     pub(super) fn on_announced(&mut self, limits: &[Limit], in_flight: u32) {
         let of_concurrency = limits
             .iter()
@@ -199,36 +206,39 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// Records that the server has accepted a request, where `in_flight` is the number of requests in flight with it.
+    /// Records that the server has accepted a request, where `in_flight` is the number of requests in flight, including
+    /// it.
     ///
     /// Returns whether this has confirmed that concurrency explains earlier throttling.
     pub(super) fn on_success(&mut self, number: u64, in_flight: u32, now: Instant) -> bool {
         let Some(learned) = &mut self.learned else {
             return false;
         };
+        learned.progress_at = now;
         if number < learned.fresh_from {
             return false;
         }
         (learned.accepted, learned.cuts) = (true, 0);
         learned.cap_before = learned.cap;
-        // Demand that the limit does not hold back says nothing about it.
-        if !std::mem::take(&mut learned.held_back) {
-            learned.pace = Pace::default();
+        // While the limit delays no request, an accepted request does not confirm it.
+        if !std::mem::take(&mut learned.was_limiting) {
+            learned.pacer = Pacer::default();
             return false;
         }
-        learned.pace.on_success(learned.cap, in_flight, now);
+        learned.pacer.on_success(learned.cap, in_flight, now);
         learned.on_success_at_limit()
     }
 
-    /// Records that a request was throttled, and returns what for.
+    /// Records that a request was throttled, and returns the cause.
     pub(super) fn on_throttle(&mut self, throttled: &ThrottledRequest, now: Instant) -> Cause {
         // A long wait, or an exhausted quota: the server has named the cause.
         let named = throttled.exhausted
             || throttled
                 .hint
                 .is_some_and(|hint| hint > MAX_TOKEN_BUCKET_WAIT);
-        let outdated =
-            |learned: &LearnedLimit| named && learned.proven == 0 || learned.is_outdated(now);
+        let outdated = |learned: &LearnedLimit| {
+            named && learned.confirmed_cap == 0 || learned.is_outdated(now)
+        };
         self.learned.take_if(|learned| outdated(learned));
         self.excluded_until = self.excluded_until.filter(|until| now < *until);
         if named || self.excluded_until.is_some() && self.learned.is_none() {
@@ -242,18 +252,18 @@ impl ConcurrencyLimit {
             return Cause::Undecided;
         };
         match learned.on_throttle(throttled, now) {
-            Some(overtook) if learned.proven > 0 => {
+            Some(overtook) if learned.confirmed_cap > 0 => {
                 return Cause::Concurrency { held: !overtook };
             }
             Some(_) => return Cause::Undecided,
             None => {}
         }
-        if learned.proven > 0 && learned.cap_before > 1 && throttled.in_flight == 0 {
-            // A quota beside it: the cuts since the last accepted request were in vain.
+        if learned.confirmed_cap > 0 && learned.cap_before > 1 && throttled.in_flight == 0 {
+            // A rate limit throttles as well: the cuts since the last accepted request were mistaken.
             learned.cap = learned.cap_before;
         } else {
             self.learned = None;
-            self.excluded_until = Some(add_capped(now, MEMORY));
+            self.excluded_until = Some(add_capped(now, LIMIT_TTL));
         }
         Cause::Rate { decided: true }
     }
@@ -264,93 +274,94 @@ impl LearnedLimit {
     fn new(throttled: &ThrottledRequest, now: Instant) -> Self {
         Self {
             cap: throttled.in_flight,
-            proven: 0,
+            confirmed_cap: 0,
             cap_before: throttled.in_flight,
             cut_at: now,
+            progress_at: now,
             fresh_from: throttled.next,
             accepted: false,
             cuts: 1,
             tolerated: false,
-            clean: 0,
-            // Until the requests are evenly spaced, one more would be throttled.
-            needed: 2 * GROWTH,
-            held_back: false,
-            pace: Pace::default(),
+            accepted_at_cap: 0,
+            // Longer than later intervals: until the requests are evenly spaced, one more would be throttled.
+            needed: 2 * GROWTH_INTERVAL,
+            was_limiting: false,
+            pacer: Pacer::default(),
         }
     }
 
-    /// Returns whether nothing has confirmed the limit for long.
+    /// Returns whether there was no cut for [`LIMIT_TTL`].
     fn is_outdated(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.cut_at) >= MEMORY
+        now.saturating_duration_since(self.cut_at) >= LIMIT_TTL
     }
 
     /// Records that a request was accepted at the limit, which grows after enough of them.
     ///
     /// Returns whether this has confirmed the limit for the first time.
     fn on_success_at_limit(&mut self) -> bool {
-        self.clean += 1;
-        self.tolerated &= self.clean < GROWTH;
-        if self.clean < self.needed {
+        self.accepted_at_cap += 1;
+        self.tolerated &= self.accepted_at_cap < GROWTH_INTERVAL;
+        if self.accepted_at_cap < self.needed {
             return false;
         }
-        let confirmed = self.proven == 0;
-        // From one success to the next, the attempts become more frequent.
-        self.needed = if self.cap > self.proven {
-            (self.needed / 2).max(GROWTH / 4)
+        let confirmed = self.confirmed_cap == 0;
+        // After each successful attempt to grow, the next one follows sooner.
+        self.needed = if self.cap > self.confirmed_cap {
+            (self.needed / 2).max(GROWTH_INTERVAL / 4)
         } else {
-            GROWTH
+            GROWTH_INTERVAL
         };
-        self.proven = self.proven.max(self.cap);
-        (self.cap, self.clean) = (self.cap.saturating_add(1), 0);
+        self.confirmed_cap = self.confirmed_cap.max(self.cap);
+        (self.cap, self.accepted_at_cap) = (self.cap.saturating_add(1), 0);
         confirmed
     }
 
-    /// Cuts the limit. Returns `None` if concurrency does not explain the throttling, and else whether the response has
-    /// overtaken those to earlier requests, which the server was processing.
+    /// Cuts the limit. Returns `None` if concurrency does not explain the throttling, and otherwise whether the
+    /// response has overtaken those of earlier requests, which the server was still processing.
     fn on_throttle(&mut self, throttled: &ThrottledRequest, now: Instant) -> Option<bool> {
         if throttled.number < self.fresh_from {
-            // It was in flight at the cut.
+            // It was counted as in flight at the cut, but the server has not accepted it.
             self.cap = self.cap.saturating_sub(1).max(1);
             return (throttled.in_flight > 0 || self.accepted).then_some(true);
         }
         let later = throttled.next.saturating_sub(throttled.number + 1);
         let overtook = u64::from(throttled.in_flight) > later;
         let alone = throttled.in_flight == 0;
-        let proven = self.cap <= self.proven;
-        // Its place is free.
-        self.pace.next = None;
-        // Two that are sent at the same time may arrive in any order.
-        let unexplained = !overtook && (proven || self.cap > 2);
-        let rejected = !self.accepted && self.proven == 0 && self.cuts > 1;
+        let at_confirmed = self.cap <= self.confirmed_cap;
+        // Its slot is free: the next request need not wait for its time.
+        self.pacer.next = None;
+        // With a limit of 2, order is no evidence: two requests that are sent together may arrive in any order.
+        let unexplained = !overtook && (at_confirmed || self.cap > 2);
+        let rejected = !self.accepted && self.confirmed_cap == 0 && self.cuts > 1;
         if alone || unexplained || rejected {
             return None;
         }
-        if proven && self.cuts <= 1 && !self.tolerated {
-            // Perhaps by chance: requests overtake each other. 1 of 20 is no reason for a cut.
-            (self.tolerated, self.clean) = (true, 0);
+        if at_confirmed && self.cuts <= 1 && !self.tolerated {
+            // Requests overtake each other, so that a single one may be throttled by chance.
+            (self.tolerated, self.accepted_at_cap) = (true, 0);
             return Some(overtook);
         }
         self.needed = MAX_GROWTH_INTERVAL;
-        // The server accepts fewer than before: the more cuts, the greater the steps.
+        // After several cuts in a row, the server accepts far fewer than before: the steps become greater.
         self.cap = match self.cuts {
             0..MAX_SINGLE_CUTS => self.cap - 1,
             _ => throttled.in_flight / 2,
         };
         self.cap = self.cap.max(1);
         self.cuts += 1;
-        self.proven = self.proven.min(self.cap);
+        self.confirmed_cap = self.confirmed_cap.min(self.cap);
         (self.cut_at, self.fresh_from) = (now, throttled.next);
-        (self.accepted, self.clean, self.pace.lap) = (false, 0, None);
+        (self.accepted, self.accepted_at_cap, self.pacer.measurement) = (false, 0, None);
         Some(overtook)
     }
 }
 
-impl Pace {
+impl Pacer {
     /// Records a send, with a limit of `cap` requests.
     fn on_sent(&mut self, cap: u32, now: Instant) {
-        // A little less than its part of the lap, so that the spacing does not limit what is sent.
-        let interval = self.cycle.mul_f64(SPACING) / cap;
-        // Timers are late by up to a millisecond: what was missed is made up for.
+        // A little less than the even distance, so that the spacing itself does not limit the rate.
+        let interval = self.time_in_flight.mul_f64(SPACING) / cap;
+        // Timers fire up to a millisecond late. The following requests are sent earlier by that time.
         let earliest = now.checked_sub(TIMER_TOLERANCE).unwrap_or(now);
         let from = self.next.map_or(now, |next| next.max(earliest));
         self.next = (!interval.is_zero()).then(|| add_capped(from, interval));
@@ -358,8 +369,8 @@ impl Pace {
 
     /// Records a completion at the limit of `cap` requests, with `in_flight` requests in flight.
     fn on_success(&mut self, cap: u32, in_flight: u32, now: Instant) {
-        let Some((began, count, sum)) = &mut self.lap else {
-            self.lap = Some((now, 0, 0));
+        let Some((began, count, sum)) = &mut self.measurement else {
+            self.measurement = Some((now, 0, 0));
             return;
         };
         (*count, *sum) = (*count + 1, *sum + u64::from(in_flight));
@@ -367,24 +378,25 @@ impl Pace {
             let interval = now.saturating_duration_since(*began) / *count;
             #[expect(clippy::cast_precision_loss, reason = "counts of requests")]
             let mean = *sum as f64 / f64::from(*count);
-            self.cycle = interval.mul_f64(mean);
-            self.lap = Some((now, 0, 0));
+            self.time_in_flight = interval.mul_f64(mean);
+            self.measurement = Some((now, 0, 0));
         }
     }
 }
 
-/// Number of requests accepted at the limit after which one more may be in flight. With a limit of 3, a smaller number
-/// would cost more than 5 % of the requests.
-const GROWTH: u32 = 20;
-/// The same after a failed attempt: it costs one throttled request.
-const MAX_GROWTH_INTERVAL: u32 = 4 * GROWTH;
+/// Number of requests accepted at the limit after which it grows by one. With a limit of 3, a smaller number would
+/// cause more than 5 % of the requests to be throttled.
+const GROWTH_INTERVAL: u32 = 20;
+/// The same after a cut: each failed attempt to grow costs a throttled request.
+const MAX_GROWTH_INTERVAL: u32 = 4 * GROWTH_INTERVAL;
 /// Number of cuts in a row after which each cut halves the limit.
 const MAX_SINGLE_CUTS: u32 = 4;
-/// Share of the even distance that is kept between two requests.
+/// Interval between two requests, as a share of the even distance.
 const SPACING: f64 = 0.96;
-/// Lateness of timers that does not count.
+/// Maximum lateness of a timer for which the following requests compensate.
 const TIMER_TOLERANCE: Duration = Duration::from_millis(2);
-/// Time in which a trial must have been decided. Longer than most calls take, and no longer than a wait that is guessed.
+/// Time without a response after which a trial ends: what is in flight may be a long poll, which decides nothing.
 const MAX_TRIAL: Duration = Duration::from_secs(10);
-/// Time without a cut after which the limit is forgotten, and time for which concurrency is excluded.
-const MEMORY: Duration = Duration::from_secs(600);
+/// Time without a cut after which a learned limit is removed. Also the time for which a throttled trial excludes
+/// concurrency.
+const LIMIT_TTL: Duration = Duration::from_secs(600);

@@ -101,7 +101,7 @@ impl Quota {
             epoch: self.next_number,
             last_used: self.last_used,
             reserved: take(&mut self.reserved),
-            sending: take(&mut self.sending),
+            reserved_in_flight: take(&mut self.reserved_in_flight),
             pause: self.pause,
             local_limit: self.local_limit.take(),
             fleet_share: self.fleet_share.take().map(|mut fleet| {

@@ -10,9 +10,9 @@
 //!
 //! - The throttle lasted at most [`MAX_TOKEN_BUCKET_WAIT`]: a [`TokenBucket`], unless at least 90 % of a known window
 //!   were used, whose end happened to be near.
-//! - It lasted longer, for a wait that several windows fit in: see [`FixedWindow::on_throttled_window`].
 //! - It lasted longer: a [`FixedWindow`] with the requests accepted since the last opening, and with the time between
-//!   the two openings as bounds of its length.
+//!   the two openings as bounds of its length. A wait that may be a block of several windows shortens the assumed
+//!   length: see [`FixedWindow::on_throttled_window`].
 //! - Fewer requests were accepted than before, and throttled requests explain the difference: the [`SlidingWindow`] is
 //!   activated.
 //!
@@ -42,7 +42,8 @@ pub(super) struct LimitEstimator {
     pub(super) throttled: Option<Throttled>,
     /// The model that requests obey.
     pub(super) model: Model,
-    /// The model before the last throttle after accepted requests.
+    /// The model before the last throttle that followed accepted requests. Restored if concurrency explains the
+    /// throttle.
     pub(super) model_before: Model,
     /// The model of a sliding window, from the first throttle on. Requests obey it while it is active.
     pub(super) sliding_window: Option<Box<SlidingWindow>>,
@@ -197,7 +198,7 @@ impl LimitEstimator {
                 if !window.hold_at_limit(self.accepted, by_chance) {
                     return EstimatorDecision::Probe;
                 }
-                // The windows of a server that blocks are kept apart by the whole length.
+                // If the server blocks, a probe before the end of the window would cause another block.
                 let probe = window.after_block(now);
                 // The limit is reached without a throttle: as if the server had throttled, until the next probe.
                 let earliest_end = self

@@ -29,20 +29,16 @@ pub(super) struct FixedWindow {
     probe_interval: u32,
     /// Number of requests by which the next probe exceeds the limit. Doubles with each probe that finds no end.
     probe_step: u64,
-    /// Whether the server has named a greater limit: other clients use the rest, not the same number in each window.
-    shared: bool,
+    /// Whether the server has named a greater limit than was accepted. Then other clients use the rest, and not the
+    /// same number in each window.
+    used_by_others: bool,
     /// The time for which the server blocks a client that exceeds the limit, if that is longer than the window.
     block: Option<Duration>,
-    /// The length of the window that is assumed while there is a block.
-    guess: Duration,
+    /// The assumed length of the window, if `block` is known.
+    assumed_length: Duration,
 }
 
 impl FixedWindow {
-    /// Returns the time of the next request once the limit is reached `now`, with a server that blocks.
-    pub(super) fn after_block(&self, now: Instant) -> Option<Instant> {
-        self.block.map(|_| add_capped(now, self.guess))
-    }
-
     /// Creates an estimate. The first full window is a probe.
     pub(super) fn new(allowance: u64, period: Bounds) -> Self {
         Self {
@@ -52,38 +48,46 @@ impl FixedWindow {
             windows_since_probe: 0,
             probe_interval: 0,
             probe_step: 1,
-            shared: false,
+            used_by_others: false,
             block: None,
-            guess: Duration::ZERO,
+            assumed_length: Duration::ZERO,
         }
     }
 
-    /// Learns from the throttling response after a window with `used` accepted requests who else uses the quota, and
-    /// whether the server punishes.
+    /// Learns from the throttling response after a window with `used` accepted requests whether other clients use the
+    /// quota, and whether the server blocks clients that exceed it.
     ///
-    /// The wait until the end of a window is any part of its length. A wait of a whole common length is probably a block,
-    /// which is several windows long. The next request after the limit is sent after a part of it:
+    /// The wait until the end of a window is an arbitrary part of its length. A wait of a whole common length is
+    /// probably a block, which lasts several windows. The next request after the limit is sent after a part of it:
     ///
-    /// - It is accepted: that is the window's length, as far as matters.
+    /// - It is accepted: that part is used as the window's length.
     /// - It is blocked for the same time: the window is longer.
-    /// - It has to wait for less: the wait was that of a window.
+    /// - The wait is shorter: it is not a block but the rest of a window.
     pub(super) fn on_throttled_window(&mut self, throttled: &Throttled, used: u64) {
         if let Some(limit) = throttled.limit {
-            self.shared = limit > used;
+            self.used_by_others = limit > used;
         }
         let Some(hint) = throttled.hint else { return };
         let same = |block: Duration| block.abs_diff(hint) <= HINT_RESOLUTION;
-        let guessed = match self.block {
-            Some(block) if same(block) && throttled.probes > 0 => self.guess.saturating_mul(2),
-            Some(block) if same(block) => self.guess,
+        let assumed = match self.block {
+            Some(block) if same(block) && throttled.probes > 0 => {
+                self.assumed_length.saturating_mul(2)
+            }
+            Some(block) if same(block) => self.assumed_length,
             None if self.length.max().is_none() && is_common(hint) => hint / WINDOWS_PER_BLOCK,
             _ => {
                 self.block = None;
                 return;
             }
         };
-        (self.block, self.guess) = (Some(hint), guessed);
-        self.length = Bounds::exactly(guessed);
+        (self.block, self.assumed_length) = (Some(hint), assumed);
+        self.length = Bounds::exactly(assumed);
+    }
+
+    /// Returns the time of the next request once the limit is reached `now`, if the server blocks clients that exceed
+    /// it. `None` if it is not known to.
+    pub(super) fn after_block(&self, now: Instant) -> Option<Instant> {
+        self.block.map(|_| add_capped(now, self.assumed_length))
     }
 
     /// Records a window that ended with throttling after `allowance` accepted requests.
@@ -106,11 +110,13 @@ impl FixedWindow {
 
     /// Decides, once the limit is reached, whether to stop there (`true`) or to raise the limit for a probe.
     ///
-    /// A window of which only a part was observed (`opened_by_chance`) is always probed, and so is one that others use.
-    /// With a server that blocks for longer than a window, none is.
+    /// A window of which only a part was observed (`opened_by_chance`) is always probed, and so is one that other
+    /// clients use. If the server blocks for longer than a window, none is probed.
     pub(super) fn hold_at_limit(&mut self, accepted: u64, opened_by_chance: bool) -> bool {
         let enough = self.block.is_some()
-            || !self.shared && !opened_by_chance && self.windows_since_probe < self.probe_interval;
+            || !self.used_by_others
+                && !opened_by_chance
+                && self.windows_since_probe < self.probe_interval;
         if enough {
             self.windows_since_probe += 1;
         } else {
@@ -121,17 +127,16 @@ impl FixedWindow {
     }
 }
 
+/// Returns whether a wait in whole seconds may be a block: a common length, longer than most windows.
+fn is_common(hint: Duration) -> bool {
+    hint > MIN_BLOCK && snap_down(hint).is_some_and(|round| round + HINT_RESOLUTION > hint)
+}
+
 /// Maximum number of windows between two probes for a quota that has grown.
 const MAX_PROBE_INTERVAL: u32 = 32;
 /// Number of windows that a block is assumed to last at first.
 const WINDOWS_PER_BLOCK: u32 = 5;
 /// Resolution of the waits that servers name.
 const HINT_RESOLUTION: Duration = Duration::from_secs(1);
-
-/// Length of the most common window. A longer wait can be a block.
+/// Wait above which a block is possible: the length of the most common window.
 const MIN_BLOCK: Duration = Duration::from_secs(60);
-
-/// Returns whether a wait in whole seconds is as long as a block: a common length, longer than most windows.
-fn is_common(hint: Duration) -> bool {
-    hint > MIN_BLOCK && snap_down(hint).is_some_and(|round| round + HINT_RESOLUTION > hint)
-}

@@ -1,4 +1,4 @@
-//! The mean cost of a request, learned from how the announced remainder falls.
+//! The mean cost of a request, learned from how the announced remaining count falls.
 
 use tokio::time::Instant;
 
@@ -6,24 +6,25 @@ use super::{announced::as_f64, refill::Refill};
 
 /// The mean cost of the last requests, in the unit of one quota.
 ///
-/// The remainders of successive responses differ by what was used in between, less what was refilled. The differences
-/// of all responses add up to the whole fall, in whatever order they arrive.
+/// The remaining counts of successive responses differ by what was used in between, less what was refilled. The
+/// differences add up to the total decrease, in whatever order the responses arrive.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct MeanCost {
-    /// What was used when the quota was announced first: an upper bound of the first requests' cost, until more is known.
+    /// What was used at the first announcement: an upper bound on the cost of the first requests. Used until a
+    /// difference is known.
     first: Option<u64>,
-    /// The last announced remainder, and when it arrived.
+    /// The last announced remaining count, and the time of its arrival.
     last: Option<(u64, Instant)>,
-    /// The fall of the remainder, the last responses weighing most.
+    /// Weighted sum of the decreases of the remaining count. Later responses have more weight.
     fall: f64,
-    /// The number of accepted requests, weighed likewise.
+    /// Number of accepted requests, weighted likewise.
     accepted: f64,
-    /// The sum of the differences between single falls and the mean, weighed likewise.
+    /// Sum of the absolute differences between single decreases and the mean, weighted likewise.
     deviation: f64,
 }
 
 impl MeanCost {
-    /// Records the response to an accepted request. `same_window`: no reset lies between this response and the last.
+    /// Records the response to an accepted request. `same_window`: there was no reset since the last response.
     pub(super) fn observe(
         &mut self,
         limit: Option<u64>,
@@ -44,19 +45,20 @@ impl MeanCost {
             return;
         }
         let difference = self.get().map_or(0.0, |mean| (fall - mean).abs());
-        self.deviation = self.deviation * KEPT + difference;
-        self.fall = self.fall * KEPT + fall;
-        self.accepted = self.accepted * KEPT + 1.0;
+        self.deviation = self.deviation * DECAY + difference;
+        self.fall = self.fall * DECAY + fall;
+        self.accepted = self.accepted * DECAY + 1.0;
     }
 
-    /// Notes that the server returns units because of a known cost. They are no fall of later requests.
+    /// Records that the server returns units because a request cost less than was reserved. They do not reduce the
+    /// measured cost of later requests.
     pub(super) fn on_returned(&mut self, units: u64) {
         if let Some((remaining, _)) = &mut self.last {
             *remaining = remaining.saturating_add(units);
         }
     }
 
-    /// Records what is used at the first announcement.
+    /// Records what was used at the first announcement.
     pub(super) fn begin(&mut self, limit: Option<u64>, remaining: u64) {
         if self.last.is_none() {
             self.first = limit.map(|limit| limit.saturating_sub(remaining));
@@ -71,8 +73,8 @@ impl MeanCost {
         self.first.map(as_f64)
     }
 
-    /// Returns how much more than the mean several requests cost together that are no more expensive than most: twice the
-    /// mean deviation, which grows with the root of their number.
+    /// Returns the margin to add to the mean cost of several requests together: twice the mean deviation, which grows
+    /// with the square root of their number.
     pub(super) fn margin(&self, requests: u32) -> f64 {
         if self.accepted == 0.0 {
             return 0.0;
@@ -81,5 +83,5 @@ impl MeanCost {
     }
 }
 
-/// Weight of the responses before relative to the last one. About the last 32 count.
-const KEPT: f64 = 1.0 - 1.0 / 32.0;
+/// Factor by which each response reduces the weight of the responses before it. About the last 32 count.
+const DECAY: f64 = 1.0 - 1.0 / 32.0;

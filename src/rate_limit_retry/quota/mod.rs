@@ -1,27 +1,32 @@
 //! What is known about one partition's quota, and when the next request may be sent.
 //!
-//! Pure: time is passed in as `now`, jitter as a random number. [`Quota`] is the interface; `admit` and `enter` are
-//! called before a send, `record` after it. The gate's lock guards all quotas.
+//! Pure: time is passed in as `now`, jitter as a random number. [`Quota`] is the interface: `admit` and `enter` are
+//! called before a send, `record` when its outcome is known, and `settle_cost` when its cost is. The gate's lock guards
+//! all quotas.
 //!
 //! # Modules
 //!
 //! | module | contents |
 //! |---|---|
-//! | `windows`, `window` | the quotas that the server announces, by name |
+//! | `admit`, `outcome` | the results of an admission, and the outcomes of a request |
+//! | `pace`, `snapshot` | the settings, and the estimate as events report it |
+//! | `hold` | holds, and the probes after them |
+//! | `windows`, `window` | the quotas that the server announces |
 //! | `announced` | the present window of one of them |
-//! | `refill`, `replicas`, `mean_cost` | what its announcements show: a refill, several servers, what a request costs |
+//! | `refill`, `replicas`, `mean_cost` | what the announcements of one quota show: a refill, replicas, the cost of a request |
 //! | `estimate`, `throttle`, `throttled` | the estimate from throttling responses, and the choice of its model |
-//! | `fixed_window`, `bounds` | the model of a fixed window: its limit and its length |
+//! | `fixed_window`, `bounds` | the model of a fixed window: its limit, its length, and blocks |
 //! | `token_bucket` | the model of a token bucket |
 //! | `sliding_window`, `send_log` | the model of a sliding window, and the log of sends |
 //! | `slow_start` | slow start |
 //! | `concurrency` | the limit on requests in flight |
 //! | `local_limit` | the local limit |
-//! | `contradictions` | announcements that are not believed |
+//! | `contradictions` | announcements that accepted requests contradict |
 //! | `fleet_share`, `report` | the part of a quota that other processes share |
 //! | `record` | what responses change |
 //! | `control` | what the owner sets |
-//! | `reserved`, `settle` | what requests in flight have reserved, and its settlement |
+//! | `reserved`, `settle` | the costs that requests reserve, and their settlement |
+//! | `tests` | each model, and simulations with servers |
 
 mod admit;
 mod announced;
@@ -83,7 +88,7 @@ use crate::clock::add_capped;
 /// Whether the announced windows allow one more request.
 #[derive(Clone, Copy, Debug)]
 enum WindowsDecision {
-    /// They do. If the announcements of a window are not believed, an estimate applies, too.
+    /// They do. `disregarded`: the announcements of a window are not believed, so that the estimate applies, too.
     Allow { disregarded: bool },
     /// It must wait.
     Wait(SendTime),
@@ -93,10 +98,10 @@ enum WindowsDecision {
 ///
 /// Seven constraints delay a request, each by itself. The owner sets a *pause* and a *local limit*
 /// ([`LocalLimiter`]). A *hold* ([`Hold`]) delays all requests until its end. Each *announced quota* ([`Windows`]) has
-/// the limit, the remaining units and the reset that the server has reported. An *estimate* ([`LimitEstimator`]) serves
-/// for servers that announce nothing until they throttle. A *concurrency limit* is announced, or learned from throttling
-/// while other requests are in flight. *Slow start* ([`SlowStart`]) limits the requests in flight while it is not known
-/// what the server accepts. The guide [`limits`](crate::docs::limits) explains them.
+/// the limit, the remaining units and the reset that the server has announced. An *estimate* ([`LimitEstimator`])
+/// serves for servers that announce nothing until they throttle. A *concurrency limit* is announced, or learned from
+/// throttling while other requests are in flight. *Slow start* ([`SlowStart`]) limits the requests in flight while it
+/// is not known what the server accepts. The guide [`limits`](crate::docs::limits) explains them.
 ///
 /// # Epochs
 ///
@@ -120,7 +125,7 @@ pub(crate) struct Quota {
     local_limit: Option<Box<LocalLimiter>>,
     /// The current hold. It is removed by the first `admit` after its end.
     hold: Option<Hold>,
-    /// End of a hold that applies to a class of the requests only. A partition of its own keeps them back.
+    /// End of a hold that applies to a class of the requests only. A partition of its own holds them.
     partial_hold: Option<Instant>,
     /// The quotas that the server announces.
     windows: Windows,
@@ -128,7 +133,7 @@ pub(crate) struct Quota {
     is_announced: bool,
     /// Whether the last throttling response was about another quota, one that is not announced.
     unannounced_limit: bool,
-    /// What throttling responses have taught.
+    /// The estimate, learned from throttling responses.
     estimator: LimitEstimator,
     /// The limit on requests in flight.
     concurrency: ConcurrencyLimit,
@@ -147,9 +152,10 @@ pub(crate) struct Quota {
     silent_responses: u32,
     /// Time of the last send.
     last_used: Option<Instant>,
-    /// What the requests in flight have reserved of each unit.
-    sending: Reserved,
-    /// What requests have reserved of each unit, and what they were charged.
+    /// What the requests in flight have reserved of each unit. Unlike `reserved`, without those whose response has
+    /// arrived.
+    reserved_in_flight: Reserved,
+    /// What requests have reserved of each unit and not settled, and what they were charged.
     reserved: Reserved,
     /// What is known of the other processes; `None` if quotas are not shared.
     fleet_share: Option<Box<FleetShare>>,
@@ -177,7 +183,7 @@ impl Quota {
             partition_limit: None,
             silent_responses: 0,
             last_used: None,
-            sending: Reserved::default(),
+            reserved_in_flight: Reserved::default(),
             reserved: Reserved::default(),
             fleet_share: config.shared.then(Box::default),
         }
@@ -185,11 +191,12 @@ impl Quota {
 
     /// Returns whether one more request may be sent.
     ///
-    /// Makes progress: with nothing in flight, the result is `Now` or names a time.
+    /// Makes progress: with nothing in flight, the result is `Now`, names a time, or is `Never`.
     ///
+    /// A request whose cost exceeds a limit can never be sent; that is checked first.
     /// The constraints are checked in this order, and the first that delays the request determines the result: pause,
-    /// hold, local limit, announced quotas, estimate, concurrency limit, slow start. A pause, a hold or a window that is
-    /// over is removed here, which starts a new epoch for holds and windows.
+    /// hold, local limit, announced quotas, estimate, concurrency limit, slow start. A pause, a hold or a window that
+    /// is over is removed here, which starts a new epoch for holds and windows.
     pub(crate) fn admit(&mut self, cost: &Cost, config: &QuotaConfig, now: Instant) -> SendTime {
         if self.exceeded_limit(cost, now).is_some() {
             return SendTime::Never;
@@ -257,7 +264,7 @@ impl Quota {
         wait.unwrap_or(SendTime::Now)
     }
 
-    /// Returns whether the announced windows allow one more request. Those that are over are ended.
+    /// Returns whether the announced windows allow one more request. Removes those that are over.
     ///
     /// Each window decides by itself, and the latest time counts.
     fn admit_windows(
@@ -270,7 +277,7 @@ impl Quota {
         let fleet = self.fleet_share.as_ref();
         let demand = Demand {
             cost,
-            sending: &self.sending,
+            reserved_in_flight: &self.reserved_in_flight,
             in_flight,
             synced: fleet.is_some_and(|fleet| fleet.is_synced()),
         };
@@ -326,7 +333,7 @@ impl Quota {
     /// Counts a request as in flight. Returns its number, by which its outcome is reported to [`record`](Self::record).
     pub(crate) fn enter(&mut self, cost: &Cost, config: &QuotaConfig, now: Instant) -> u64 {
         self.reserved.add(cost);
-        self.sending.add(cost);
+        self.reserved_in_flight.add(cost);
         self.in_flight += 1;
         // A request alone is the probe: the time at which it was sent narrows down when the quota opened.
         if self.slow_start.is_probe() && self.in_flight == 1 {

@@ -18,8 +18,7 @@ pub(crate) enum Outcome<'a> {
     },
     /// An error response that is no throttle. It does not prove that the request was accepted.
     FailedResponse { info: &'a RateLimitInfo },
-    /// The server is unavailable for this class of requests for the given time. Whether it is for others, a probe
-    /// finds out.
+    /// The server is unavailable for this class of requests for the given time. A probe shows whether it is for others.
     Unavailable { wait: Duration },
     /// A response from a cache: the server has not received the request.
     Cached,

@@ -1,4 +1,4 @@
-//! What a quota learns from responses and from other ends of a request.
+//! What a quota learns from the outcome of a request.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::{
 };
 
 impl Quota {
-    /// Records the outcome of a request. Returns the end of the hold, if the partition is held now, or the request alone.
+    /// Records the outcome of a request. Returns the ends of the partition's hold and of a hold of this request alone.
     ///
     /// `now` may be `None` for all outcomes except responses; then the result is `None`. `random` is in `0.0..1.0`.
     ///
@@ -44,7 +44,7 @@ impl Quota {
         }
     }
 
-    /// Records the outcome of a request. Returns the end of a hold that concerns this request only.
+    /// Records the outcome of a request. Returns the end of a hold of this request alone.
     fn record_outcome(
         &mut self,
         sent: Sent<'_>,
@@ -55,7 +55,7 @@ impl Quota {
         now: Option<Instant>,
     ) -> Option<Instant> {
         let number = sent.number;
-        self.sending.release(sent.cost);
+        self.reserved_in_flight.release(sent.cost);
         self.in_flight = self.in_flight.saturating_sub(1);
         self.slow_start.on_completed(number);
         if let Some(fleet) = &mut self.fleet_share {
@@ -192,8 +192,8 @@ impl Quota {
             now,
         };
         let announced = self.windows.observe(&info.limits, &by);
-        // Nothing is announced. A throttle shows that "nothing remains" was right; an accepted request shows that the
-        // server no longer announces what remains.
+        // Nothing is announced. A throttle confirms that nothing remained; an accepted request shows that the server no
+        // longer announces what remains.
         if !announced.any {
             if throttled {
                 for window in self.windows.iter_mut() {
@@ -243,7 +243,8 @@ impl Quota {
     /// The hold lasts for the server's hint, if it is believed, or else for the guess of the estimate, in both cases
     /// at most `max_hold`. After [`MAX_TRUSTED_HINTS`] throttles in a row, the longer of both counts.
     ///
-    /// If too many requests were in flight, the hint is about this request alone: the result is the end of its wait.
+    /// If concurrency was the cause and the response has overtaken others, the hint concerns this request alone: the
+    /// result is the end of its wait.
     fn on_throttle(
         &mut self,
         number: u64,
@@ -260,7 +261,7 @@ impl Quota {
         if first {
             self.epoch = self.next_number;
             self.consecutive_throttles = self.consecutive_throttles.saturating_add(1);
-            // With a rest, it is the limit of another quota.
+            // If something remains, the limit is not that of the quota that has throttled.
             let limit = fewest_remaining(&info.limits)
                 .filter(|limit| limit.is_exhausted())
                 .and_then(|limit| limit.limit);
@@ -300,7 +301,7 @@ impl Quota {
             {
                 (self.backoff_wait(config, random, now), false)
             }
-            // Throttled late and without a hint: the hold of the first one stands. Concurrency needs none.
+            // Throttled late and without a hint: the hold of the first one remains. Concurrency needs no hold.
             None => return None,
         };
         // A hold that `max_hold` cuts short ends before the server has announced that it accepts more.
@@ -317,7 +318,7 @@ impl Quota {
         None
     }
 
-    /// Returns what a request was throttled for. Only a response to a single partition shows it.
+    /// Returns why a request was throttled. Only a response that concerns a single partition shows the cause.
     fn cause(&mut self, number: u64, info: &RateLimitInfo, scope: Scope, now: Instant) -> Cause {
         if scope != Scope::Partition {
             return Cause::Rate { decided: false };

@@ -12,9 +12,9 @@ use crate::{clock::add_capped, rate_limit_retry::headers::Limit};
 /// The refill of a quota.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Refill {
-    /// The rate per second that the server or the profile names.
+    /// Units per second, as announced by the server or named by the profile.
     announced: Option<f64>,
-    /// The rate per second that the resets have shown.
+    /// Units per second, as learned from the resets.
     learned: Option<f64>,
     /// The last announcement.
     last: Option<Sample>,
@@ -29,7 +29,7 @@ struct Sample {
     used: u64,
     /// The announced reset.
     reset_at: Instant,
-    /// Bounds of the seconds in which the whole quota refills, if the reset is the time when it is full.
+    /// Bounds of the time in which the whole quota refills, in seconds, if the reset is the time when it is full.
     full: (f64, f64),
 }
 
@@ -47,9 +47,9 @@ impl Refill {
 
     /// Compares an announcement with the one before.
     ///
-    /// In a window the reset stays where it is, whatever is used. In a bucket, `reset ÷ used` is the same each time.
-    /// Values are rounded, so that intervals are compared, and only announcements count whose resets differ by more
-    /// than their tolerance.
+    /// In a window, the reset does not depend on what is used. In a bucket, `reset ÷ used` is constant.
+    /// Values are rounded, so intervals are compared, and announcements count only if their resets differ by more than
+    /// the tolerance.
     pub(super) fn observe(&mut self, limit: &Limit, remaining: u64, now: Instant) {
         self.announced = limit.refill.or(self.announced);
         let Some(sample) = Sample::new(limit, remaining, now) else {
@@ -67,7 +67,7 @@ impl Refill {
             // Contradicts a bucket: a window, or another quota.
             (self.agreeing, self.learned, self.last) = (0, None, Some(sample));
         } else if sample.used < last.used || !last.is_precise() && sample.is_precise() {
-            // Time has passed, or more is known now: the comparison begins again.
+            // Something was refilled, or this announcement is more precise: the comparison starts again.
             self.last = Some(sample);
         } else if sample.is_precise() && last.is_precise() && sample.moved_from(&last) {
             self.agreeing = self.agreeing.saturating_add(1);
@@ -99,8 +99,8 @@ impl Sample {
         })
     }
 
-    /// Returns whether the announcement says enough about the time of a full refill to agree with another one. Any
-    /// announcement can contradict.
+    /// Returns whether the bounds are narrow enough to agree with another announcement. Any announcement can contradict
+    /// one.
     fn is_precise(&self) -> bool {
         self.full.1 <= self.full.0 * MAX_UNCERTAINTY
     }
@@ -111,13 +111,13 @@ impl Sample {
     }
 }
 
-/// Converts a count.
+/// Converts a count, for computations with rates.
 #[expect(clippy::cast_precision_loss, reason = "no real limit comes near 2^53")]
 fn as_f64(n: u64) -> f64 {
     n as f64
 }
 
-/// Ratio of the bounds of an announcement above which it says too little.
+/// Maximum ratio of the bounds of an announcement that can agree with another.
 const MAX_UNCERTAINTY: f64 = 1.5;
 /// Number of agreeing announcements in a row after which the reset counts as the time when the quota is full.
 const MIN_AGREEING: u8 = 2;

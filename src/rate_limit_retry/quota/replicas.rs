@@ -1,17 +1,19 @@
-//! Servers behind a load balancer that count each for themselves.
+//! Replicas: servers behind a load balancer, each with a counter of its own.
 //!
-//! The remaining requests rise and fall within one window, depending on the replica that answers. Their mean falls by
-//! a part of each request, and the quota is exhausted when most replicas have nothing left.
+//! The remaining count rises and falls within one window, depending on the replica that responds. Each request is
+//! counted by one replica, so that the mean falls by 1 ÷ their number. The quota is exhausted when nothing remains at
+//! most of them.
 
 /// What the reports of one quota show about replicas.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Replicas {
-    /// Number of reports in the window with more remaining requests than a report before, to a request that was sent
-    /// after that report had arrived.
+    /// Number of reports in the window with more remaining requests than the report before, in the response to a
+    /// request that was sent after that report had arrived.
     rises: u32,
     /// Number of reports with fewer remaining requests than this process's requests explain.
     falls: u32,
-    /// Number of reports in the window by which what remains falls by a small part of this process's requests only.
+    /// Number of reports in the window after which the remaining count has fallen by a small part of this process's
+    /// requests only.
     slow_falls: u32,
     /// Number of reports in the window.
     reports: u32,
@@ -21,13 +23,13 @@ pub(super) struct Replicas {
     mean: f64,
     /// Share of the last reports with nothing remaining, from 0 to 1.
     exhausted: f64,
-    /// Part of a request by which the mean falls: 1 ÷ the number of replicas.
+    /// Fall of the mean per request: 1 ÷ the number of replicas.
     cost: f64,
 }
 
 impl Replicas {
-    /// Records a report. `change` is the difference to the report before and the number of requests sent in between,
-    /// if the two are comparable; `slow`: what remains falls by a part of each request only.
+    /// Records a report. `change` is the difference to the report before and the number of requests sent in between, if
+    /// the two are comparable. `slow`: the remaining count has fallen by a part of the requests only.
     pub(super) fn observe(&mut self, remaining: u64, change: Option<(i128, u64)>, slow: bool) {
         let remaining = remaining as f64;
         if self.reports == 0 {
@@ -41,17 +43,16 @@ impl Replicas {
             self.rises += u32::from(difference > 0);
             self.falls += u32::from(difference < -i128::from(sent));
         }
-        // In a window that slides, what remains also rises.
-        self.slow_falls += u32::from(slow && self.rises == 0);
+        self.slow_falls += u32::from(slow);
         let conflicts = self.rises.min(self.falls).max(self.slow_falls);
         self.detected |= conflicts >= MIN_CONFLICTS;
     }
 
-    /// Returns what remains as seen from one replica on average; `None` for a server that counts by itself. Also measures
-    /// the part of a request by which that falls.
+    /// Returns what remains at a replica on average, 0 if nothing remains at most of them; `None` without replicas.
+    /// Also measures by how much that falls with each request.
     ///
-    /// `accepted` of `limit` requests of the window were this process's.
-    pub(super) fn view(&mut self, limit: Option<u64>, accepted: u64) -> Option<u64> {
+    /// `accepted` of the window's `limit` requests were this process's.
+    pub(super) fn remaining(&mut self, limit: Option<u64>, accepted: u64) -> Option<u64> {
         if !self.detected {
             return None;
         }
@@ -67,17 +68,17 @@ impl Replicas {
         })
     }
 
-    /// Returns the part of a request by which the mean falls, if replicas count.
+    /// Returns by how much the mean falls with each request; `None` without replicas.
     pub(super) fn cost(&self) -> Option<f64> {
         self.detected.then_some(self.cost)
     }
 
-    /// Returns whether several replicas count, of which others may accept what one refuses.
+    /// Returns whether several replicas count. Then others may accept a request that one has throttled.
     pub(super) fn are_detected(&self) -> bool {
         self.detected
     }
 
-    /// Begins another window. A window without a conflict ends the assumption.
+    /// Begins another window. If the last one had enough reports and no sign of replicas, they are no longer assumed.
     pub(super) fn end_window(&mut self) {
         let unconfirmed = self.reports >= MIN_REPORTS && self.rises + self.slow_falls == 0;
         self.detected &= !unconfirmed;
@@ -88,12 +89,13 @@ impl Replicas {
 
 /// Weight of one report in the means.
 const SMOOTHING: f64 = 0.125;
-/// Number of rises and of falls in one window after which replicas are assumed. A single counter has no rises, and a
-/// quota that refills has no falls that this process's requests do not explain.
+/// Minimum number of rises and of falls in one window, or of slow falls, for which replicas are assumed. A single
+/// counter does not rise, and a quota that refills does not fall by more than this process's requests.
 const MIN_CONFLICTS: u32 = 3;
-/// Number of reports without a conflict that end the assumption.
+/// Minimum number of reports in a window without a sign of replicas that ends the assumption. Also the minimum number
+/// of accepted requests from which the fall per request is measured.
 const MIN_REPORTS: u32 = 16;
-/// Share of replicas without remaining requests from which on the quota counts as exhausted.
+/// Share of reports with nothing remaining from which on the quota counts as exhausted.
 const MAX_EXHAUSTED: f64 = 0.5;
-/// Cost of a request with the greatest number of replicas.
+/// Minimum fall of the mean per request: 1 ÷ the greatest number of replicas that is distinguished.
 const MIN_COST: f64 = 1.0 / 64.0;

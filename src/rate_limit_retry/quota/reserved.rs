@@ -1,4 +1,4 @@
-//! What requests have reserved of each unit and not settled yet, and what the settled ones were charged.
+//! What requests have reserved of each unit and not settled, and what the settled ones were charged.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,8 @@ use crate::rate_limit_retry::cost::Cost;
 
 /// The sums of the reserved and of the charged amounts, by unit.
 ///
-/// A unit has a reserved sum while a request reserves an amount of it. So there are at most as many reserved sums as the
-/// requests in flight have units, and all of them are gone once these have settled.
+/// A unit has a reserved sum while at least one request reserves an amount of it. The number of reserved sums is at
+/// most the number of units of all unsettled requests.
 #[derive(Debug, Default)]
 pub(crate) struct Reserved {
     /// What is reserved.
@@ -19,7 +19,7 @@ pub(crate) struct Reserved {
 /// The reserved amount of one unit.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
-    /// The sum of the amounts. Wider than one amount, so that no number of requests in flight exceeds it.
+    /// The sum of the amounts. Wider than one amount, so that it cannot overflow.
     amount: u128,
     /// Number of reservations that the sum contains.
     reservations: u64,
@@ -29,7 +29,7 @@ impl Reserved {
     /// Adds the amounts of a cost.
     pub(super) fn add(&mut self, cost: &Cost) {
         for (unit, amount) in cost.amounts() {
-            // Looked up first: a known unit needs no allocation.
+            // Not `entry` at first: it would allocate the name of a known unit.
             let sum = match self.open.get_mut(unit) {
                 Some(sum) => sum,
                 None => self.open.entry(unit.into()).or_default(),

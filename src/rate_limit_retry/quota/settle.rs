@@ -1,12 +1,12 @@
-//! The end of a request as far as its cost is concerned, and costs that exceed a limit.
+//! The settlement of a request's cost, and costs that exceed a limit.
 //!
 //! | step | method | amounts |
 //! |---|---|---|
 //! | the request is admitted | [`Quota::enter`] | the estimate is reserved |
-//! | its response arrives, or it ends otherwise | [`Quota::record`] | none: it stays reserved, but delays no other request, because the response announces what remains |
-//! | its cost is known, or will never be | [`Quota::settle_cost`] | the reservation is replaced by the charge |
+//! | its outcome is known | [`Quota::record`] | the reservation stays, but no longer delays other requests, because the response announces what remains |
+//! | its cost is known, or can no longer be reported | [`Quota::settle_cost`] | the charge replaces the reservation |
 //!
-//! The last two happen together, unless a layer below still measures what the response costs.
+//! The last two steps happen together, unless a layer below still measures what the response costs.
 
 use tokio::time::Instant;
 
@@ -28,11 +28,11 @@ impl Quota {
     /// Replaces what a request has reserved by what it is charged. Called exactly once for each cost that was passed to
     /// [`enter`](Self::enter) and has units.
     ///
-    /// `used` is what the request has cost. Units that it does not name are charged as reserved, and so are all of them
-    /// without it: an unknown use stays charged. It may name units that were not reserved. For a request that the server
-    /// has not counted, it is [`Cost::refunded`].
+    /// `used` is what the request has cost. Units that it does not name are charged as reserved, and all units if it is
+    /// `None`. It may name units that were not reserved. For a request that the server has not counted, it is
+    /// [`Cost::refunded`].
     ///
-    /// `now` is `None` if the settlement is a drop.
+    /// `now` has no effect. It is `None` if a drop settles the request.
     pub(crate) fn settle_cost(
         &mut self,
         reserved: &Cost,
@@ -57,7 +57,7 @@ impl Quota {
     }
 
     /// Records a quota that the body of the response to request `number` announces, after the response was recorded.
-    pub(crate) fn observe_late(&mut self, number: u64, limit: &Limit, now: Instant) {
+    pub(crate) fn observe_body(&mut self, number: u64, limit: &Limit, now: Instant) {
         let by = Announcement {
             number,
             next: self.next_number,
@@ -71,7 +71,7 @@ impl Quota {
         self.windows.observe(std::slice::from_ref(limit), &by);
     }
 
-    /// Returns the limit that a request with this cost exceeds whatever is left of it, so that it can never be sent.
+    /// Returns a limit that is lower than this cost. A request with it can never be sent.
     ///
     /// Only amounts that the caller has set count. What the layer has learned itself is an estimate, and refuses
     /// nothing.
@@ -102,7 +102,7 @@ mod tests {
     use crate::rate_limit_retry::quota::{Pacing, QuotaConfig};
     use crate::{backoff::Backoff, rate_limit_retry::quota::Reserved};
 
-    /// What is left reserved, and what was charged, after one request.
+    /// Returns what is still reserved, and what was charged, after one request.
     fn settled(reserved: &Cost, used: Option<&Cost>) -> Reserved {
         let config = QuotaConfig {
             initial_window: 8,

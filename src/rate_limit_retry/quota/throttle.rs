@@ -83,7 +83,7 @@ impl LimitEstimator {
         }
     }
 
-    /// Forgets the throttling of single requests, because a limit on requests in flight explains it.
+    /// Discards the conclusions from the last throttle, because a concurrency limit explains it.
     pub(super) fn retract(&mut self) {
         self.throttled = None;
         self.model = self.model_before;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Throttled, and no request accepted since.
+/// The state after a throttle, until a request is accepted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Throttled {
     /// The time of the first throttle.

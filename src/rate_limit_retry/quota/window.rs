@@ -1,4 +1,4 @@
-//! One quota that the server announces, by its name: the present window, and what earlier windows have taught.
+//! One quota that the server announces: its present window, and what was learned in earlier ones.
 
 use std::time::Duration;
 
@@ -22,16 +22,16 @@ use crate::{
     },
 };
 
-/// An announced quota.
+/// An announced quota: the present window, and what is known of the quota across its windows.
 #[derive(Debug)]
 pub(crate) struct Window {
     /// The name, the unit and the partition key of the server, by which later responses find it.
     key: WindowKey,
     /// The present window, until it is over.
     pub(super) current: Option<AnnouncedWindow>,
-    /// Whether an announcement that nothing remains is believed.
+    /// Whether announcements that nothing remains are believed.
     pub(super) contradictions: Contradictions,
-    /// This process's share of what the quota loses, from 0 to 1, as measured in earlier windows.
+    /// This process's share of what is used of the quota, from 0 to 1, as measured in earlier windows.
     own_share: f64,
     /// The wait that a throttling response named, if it ends before the announced reset: the server replenishes the
     /// quota gradually.
@@ -44,22 +44,22 @@ pub(crate) struct Window {
     mean_cost: MeanCost,
     /// Number of responses in a row that announce other quotas and not this one.
     unnamed: u32,
-    /// The least that must remain for a request: more than what remained when one was refused. 1 until then.
-    least: u64,
+    /// Minimum that must remain for a request: 1, or more than what remained when one was throttled.
+    min_remaining: u64,
 }
 
 /// What identifies a quota among those of a partition.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct WindowKey {
-    /// The server's name, if it has one.
+    /// The server's name for it, if there is one.
     name: Option<String>,
     /// What is counted.
     unit: Unit,
-    /// The server's partition.
+    /// The server's partition key.
     partition: Option<Vec<u8>>,
 }
 
-/// The response by which a quota is announced.
+/// A response that announces a quota, and its request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Announcement {
     /// The number of the request.
@@ -70,13 +70,13 @@ pub(super) struct Announcement {
     pub(super) late: bool,
     /// Whether the response is a throttle.
     pub(super) throttled: bool,
-    /// Whether it proves that the request was accepted.
+    /// Whether the response proves that the request was accepted.
     pub(super) served: bool,
-    /// The wait that it names.
+    /// The wait that the response names.
     pub(super) retry_after: Option<Duration>,
-    /// The reset that began the epoch.
+    /// The reset with which the epoch began.
     pub(super) since: Option<Instant>,
-    /// The time of its arrival.
+    /// Time of the arrival of the response.
     pub(super) now: Instant,
 }
 
@@ -114,7 +114,7 @@ impl Window {
             replicas: Replicas::default(),
             mean_cost: MeanCost::default(),
             unnamed: 0,
-            least: 1,
+            min_remaining: 1,
         }
     }
 
@@ -171,7 +171,7 @@ impl Window {
             self.contradictions.on_confirmed();
         } else if by.served
             && remaining == 0
-            // What is refilled is accepted although nothing remained before.
+            // A quota that refills accepts requests although nothing remained before.
             && self.refill.rate().is_none()
             && let Some(current) = &self.current
             && current.is_contradicted(limit.reset, by.now)
@@ -181,7 +181,7 @@ impl Window {
         self.unnamed = 0;
         self.refill.observe(limit, remaining, by.now);
         if by.throttled {
-            self.learn_least(remaining);
+            self.learn_min_remaining(remaining);
         }
         let change = self
             .current
@@ -217,7 +217,9 @@ impl Window {
             current.on_report(remaining);
         }
         if let Some(current) = &mut self.current
-            && let Some(remaining) = self.replicas.view(current.limit, current.own_accepted())
+            && let Some(remaining) = self
+                .replicas
+                .remaining(current.limit, current.own_accepted())
         {
             current.set_remaining(remaining);
         }
@@ -273,7 +275,7 @@ impl Window {
         (!disregarded).then_some(current)
     }
 
-    /// Returns this process's share of what the quota loses.
+    /// Returns this process's share of what is used of the quota.
     pub(super) fn share(&self, in_flight: u32) -> f64 {
         self.current.as_ref().map_or(self.own_share, |current| {
             current.estimate_share(self.own_share, in_flight)
@@ -282,14 +284,16 @@ impl Window {
 
     /// Returns the time at which the present window is over.
     pub(super) fn resets_at(&self, demand: &Demand<'_>, max_hold: Duration) -> Option<Instant> {
-        // A store keeps the share of other clients apart.
+        // The store already subtracts what other processes use.
         let share = if demand.synced {
             1.0
         } else {
             self.share(demand.in_flight)
         };
-        let least = self.need(demand).least;
-        self.current.as_ref()?.resets_at(share, least, max_hold)
+        let min_remaining = self.need(demand).min_remaining;
+        self.current
+            .as_ref()?
+            .resets_at(share, min_remaining, max_hold)
     }
 
     /// Ends the present window.
@@ -299,16 +303,16 @@ impl Window {
         self.current = None;
     }
 
-    /// Learns from a refusal although something remained that a request costs more than that, if requests cost enough
-    /// for it. Otherwise another limit has refused it.
-    fn learn_least(&mut self, remaining: u64) {
-        if self.explains_refusal(remaining) {
-            self.least = self.least.max(remaining.saturating_add(1));
+    /// Learns from a throttled request that it cost more than what remained, if the mean cost makes that plausible.
+    /// Otherwise another limit has throttled it.
+    fn learn_min_remaining(&mut self, remaining: u64) {
+        if self.explains_throttle(remaining) {
+            self.min_remaining = self.min_remaining.max(remaining.saturating_add(1));
         }
     }
 
-    /// Returns the time in which one unit is refilled, if this quota is exhausted and `hint` is no more than its reset,
-    /// at which it is full again.
+    /// Returns the time in which one unit is refilled, if this quota is exhausted and the wait `hint` is the same as
+    /// its reset, at which it would be full again.
     pub(super) fn refill_instead_of(&self, hint: Duration, now: Instant) -> Option<Duration> {
         let current = self
             .current
@@ -319,13 +323,13 @@ impl Window {
         self.refill.time_for(1.0).filter(|_| is_reset)
     }
 
-    /// Returns whether this quota can have refused a request when so much remained.
-    pub(super) fn explains_refusal(&self, remaining: u64) -> bool {
+    /// Returns whether this quota can have throttled a request although `remaining` was left.
+    pub(super) fn explains_throttle(&self, remaining: u64) -> bool {
         let mean = self.apparent_cost(0);
         remaining == 0 || mean > MIN_UNEQUAL_COST && as_f64(remaining) < mean * MAX_COST_RATIO
     }
 
-    /// Returns by how much the quota falls with each request of this process, whoever causes it.
+    /// Returns by how much the quota falls per request of this process, including what other clients use meanwhile.
     fn apparent_cost(&self, in_flight: u32) -> f64 {
         if !self.counts_requests() {
             return self.mean_cost.get().unwrap_or_default();
@@ -334,29 +338,30 @@ impl Window {
         self.replicas.cost().unwrap_or(1.0 / share)
     }
 
-    /// Returns whether several replicas count, so that a refusal by one of them does not concern the others.
+    /// Returns whether several replicas count, so that a throttle by one of them does not concern the others.
     pub(super) fn has_replicas(&self) -> bool {
         self.replicas.are_detected()
     }
 
     /// Returns what one more request with this cost needs.
     ///
-    /// What the caller has set counts as it is. Otherwise the mean counts, for requests with a margin: the response does
-    /// not include what other clients have in flight, which is about as much as their part of this process's requests.
+    /// An amount that the caller has set is used without a margin. Otherwise the mean is used. For quotas of requests
+    /// it has a margin for what other clients have in flight, which the last response does not include: about as much
+    /// as their share of this process's requests.
     fn need(&self, demand: &Demand<'_>) -> Need {
         let Demand {
             cost,
-            sending,
+            reserved_in_flight,
             in_flight,
             synced,
         } = *demand;
         if let Some((unit, amount)) = self.unit_of(cost) {
             let amount = as_f64(amount);
-            let reserved = as_f64(sending.amount(unit));
+            let reserved = as_f64(reserved_in_flight.amount(unit));
             return Need {
                 reserved,
                 amount,
-                least: amount,
+                min_remaining: amount,
             };
         }
         if !self.counts_requests() {
@@ -371,11 +376,11 @@ impl Window {
         Need {
             reserved: f64::from(in_flight) * amount,
             amount,
-            least: as_f64(self.least),
+            min_remaining: as_f64(self.min_remaining),
         }
     }
 
-    /// Returns what one more request needs in a unit of which the caller has set no amount.
+    /// Returns what one more request needs in a unit for which the caller has set no amount.
     fn learned_need(&self, in_flight: u32) -> Need {
         let mean = self.mean_cost.get().unwrap_or_default();
         let limit = self.current.as_ref().and_then(|current| current.limit);
@@ -383,11 +388,11 @@ impl Window {
         Need {
             reserved: f64::from(in_flight) * mean,
             amount: mean + self.mean_cost.margin(in_flight.saturating_add(1)),
-            least: alone.max(as_f64(self.least)),
+            min_remaining: alone.max(as_f64(self.min_remaining)),
         }
     }
 
-    /// Returns the unit of the cost that applies to this quota, and its amount, if the caller has set it.
+    /// Returns the unit of the cost that applies to this quota, and its amount; `None` if the caller has set none.
     pub(super) fn unit_of<'a>(&self, cost: &'a Cost) -> Option<(&'a str, u64)> {
         if self.counts_requests() {
             return cost.unit_for("requests");
@@ -404,9 +409,9 @@ impl Window {
         }
     }
 
-    /// Corrects what remains by the difference between what the server has taken for a request and what it has cost.
+    /// Corrects what remains by the difference between what the server has subtracted for a request and what it cost.
     ///
-    /// What the server has taken is what the caller has reserved, or else the mean.
+    /// The server is assumed to have subtracted what the caller has reserved, or else the mean.
     pub(super) fn settle(&mut self, reserved: &Cost, used: &Cost) {
         let Some((_, used)) = self.unit_of(used) else {
             return;
@@ -424,12 +429,12 @@ impl Window {
         }
     }
 
-    /// Returns the name of the quota, or of its unit.
+    /// Returns the name of the quota; `requests` if it has none.
     pub(super) fn name(&self) -> &str {
         self.key.name.as_deref().unwrap_or("requests")
     }
 
-    /// Returns how many more requests have room, not counting those in flight.
+    /// Returns how many more requests the quota allows, besides those in flight.
     pub(super) fn headroom(&self, in_flight: u32, now: Instant) -> f64 {
         let cost = self.apparent_cost(in_flight).max(f64::MIN_POSITIVE);
         let current = self.current.as_ref();
@@ -437,7 +442,7 @@ impl Window {
         available / cost - f64::from(in_flight)
     }
 
-    /// Returns why one more request must wait for this window, which ends at `over`; `None` if it need not.
+    /// Returns how long one more request must wait for this quota, whose window ends at `over`; `None` if it need not.
     pub(super) fn admit(
         &self,
         demand: &Demand<'_>,
@@ -451,24 +456,24 @@ impl Window {
     }
 }
 
-/// The demand of one more request, and what precedes it.
+/// One more request, and what is in flight already.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Demand<'a> {
     /// The cost of the request.
     pub(super) cost: &'a Cost,
     /// What the requests in flight have reserved.
-    pub(super) sending: &'a Reserved,
+    pub(super) reserved_in_flight: &'a Reserved,
     /// The number of requests in flight.
     pub(super) in_flight: u32,
-    /// Whether a store keeps the share of other clients apart.
+    /// Whether a store subtracts what other processes use.
     pub(super) synced: bool,
 }
 
 /// Number of responses without a quota after which it is not believed any more, if it has no reset.
 const MAX_UNNAMED: u32 = 64;
-/// Least share of this process that is distinguished.
+/// Minimum share of this process, which bounds the apparent cost of a request.
 const MIN_SHARE: f64 = 0.01;
-/// Mean cost above which requests do not all cost 1.
+/// Mean cost above which requests may cost more than 1.
 const MIN_UNEQUAL_COST: f64 = 1.2;
-/// Greatest ratio of one request's cost to the mean that explains a refusal.
+/// Maximum ratio of a request's cost to the mean at which the cost explains a throttle.
 const MAX_COST_RATIO: f64 = 4.0;

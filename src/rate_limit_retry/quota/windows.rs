@@ -1,4 +1,4 @@
-//! The quotas of a partition that the server announces, by their names.
+//! The quotas of a partition that the server announces.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::rate_limit_retry::{
 pub(super) struct Windows(Vec<Window>);
 
 impl Windows {
-    /// Records what a response announces. Returns what that was.
+    /// Records what a response announces. Returns a summary.
     pub(super) fn observe(&mut self, limits: &[Limit], by: &Announcement) -> Announced {
         let mut announced = Announced::default();
         self.0.iter_mut().for_each(Window::on_unnamed);
@@ -32,7 +32,7 @@ impl Windows {
             announced.any = true;
             announced.requests |= limit.unit == Unit::Requests;
             if let Some(window) = self.find(limit, by.now) {
-                announced.exhausted |= window.explains_refusal(remaining);
+                announced.exhausted |= window.explains_throttle(remaining);
                 window.observe(limit, remaining, by);
             }
         }
@@ -41,8 +41,8 @@ impl Windows {
 
     /// Returns the quota that an announcement is about. Creates it if there is room.
     ///
-    /// If there is none, a quota without a present window gives way. If all have one, the announcement is ignored: the
-    /// server would announce more quotas at once than anyone could need.
+    /// If there is no room, it replaces a quota without a present window. If all have one, the announcement is ignored.
+    /// No known server announces so many quotas at once.
     fn find(&mut self, limit: &Limit, now: Instant) -> Option<&mut Window> {
         let known = self.0.iter().position(|window| window.matches(limit, now));
         let at = match known {
@@ -72,7 +72,7 @@ impl Windows {
             .any(|window| window.has_replicas() && window.current.is_some())
     }
 
-    /// Returns the wait for one more unit instead of one until a quota is full again, if `hint` is such a wait.
+    /// Returns the wait until one more unit is refilled, if `hint` is the wait until a quota is full again.
     pub(super) fn refill_instead_of(&self, hint: Duration, now: Instant) -> Option<Duration> {
         self.0
             .iter()
@@ -80,7 +80,8 @@ impl Windows {
             .max()
     }
 
-    /// Debits a request with this cost that may have been counted. `accepted`: its response announces nothing.
+    /// Debits a request with this cost that may have been counted. `accepted`: it was accepted, and its response
+    /// announces nothing.
     pub(super) fn debit(&mut self, cost: &Cost, accepted: bool) {
         for window in &mut self.0 {
             let amount = window.debit_for(cost);
@@ -94,19 +95,19 @@ impl Windows {
         }
     }
 
-    /// Iterates over the quotas for changes.
+    /// Iterates over the quotas, mutably.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Window> {
         self.0.iter_mut()
     }
 
-    /// Iterates over the present windows for changes.
+    /// Iterates over the present windows, mutably.
     pub(super) fn current_mut(&mut self) -> impl Iterator<Item = &mut AnnouncedWindow> {
         self.0
             .iter_mut()
             .filter_map(|window| window.current.as_mut())
     }
 
-    /// Ends the windows without a reset, because nothing has been announced for long.
+    /// Ends the windows without a reset, because many responses have announced nothing.
     pub(super) fn end_without_reset(&mut self) {
         for window in &mut self.0 {
             window.current = window.current.filter(|current| current.reset_at.is_some());
@@ -144,7 +145,7 @@ impl Windows {
         }
     }
 
-    /// Returns whether no window is known.
+    /// Returns whether no quota has a present window.
     pub(super) fn is_empty(&self) -> bool {
         self.0.iter().all(|window| window.current.is_none())
     }
@@ -155,13 +156,13 @@ impl Windows {
         current.filter_map(|current| current.reset_at).max()
     }
 
-    /// Returns the quota of requests of which the least is available: the one that a fleet shares, and that the state
-    /// of the partition shows.
+    /// Returns the quota with the fewest available requests: the one that a fleet shares and that the partition's
+    /// status shows. Quotas of other units do not count.
     pub(super) fn nearest(&self) -> Option<&Window> {
         self.0.get(self.nearest_index()?)
     }
 
-    /// Returns the same quota for changes.
+    /// Returns the same quota, mutably.
     pub(super) fn nearest_mut(&mut self) -> Option<&mut Window> {
         let nearest = self.nearest_index()?;
         self.0.get_mut(nearest)
@@ -175,8 +176,7 @@ impl Windows {
         }
     }
 
-    /// Returns the index of the quota of requests of which the least is available; of several, the one that resets
-    /// last.
+    /// Returns the index of the quota with the fewest available requests; of several, of the one that resets last.
     fn nearest_index(&self) -> Option<usize> {
         let current = |window: &Window| {
             let current = window
@@ -191,14 +191,14 @@ impl Windows {
     }
 }
 
-/// What a response announces.
+/// A summary of what a response announces.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Announced {
     /// Whether it announces what remains of a quota.
     pub(super) any: bool,
     /// Whether it announces what remains of a quota of requests.
     pub(super) requests: bool,
-    /// Whether too little remains of one of them for a request.
+    /// Whether a quota explains a throttle: too little may remain for one request.
     pub(super) exhausted: bool,
 }
 

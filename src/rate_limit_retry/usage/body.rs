@@ -36,8 +36,8 @@ pin_project! {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), BoxError> {
     /// let http = service_fn(async |_: Request<()>| {
-    ///     let answer = Response::builder().header("content-type", "application/json");
-    ///     Ok::<_, BoxError>(answer.body(Full::from(&b"{}"[..]))?)
+    ///     let response = Response::builder().header("content-type", "application/json");
+    ///     Ok::<_, BoxError>(response.body(Full::from(&b"{}"[..]))?)
     /// });
     ///
     /// let response = ReadUsageLayer::new().layer(http).oneshot(Request::new(())).await?;
@@ -78,7 +78,7 @@ impl<B: Body> Body for UsageBody<B> {
                 if let Some((meter, data)) = this.meter.as_mut().zip(frame.data_ref()) {
                     meter.read(data);
                 }
-                // A body that says that it has ended need not be polled again.
+                // A body that reports its end is not necessarily polled again.
                 if this.body.is_end_stream() {
                     end(this.meter);
                 }
@@ -123,11 +123,11 @@ pub(super) struct Meter {
     members: Arc<Members>,
     /// How the documents are arranged.
     format: Format,
-    /// The lines of events.
+    /// The reader of events, for that format.
     events: EventStream,
-    /// The current document.
+    /// The scanner of the current document.
     scanner: Scanner,
-    /// What was found.
+    /// The values that were found.
     values: Values,
 }
 
@@ -179,14 +179,14 @@ impl Meter {
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        // Without the final usage, more may have been used than what was found says.
+        // Without the final usage, more may have been used than was found.
         if self.values.are_final() {
             self.report();
         }
     }
 }
 
-/// Ends the measurement of a body that has ended: what was found is all.
+/// Ends the measurement of a body that has ended, and reports what was found.
 fn end(meter: &mut Option<Box<Meter>>) {
     if let Some(mut meter) = meter.take() {
         let Meter {

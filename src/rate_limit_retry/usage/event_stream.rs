@@ -1,22 +1,22 @@
-//! The data of server-sent events, as it passes by in pieces (WHATWG HTML §9.2).
+//! Reads the data of server-sent events in pieces (WHATWG HTML §9.2).
 
 /// The state of a stream of events between two pieces.
 #[derive(Debug)]
 pub(super) struct EventStream {
-    /// Where in a line the next byte is.
+    /// Position of the next byte within its line.
     line: Line,
     /// Whether the last byte was a carriage return, after which a line feed is part of the same line break.
     after_return: bool,
 }
 
-/// Where in a line the next byte is.
+/// Position of the next byte within its line.
 #[derive(Clone, Copy, Debug)]
 enum Line {
-    /// In the name of its field, of which this number of bytes has been those of [`DATA`].
+    /// In the name of its field. Contains the number of bytes so far, which are those of [`DATA`].
     Name(usize),
     /// In the value of a `data` field.
     Data,
-    /// In a line that is not `data`.
+    /// In another line.
     Other,
 }
 

@@ -10,9 +10,9 @@ use super::super::{
 /// The members to read.
 #[derive(Clone, Debug)]
 pub(super) struct Members {
-    /// The members. The position of one is its bit in a [`Set`].
+    /// The members. The index of a member is its bit in a [`Set`].
     members: Vec<Member>,
-    /// The units of the caller's own members, by slot from [`KNOWN_SLOTS`] on.
+    /// The units of the members that the user has added. Their slots follow the [`KNOWN_SLOTS`] in this order.
     units: Vec<Cow<'static, str>>,
 }
 
@@ -24,9 +24,9 @@ pub(super) type Set = u64;
 struct Member {
     /// The keys from the root to the member.
     path: Vec<Token>,
-    /// The slot that receives its value.
+    /// Index of its value in [`Values`].
     slot: usize,
-    /// Whether a later one replaces it: a stream that ends before that is incomplete.
+    /// Whether a later value replaces this one. A stream that ends before that is incomplete.
     provisional: bool,
 }
 
@@ -85,7 +85,7 @@ impl Members {
         members
     }
 
-    /// Adds a member of the caller's.
+    /// Adds a member of the user.
     pub(super) fn add(&mut self, pointer: &str, unit: Cow<'static, str>) {
         if self.units.len() < MAX_OWN_MEMBERS {
             let known = self.units.iter().position(|known| *known == unit);
@@ -97,7 +97,7 @@ impl Members {
         }
     }
 
-    /// Adds a member whose value goes to a slot.
+    /// Adds a member and the slot of its value.
     fn insert(&mut self, pointer: &str, slot: usize, provisional: bool) {
         let keys = pointer.split('/').skip(1);
         let path: Vec<_> = keys.map(Token::new).collect();
@@ -138,7 +138,7 @@ impl Members {
 
     /// Returns those of `set` that match.
     fn filter(&self, set: Set, matches: impl Fn(&Member) -> bool) -> Set {
-        // Most sets are empty: nothing of such a part of the document is read.
+        // Most sets are empty, because most parts of a document contain no member.
         if set == 0 {
             return 0;
         }
@@ -184,7 +184,7 @@ impl Values {
         self.is_final
     }
 
-    /// Returns the quota that the values announce, if they do.
+    /// Returns the quota that the values announce; `None` if they announce none.
     pub(super) fn limit(&self) -> Option<Limit> {
         let remaining = self.value(POINTS_REMAINING)?;
         Some(Limit {
@@ -204,7 +204,7 @@ impl Values {
 
     /// Returns the cost that the values add up to. `None` if none was found.
     pub(super) fn cost(&self, members: &Members) -> Option<Cost> {
-        // Amounts are rounded up. Cannot lose anything else: they are at most 2⁵³.
+        // Rounded up. The conversion is exact otherwise, because values are at most 2⁵³.
         let value = |slot: usize| self.value(slot).map(|value| value.ceil() as u64);
         let sum = |one: Option<u64>, other: Option<u64>| match (one, other) {
             (None, None) => None,
@@ -216,7 +216,7 @@ impl Values {
             ("tokens", value(TOTAL).or_else(|| sum(input, output))),
             ("input-tokens", input),
             ("output-tokens", output),
-            // A query that was refused has no cost.
+            // Shopify reports no cost for a throttled query, but still what remains.
             (
                 "points",
                 value(POINTS).or(value(POINTS_REMAINING).map(|_| 0)),
@@ -225,7 +225,7 @@ impl Values {
         let known = known.map(|(unit, value)| (Cow::Borrowed(unit), value));
         let own = members.units.iter().enumerate();
         let own = own.map(|(slot, unit)| (unit.clone(), value(KNOWN_SLOTS + slot)));
-        // The caller's units last: they replace a known one of the same name.
+        // The user's units last: they replace known ones of the same name.
         let mut cost = None;
         for (unit, value) in known.into_iter().chain(own) {
             if let Some(value) = value {
@@ -238,7 +238,7 @@ impl Values {
 
 /// Slot of the tokens of the input.
 const INPUT: usize = 0;
-/// Slot of the tokens of the input that were written to a cache, which Anthropic counts apart from the others.
+/// Slot of the input tokens that were written to a cache, which Anthropic reports separately.
 const CACHE_WRITES: usize = 1;
 /// Slot of the tokens of the output.
 const OUTPUT: usize = 2;
@@ -246,7 +246,7 @@ const OUTPUT: usize = 2;
 const TOTAL: usize = 3;
 /// Slot of the points of a GraphQL query.
 const POINTS: usize = 4;
-/// Slot of the points that can be available at most.
+/// Slot of the maximum number of available points.
 const POINTS_LIMIT: usize = 5;
 /// Slot of the points that are available.
 const POINTS_REMAINING: usize = 6;
@@ -254,7 +254,7 @@ const POINTS_REMAINING: usize = 6;
 const POINTS_REFILL: usize = 7;
 /// Number of the slots above.
 const KNOWN_SLOTS: usize = 8;
-/// Maximum number of units of the caller's own. With the known members, they fit into a [`Set`].
+/// Maximum number of units that the user can add. With the known members, their members fit into a [`Set`].
 const MAX_OWN_MEMBERS: usize = 32;
-/// Maximum number of keys of a path. Bounds what the scanner keeps of a document.
+/// Maximum number of keys of a path. Bounds the memory of the scanner.
 pub(super) const MAX_DEPTH: usize = 16;

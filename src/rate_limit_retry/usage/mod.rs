@@ -1,17 +1,17 @@
-//! Reads what a request has cost from the JSON of its response.
+//! Reads the cost of a request from the JSON of its response.
 //!
 //! Servers that count tokens or points report the cost of a request in the body of its response: a language model at
-//! the end of a stream, a GraphQL server in `extensions`. The layer here watches the body as it passes and reports the
-//! cost by the request's [`CostUsed`](super::CostUsed).
+//! the end of a stream, a GraphQL server in `extensions`. The layer reads the body as it passes and reports the cost to
+//! the request's [`CostUsed`](super::CostUsed).
 //!
-//! The body is neither delayed, buffered nor changed. A scanner follows the nesting of the JSON and keeps the current
-//! key and number only, so that its memory does not depend on the body.
+//! The body is not delayed, buffered or changed. A scanner follows the nesting of the JSON and keeps only the current
+//! key or number, so that its memory does not depend on the body.
 //!
 //! | file | contents |
 //! |---|---|
 //! | `mod` (here) | the layer, the service and its future |
-//! | `body` | the body that is watched, and the end of a measurement |
-//! | `members` | which members of the JSON are read, and the cost that they add up to |
+//! | `body` | the body whose usage is read, and the end of a measurement |
+//! | `members` | the members of the JSON that are read, and the cost that they add up to |
 //! | `event_stream` | the `data` lines of server-sent events |
 //! | `scanner` | the JSON scanner |
 
@@ -45,7 +45,8 @@ use super::CostUsed;
 /// Reads the usage in JSON responses and reports it as the cost of the request.
 ///
 /// Place it *below* a rate-limit layer that has a [cost function](super::RateLimitRetryLayerBuilder::cost) or
-/// [`report_costs`](super::RateLimitRetryLayerBuilder::report_costs). The body passes through unchanged; data that is not
+/// [`report_costs`](super::RateLimitRetryLayerBuilder::report_costs). The body passes through unchanged; data that is
+/// not
 /// [`Bytes`](bytes::Bytes) is copied into it.
 ///
 /// | members | units |
@@ -54,20 +55,20 @@ use super::CostUsed;
 /// | `usage.prompt_tokens` or `usage.input_tokens`, with `cache_creation_input_tokens` | `input-tokens` |
 /// | `usage.completion_tokens` or `usage.output_tokens` | `output-tokens` |
 /// | the same in `message.usage` and `response.usage` | the same |
-/// | `extensions.cost.actualQueryCost` | `points`; nothing for a query that Shopify has refused |
+/// | `extensions.cost.actualQueryCost` | `points`; 0 for a query that Shopify has throttled |
 ///
 /// `extensions.cost.throttleStatus` announces the quota `points`.
 ///
-/// Responses of status 2xx are read whose type is JSON, JSON lines or `text/event-stream`, and which are not compressed:
-/// place a decompression layer below this one. If a member occurs repeatedly, the last value counts, because streams
-/// report running totals. Values that are no numbers from 0 to 2⁵³ are ignored.
+/// A response is read if its status is 2xx, its type is JSON, JSON lines or `text/event-stream`, and it is not
+/// compressed: place a decompression layer below this one. If a member occurs repeatedly, the last value counts,
+/// because streams report running totals. Values other than numbers from 0 to 2⁵³ are ignored.
 ///
 /// The cost is reported when the body has ended. If it fails or is dropped before, the cost is reported only if the
-/// final usage has arrived; otherwise the estimate stays charged, because the server may have counted all of it.
+/// final usage has arrived; otherwise the estimate is charged, because the server may have counted all of it.
 ///
 /// # Examples
 ///
-/// An API with a cost of its own:
+/// An API that reports its cost in a member of its own:
 ///
 /// ```
 /// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::ReadUsageLayer};
@@ -92,8 +93,8 @@ impl ReadUsageLayer {
         }
     }
 
-    /// Adds a member to read, by its JSON pointer (RFC 6901), and the unit that it counts. Can be called repeatedly, for
-    /// up to 32 members with paths of at most 16 keys; others are ignored.
+    /// Adds a member to read, by its JSON pointer (RFC 6901), and the unit that it counts. Default: none besides the
+    /// table above. Can be called repeatedly, for up to 32 members with paths of at most 16 keys; others are ignored.
     ///
     /// A number that is not whole is rounded up.
     #[must_use]
@@ -135,7 +136,9 @@ impl<S> Layer<S> for ReadUsageLayer {
 /// ```
 #[derive(Clone, Debug)]
 pub struct ReadUsage<S> {
+    /// The service below.
     inner: S,
+    /// The members to read.
     members: Arc<Members>,
 }
 
@@ -153,7 +156,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // Taken: a clone in the request's extensions may live longer than the body.
+        // Taken out: a clone in the request's extensions could outlive the body.
         let cost_used = CostUsed::take(&mut request);
         ReadUsageFuture {
             future: self.inner.call(request),
@@ -190,7 +193,7 @@ pin_project! {
     pub struct ReadUsageFuture<F> {
         #[pin]
         future: F,
-        // The handle and the members to read. `None` if nothing asks for the cost, and once the response has arrived.
+        // The handle and the members to read. `None` if no layer above tracks costs, and once the response has arrived.
         measurement: Option<(CostUsed, Arc<Members>)>,
     }
 }
@@ -205,7 +208,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let outcome = ready!(this.future.poll(cx));
-        // Taken at an error, too: the handle must not live longer than the attempt.
+        // Also taken on an error: the handle must not outlive the attempt.
         let measurement = this.measurement.take();
         let response = outcome?;
         let format = if response.status().is_success() {
@@ -226,7 +229,7 @@ impl<F> fmt::Debug for ReadUsageFuture<F> {
     }
 }
 
-/// Returns how the body is to be read. `None` if its type is not one that contains JSON, or if it is compressed.
+/// Returns how the body is read. `None` if its type does not contain JSON, or if it is compressed.
 fn format(headers: &HeaderMap) -> Option<Format> {
     let encoding = headers.get(header::CONTENT_ENCODING);
     if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {

@@ -1,7 +1,7 @@
-//! A JSON scanner that reads a few numbers out of a document that passes by in pieces.
+//! A JSON scanner that reads a few numbers from a document in pieces.
 //!
 //! It keeps the containers that lead to a member, at most [`MAX_DEPTH`] of them, and counts the brackets of all others.
-//! It accepts malformed documents: the worst result is that a member is not found, or found where it is not.
+//! It does not reject malformed documents: at worst, it misses a member or finds one that is not there.
 
 use super::members::{MAX_DEPTH, Members, Set, Values};
 
@@ -12,11 +12,11 @@ pub(super) struct Scanner {
     lexer: Lexer,
     /// Number of open containers.
     depth: u64,
-    /// The outermost open containers, as far as they lead to a member.
+    /// The outermost open containers that lead to a member.
     containers: Vec<Container>,
-    /// The beginning of the current key or number, if it matters.
+    /// The current key or number, as far as it was read, if it may be that of a member.
     token: Vec<u8>,
-    /// Whether the current key or number is longer, or contains what no member's has.
+    /// Whether the current key or number is too long, or contains a character that no member's has.
     is_other: bool,
 }
 
@@ -45,9 +45,9 @@ struct Container {
     expects_key: bool,
     /// Index of the current element of an array.
     index: u64,
-    /// The members inside of it.
+    /// The members in it.
     members: Set,
-    /// The members inside of the current element, or the element itself.
+    /// The members in the current element, and the element itself if it is one.
     current: Set,
 }
 
@@ -153,7 +153,7 @@ impl Scanner {
     fn open(&mut self, is_object: bool, members: &Members) {
         let inside = self.current(members);
         let depth = self.containers.len();
-        // A container inside of one that is not kept is not kept either: `current` is empty then.
+        // `current` is empty in a container that is not kept, so that its containers are not kept either.
         if inside != 0 && depth < MAX_DEPTH {
             self.containers.push(Container {
                 is_object,
@@ -175,7 +175,7 @@ impl Scanner {
         self.containers.last_mut().filter(|_| is_kept)
     }
 
-    /// Returns the members in the value that begins here, or the value itself.
+    /// Returns the members in the value that begins here, and the value itself if it is one.
     fn current(&mut self, members: &Members) -> Set {
         if self.depth == 0 {
             return members.all();
@@ -195,7 +195,7 @@ impl Scanner {
                 };
             }
             b'"' | b'\\' | b'/' => self.push(&[byte]),
-            // The key of no member has control characters.
+            // No member has control characters in its key.
             _ => self.is_other = true,
         }
     }
@@ -210,7 +210,7 @@ impl Scanner {
             };
             return;
         }
-        // Half of a surrogate pair is no character: such keys are not compared.
+        // Half of a surrogate pair is not a character: such keys are not compared.
         match char::from_u32(value) {
             Some(character) => self.push(character.encode_utf8(&mut [0; 4]).as_bytes()),
             None => self.is_other = true,
@@ -233,7 +233,7 @@ impl Scanner {
                 false => members.with_key(container.members, depth, &key),
             };
         }
-        // Its memory is used again.
+        // Its memory is reused.
         self.token = key;
     }
 
@@ -275,7 +275,7 @@ fn is_delimiter(byte: u8) -> bool {
 /// Reads an amount: a number from 0 to 2⁵³.
 fn amount(number: &[u8]) -> Option<f64> {
     let text = str::from_utf8(number).ok()?;
-    // `f64` accepts more than JSON: words, signs, and a point at the start.
+    // `f64` accepts more than JSON does: words, a leading sign and a leading point.
     let is_number = text.starts_with(|first: char| first.is_ascii_digit())
         && text
             .bytes()
@@ -286,7 +286,7 @@ fn amount(number: &[u8]) -> Option<f64> {
 
 /// Maximum length of a key or a number that is compared, in bytes. Longer than any known key.
 const MAX_TOKEN: usize = 128;
-/// Maximum amount: 2⁵³, up to which JSON numbers are exact everywhere (RFC 8259 §6). No request costs as much.
+/// Maximum amount: 2⁵³, up to which JSON numbers are interoperable (RFC 8259 §6).
 const MAX_AMOUNT: f64 = 9_007_199_254_740_992.0;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Vector's adaptive request concurrency with its defaults, from its source, and its Fibonacci back-off with full jitter
-//! up to 30 s.
+//! Vector's adaptive request concurrency with its defaults, from its source, and its Fibonacci back-off with full
+//! jitter up to 30 s.
 //!
-//! Not known to us: whether a sink of today reads `Retry-After`; here it is not read.
+//! `Retry-After` is not read. Whether current sinks read it was not verified.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,14 +10,14 @@ use super::{
     limiter::{self, Limit, Sample},
 };
 
-/// Looks at what came back once per mean round trip: one more if the limit was reached and nothing was refused or slow,
-/// else nine tenths.
+/// Updates the limit once per mean round trip: one more if it was reached and no response was a rejection or slow, 90 %
+/// of it if one was.
 struct Adaptive {
     limit: f64,
-    /// The mean of past round trips and its variance.
+    /// Mean and variance of past round trips.
     past: Option<(f64, f64)>,
     next_update: f64,
-    /// Since the last update: the sum and the number of round trips.
+    /// Sum and number of the round trips since the last update.
     current: (f64, f64),
     refused: bool,
     reached: bool,

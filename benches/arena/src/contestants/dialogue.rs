@@ -1,8 +1,8 @@
 //! palantir/dialogue, from its source: the limiter that increases cautiously and decreases aggressively, once for the
-//! host and once for the endpoint, and the retries of its `RetryingChannel`, with more of them.
+//! host and once for the endpoint, and the rule of its `RetryingChannel`, with more retries.
 //!
-//! All jobs count as one endpoint. `Retry-After` is not read. The back-off stops doubling at 64 s, as its own rule is for
-//! 4 retries.
+//! All jobs count as one endpoint. `Retry-After` is not read. The back-off stops doubling at 64 s, because the
+//! original has only 4 retries.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +11,7 @@ use super::{
     limiter::{self, Limit, Sample},
 };
 
-/// Grows by one for each so many successes at the limit, and falls to nine tenths on a drop.
+/// Grows by one after as many successes at the limit as the limit, and falls to 90 % on a drop.
 struct Cautious(f64);
 
 const INITIAL: f64 = 20.0;
@@ -41,7 +41,7 @@ impl Limit for Dialogue {
 
     fn on_sample(&mut self, sample: &Sample) {
         match sample.status {
-            // For the host these say nothing, and other errors nothing for the endpoint.
+            // These change only the endpoint's limit, and other errors only the host's.
             429 | 500 => self.endpoint.on_drop(),
             501..=599 => self.host.on_drop(),
             _ => {
@@ -52,7 +52,7 @@ impl Limit for Dialogue {
     }
 }
 
-/// The unit of the back-off, in seconds.
+/// Unit of the back-off, in seconds.
 const SLOT: f64 = 0.25;
 
 pub fn client(setup: Setup) -> Arc<dyn Client> {

@@ -28,7 +28,7 @@ struct State {
 }
 
 impl State {
-    /// Takes one of what remains; otherwise how long to wait.
+    /// Takes one of the remaining requests. Otherwise returns the wait, in seconds.
     fn take(&mut self, wall: f64) -> Result<(), f64> {
         if let Some(limit) = self.limit {
             if wall >= self.reset {

@@ -1,6 +1,7 @@
 //! hashicorp/go-retryablehttp: each request waits on its own, regardless of the responses that others received.
 //!
-//! By the released source: `Retry-After` of a 429 or 503 as it is, otherwise 1 s, doubling up to 30 s; no jitter.
+//! From the released source: `Retry-After` of a 429 or 503 without a change, otherwise 1 s, doubling up to 30 s; no
+//! jitter.
 
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ impl Client for PerRequest {
     }
 }
 
-/// How long to wait before the next attempt, after the rejected `attempt` (from 0).
+/// Returns the wait after the rejected `attempt` (from 0), in seconds.
 pub fn wait(reply: &Response<()>, attempt: u32) -> f64 {
     let doubled = || f64::from(2_u32.saturating_pow(attempt)).min(30.0);
     number(reply, "retry-after").unwrap_or_else(doubled)

@@ -1,7 +1,7 @@
-//! Netflix/concurrency-limits: `Gradient2Limit` with its defaults, from its source. Each sample counts by itself, as
-//! without the window around it.
+//! Netflix/concurrency-limits: `Gradient2Limit` with its defaults, from its source. Each sample updates the limit,
+//! without the windowed limit that usually contains it.
 //!
-//! It has no rule for retries of its own: those of go-retryablehttp.
+//! It has no rule for retries; those of go-retryablehttp are used.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use super::{
     limiter::{self, Limit, Sample},
 };
 
-/// The limit follows how the last round trip compares with the long-term mean, and a queue of 4. Refusals are no
-/// signal.
+/// The limit follows the ratio of the long-term mean to the last round trip, plus a queue of 4. Rejections have no
+/// influence.
 struct Gradient2 {
     limit: f64,
     long: f64,
@@ -25,7 +25,7 @@ const SMOOTHING: f64 = 0.2;
 const TOLERANCE: f64 = 1.5;
 
 impl Gradient2 {
-    /// The mean of the first 10 round trips, and an exponential one over 600 from then on.
+    /// Returns the mean of the first 10 round trips, and then an exponential mean over 600.
     fn long_term(&mut self, round_trip: f64) -> f64 {
         self.samples += 1;
         let weight = if self.samples <= 10 {

@@ -1,5 +1,5 @@
-//! A limit on what is under way, for the rules that learn one. A request holds its place for each attempt, and not
-//! while it waits for the next one.
+//! A concurrency limit, for contestants that learn one. A request has a permit during each attempt, and not while it
+//! waits for the next one.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,27 +9,27 @@ use tokio::{sync::Notify, time::Instant};
 use super::{ATTEMPTS, Client, Sending, Setup, pause};
 use crate::job::Job;
 
-/// How a limit is learned.
+/// A rule that learns a concurrency limit.
 pub trait Limit: Send {
     fn limit(&self) -> f64;
 
-    /// A request begins, the `in_flight`th that is under way.
+    /// Records that a request begins, with `in_flight` requests in flight including it.
     fn on_start(&mut self, _in_flight: usize) {}
 
     fn on_sample(&mut self, sample: &Sample);
 }
 
-/// What is known of an attempt at its end.
+/// A completed attempt.
 pub struct Sample {
-    /// In seconds since the client began.
+    /// Time of its end, in seconds since the client began.
     pub now: f64,
     pub round_trip: f64,
-    /// What was under way when the attempt began, itself among it.
+    /// Number of requests in flight when the attempt began, including it.
     pub in_flight: usize,
     pub status: u16,
 }
 
-/// How long to wait after a rejected attempt (from 0).
+/// Returns the wait after a rejected attempt, in seconds. Attempts are numbered from 0.
 pub type Wait = Box<dyn Fn(&Response<()>, u32) -> f64 + Send + Sync>;
 
 struct Limited<L> {
@@ -37,7 +37,7 @@ struct Limited<L> {
     began: Instant,
     wait: Wait,
     state: Mutex<State<L>>,
-    /// A place is free.
+    /// Notified when a permit becomes available.
     freed: Notify,
 }
 
@@ -47,13 +47,13 @@ struct State<L> {
 }
 
 impl<L: Limit> State<L> {
-    fn has_place(&self) -> bool {
+    fn has_room(&self) -> bool {
         self.in_flight == 0 || ((self.in_flight + 1) as f64) <= self.limit.limit()
     }
 }
 
-/// A place, which is free again when it is dropped.
-struct Place<'a, L: Limit> {
+/// A permit for one attempt. A drop releases it.
+struct Permit<'a, L: Limit> {
     of: &'a Limited<L>,
     since: Instant,
     in_flight: usize,
@@ -64,42 +64,42 @@ impl<L: Limit> Limited<L> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self) -> Option<Place<'_, L>> {
+    fn take(&self) -> Option<Permit<'_, L>> {
         let mut state = self.state();
-        if !state.has_place() {
+        if !state.has_room() {
             return None;
         }
         state.in_flight += 1;
         let in_flight = state.in_flight;
         state.limit.on_start(in_flight);
-        if state.has_place() {
-            // A limit that has risen has places for more than one.
+        if state.has_room() {
+            // If the limit has grown, more than one request may start.
             self.freed.notify_one();
         }
-        Some(Place {
+        Some(Permit {
             of: self,
             since: Instant::now(),
             in_flight,
         })
     }
 
-    async fn acquire(&self) -> Place<'_, L> {
+    async fn acquire(&self) -> Permit<'_, L> {
         loop {
             let freed = self.freed.notified();
-            if let Some(place) = self.take() {
-                return place;
+            if let Some(permit) = self.take() {
+                return permit;
             }
             freed.await;
         }
     }
 
     async fn attempt(&self, job: &Job) -> Response<()> {
-        let place = self.acquire().await;
+        let permit = self.acquire().await;
         let reply = self.setup.exchange(job).await;
         let sample = Sample {
             now: self.began.elapsed().as_secs_f64(),
-            round_trip: place.since.elapsed().as_secs_f64(),
-            in_flight: place.in_flight,
+            round_trip: permit.since.elapsed().as_secs_f64(),
+            in_flight: permit.in_flight,
             status: reply.status().as_u16(),
         };
         self.state().limit.on_sample(&sample);
@@ -107,7 +107,7 @@ impl<L: Limit> Limited<L> {
     }
 }
 
-impl<L: Limit> Drop for Place<'_, L> {
+impl<L: Limit> Drop for Permit<'_, L> {
     fn drop(&mut self) {
         self.of.state().in_flight -= 1;
         self.of.freed.notify_one();

@@ -27,12 +27,12 @@ use http_body_util::BodyExt;
 use tower_m2m::Clock;
 
 use crate::{
-    body::Answer,
+    body::ResponseBody,
     job::Job,
     world::{Reply, Skewed, World},
 };
 
-/// The field in which a request carries the number of its job, where the contestant takes requests.
+/// The field with the number of a request's job, for contestants that send HTTP requests.
 const JOB: &str = "x-job";
 
 pub type Sending<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
@@ -53,18 +53,18 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// The job of a request with these fields.
+    /// Returns the job of a request with these fields.
     fn job_of(&self, headers: &HeaderMap) -> &Job {
         let number = headers.get(JOB).and_then(|number| number.to_str().ok());
         self.world.job(number.expect("every request has its job"))
     }
 
-    /// Sends a request, and returns when the head of the response is here.
+    /// Sends a request, and returns the response when its head has arrived.
     async fn request(&self, job: &Job) -> Reply {
         self.world.request(self.process, job).await
     }
 
-    /// The same, and reads the body to its end.
+    /// Sends a request, and reads the response to the end of its body.
     async fn exchange(&self, job: &Job) -> Response<()> {
         let (head, body) = self.request(job).await.into_parts();
         read(body).await;
@@ -114,7 +114,7 @@ pub fn all() -> Vec<Contestant> {
 }
 
 /// Reads a body to its end.
-async fn read(mut body: Answer) {
+async fn read(mut body: ResponseBody) {
     while body.frame().await.is_some() {}
 }
 

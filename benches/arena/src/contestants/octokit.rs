@@ -1,9 +1,10 @@
-//! octokit's throttling plugin, from its source: at most 10 requests under way, searches one at a time and 2 s apart,
-//! GraphQL and writes one at a time and 1 s apart. A retry passes the queues at once, and holds none while it waits.
+//! octokit's throttling plugin, from its source: at most 10 requests in flight, searches one at a time and 2 s apart,
+//! GraphQL and writes one at a time and 1 s apart. A retry skips the queues, and occupies none while it waits.
 //!
-//! With no quota left it waits until the reset by the local clock, rounded up, and a second more; else `Retry-After`, or
-//! a minute, as if each refusal said that it is a secondary limit, which an empty body does not. Other errors as in its
-//! retry plugin: the square of the attempt, in seconds. Its priorities among waiting requests are left out.
+//! If no quota remains, it waits until the reset by the local clock, rounded up, and one more second. Otherwise it
+//! waits for `Retry-After`, or for a minute: each rejection counts as one by the secondary limit, which the original
+//! recognizes by its body. Other errors follow its retry plugin: the square of the attempt, in seconds. Its priorities
+//! of waiting requests are not ported.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -26,7 +27,7 @@ struct Octokit {
     graphql: Spaced,
 }
 
-/// Starts with a time between them.
+/// Spaces the starts of requests.
 struct Spaced {
     next: Mutex<Instant>,
     apart: Duration,
@@ -40,7 +41,7 @@ impl Spaced {
         }
     }
 
-    /// Waits for its turn, in the order of the calls.
+    /// Waits until the request may start, in the order of the calls.
     async fn turn(&self) {
         let start = {
             let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,11 +64,11 @@ impl Octokit {
         if job.path.starts_with("/graphql") {
             self.graphql.turn().await;
         }
-        let _under_way = self.global.acquire().await.expect("never closed");
+        let _permit = self.global.acquire().await.expect("never closed");
         self.setup.exchange(job).await
     }
 
-    /// How long to wait before the next attempt, after the rejected `attempt` (from 0).
+    /// Returns the wait after the rejected `attempt` (from 0), in seconds.
     fn wait(&self, reply: &Response<()>, attempt: u32) -> f64 {
         let hint = number(reply, "retry-after");
         let remaining = number(reply, "x-ratelimit-remaining");

@@ -30,7 +30,7 @@ where
                 .header(JOB, job.number)
                 .body(Empty::new())
                 .expect("a request");
-            // For a setting that estimates costs.
+            // Read by the cost function, if there is one.
             request.extensions_mut().insert(job.clone());
             let Ok(mut reply) = self.0.clone().oneshot(request).await else {
                 return false;
@@ -71,7 +71,7 @@ fn build(setup: Setup, settings: RateLimitRetryLayerBuilder) -> Arc<dyn Client> 
             let cost_used = CostUsed::take(&mut request);
             let job = setup.job_of(request.headers());
             let mut reply = setup.request(job).await;
-            // The caller reads the body, and learns from it what the request has cost.
+            // The caller reads the body, which contains the cost of the request.
             if let Some(cost_used) = cost_used {
                 reply.extensions_mut().insert(cost_used);
             }

@@ -1,18 +1,18 @@
-//! A number of requests at a time.
+//! A concurrency limit.
 
-use super::{Binds, Model, Verdict};
+use super::{Model, RejectionScope, Verdict};
 use crate::job::Job;
 
-/// Serves `slots` requests at a time, `service` seconds each, and refuses others at once. A slot is free when the
-/// answer leaves, with its body; nothing depends on how many came before.
+/// Processes `slots` requests at a time, `service` seconds each, and rejects others at once. A slot is free when the
+/// response has been sent with its body.
 pub struct Concurrency {
     slots: usize,
     service: f64,
-    /// When the answers leave that are being worked on.
+    /// The times at which the slots in use become free.
     leaving: Vec<f64>,
 }
 
-/// What `Retry-After` says on a refusal: the server does not know when a slot will be free for this request.
+/// The wait that a rejection requests, in seconds. The server does not know when a slot will be free.
 const WAIT: f64 = 1.0;
 
 impl Concurrency {
@@ -35,7 +35,7 @@ impl Model for Concurrency {
         let free = (self.slots - self.leaving.len()) as u64;
         Verdict {
             retry: at + WAIT,
-            binds: Binds::Request,
+            rejection_scope: RejectionScope::Request,
             service: if accepted { self.service } else { 0.0 },
             ..Verdict::new(accepted, self.slots as u64, 0.0, free, at + WAIT)
         }

@@ -10,7 +10,7 @@ mod tokens;
 mod window;
 
 pub use concurrency::Concurrency;
-pub use neighbour::{Neighbour, Takes};
+pub use neighbour::{Neighbour, Schedule};
 pub use optimum::optimum;
 pub use replicas::{Balancer, Replicas};
 pub use routes::Routes;
@@ -24,28 +24,28 @@ use crate::job::Job;
 #[derive(Clone, Copy, Debug)]
 pub struct Verdict {
     pub status: u16,
-    /// 0 where nothing is counted.
+    /// 0 if the server does not count the request.
     pub limit: u64,
     pub window: f64,
     pub remaining: u64,
-    /// The reset that is announced: when the quota is next (more) available, or full again.
+    /// The announced reset: when more of the quota is available, or when it is full again.
     pub reset: f64,
-    /// Whether `reset` is the time at which the quota is full again. It asks nobody to wait.
+    /// Whether `reset` is the time at which the quota is full again. Such a reset does not request a wait.
     pub full_again: bool,
-    /// When a refused request would be accepted: what `Retry-After` says.
+    /// When a rejected request would be accepted: the value of `Retry-After`.
     pub retry: f64,
-    /// Which requests a refusal asks to wait.
-    pub binds: Binds,
+    /// Which requests a rejection requests to wait.
+    pub rejection_scope: RejectionScope,
     /// The name of the quota.
     pub resource: Option<&'static str>,
     /// A second quota, of tokens.
     pub tokens: Option<Quota>,
-    /// From the arrival to the head of the response, in seconds.
+    /// Time from the arrival of the request to the head of the response, in seconds.
     pub service: f64,
 }
 
 impl Verdict {
-    /// Of one quota whose reset is the time for which to wait.
+    /// Creates the verdict by one quota, whose reset is the end of the wait.
     fn new(accepted: bool, limit: u64, window: f64, remaining: u64, reset: f64) -> Self {
         Self {
             status: if accepted { 200 } else { 429 },
@@ -55,14 +55,14 @@ impl Verdict {
             reset,
             full_again: false,
             retry: reset,
-            binds: Binds::Client,
+            rejection_scope: RejectionScope::Client,
             resource: None,
             tokens: None,
             service: 0.0,
         }
     }
 
-    /// Of a server that counts nothing.
+    /// Creates the verdict on a request that is not counted.
     fn uncounted(status: u16, retry: f64) -> Self {
         Self {
             status,
@@ -71,11 +71,12 @@ impl Verdict {
     }
 }
 
+/// The requests that a rejection requests to wait.
 #[derive(Clone, Copy, Debug)]
-pub enum Binds {
-    /// All requests of the client, or those to the same resource, where it has a name.
+pub enum RejectionScope {
+    /// All requests of the client, or those to the same resource if it has a name.
     Client,
-    /// Only the refused one: others may be accepted meanwhile.
+    /// Only the rejected one: others may be accepted meanwhile.
     Request,
 }
 
@@ -89,11 +90,11 @@ pub struct Quota {
 pub trait Model: Send {
     fn take(&mut self, at: f64, job: &Job) -> Verdict;
 
-    /// What becomes of a request if chance is on its side: no balancer picks another replica, nothing is shed.
-    fn take_with_luck(&mut self, at: f64, job: &Job) -> Verdict {
+    /// Takes a request with the best outcome of all random choices: the best replica, and no shedding.
+    fn take_best_case(&mut self, at: f64, job: &Job) -> Verdict {
         self.take(at, job)
     }
 
-    /// The earliest time, `at` or later, at which a request could be accepted if no other arrived before.
+    /// Returns the earliest time, `at` or later, at which a request could be accepted if no other arrived before.
     fn earliest(&self, at: f64, job: &Job) -> f64;
 }

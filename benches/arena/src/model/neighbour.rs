@@ -5,36 +5,36 @@ use crate::job::Job;
 
 /// When the neighbour sends its share.
 #[derive(Clone)]
-pub enum Takes {
+pub enum Schedule {
     /// All at once, at the start of each window.
     AtStart,
-    /// At the same distances over the whole window.
+    /// Evenly over the whole window.
     Evenly,
     /// At random times within each window.
     AtRandom(fastrand::Rng),
 }
 
-/// A fixed window of which a neighbour needs `share` requests. What it is refused it sends again at the next start, so
-/// that it gets its share, sooner or later.
+/// A fixed window of which a neighbour needs `share` requests. It sends rejected requests again at the start of the
+/// next window, so that it finally gets its share.
 #[derive(Clone)]
 pub struct Neighbour {
     inner: FixedWindow,
     share: u64,
-    takes: Takes,
-    /// The window that is planned, and the times in it at which the neighbour is yet to send, the last one first.
+    schedule: Schedule,
+    /// The window that is planned, and the remaining send times of the neighbour in it, the last one first.
     planned: i64,
     upcoming: Vec<f64>,
-    /// What it sends again.
+    /// Number of rejected requests that it sends again.
     refused: usize,
 }
 
 impl Neighbour {
-    pub fn new(inner: FixedWindow, share: u64, takes: Takes) -> Self {
+    pub fn new(inner: FixedWindow, share: u64, schedule: Schedule) -> Self {
         let planned = inner.number(0.0) - 1;
         Self {
             inner,
             share,
-            takes,
+            schedule,
             planned,
             upcoming: Vec::new(),
             refused: 0,
@@ -49,12 +49,12 @@ impl Neighbour {
             self.inner.end(self.planned),
         );
         let share = self.share as usize;
-        let mut parts: Vec<f64> = match &mut self.takes {
-            Takes::AtStart => vec![0.0; share],
-            Takes::Evenly => (0..share)
+        let mut parts: Vec<f64> = match &mut self.schedule {
+            Schedule::AtStart => vec![0.0; share],
+            Schedule::Evenly => (0..share)
                 .map(|n| (n as f64 + 0.5) / share as f64)
                 .collect(),
-            Takes::AtRandom(random) => (0..share).map(|_| random.f64()).collect(),
+            Schedule::AtRandom(random) => (0..share).map(|_| random.f64()).collect(),
         };
         parts.extend(std::iter::repeat_n(0.0, std::mem::take(&mut self.refused)));
         parts.sort_by(|a, b| b.total_cmp(a));
@@ -64,7 +64,7 @@ impl Neighbour {
             .collect();
     }
 
-    /// Sends what the neighbour sends until `at`.
+    /// Takes the requests that the neighbour sends until `at`.
     fn advance(&mut self, at: f64, job: &Job) {
         let now = self.inner.number(at);
         loop {
@@ -94,7 +94,7 @@ impl Model for Neighbour {
     fn earliest(&self, at: f64, job: &Job) -> f64 {
         let mut ahead = self.clone();
         let mut at = at;
-        // The neighbour may have taken all of the next window as well; no neighbour here does so for ever.
+        // The neighbour may use all of the next windows, too, but in no scenario that of eight in a row.
         for _ in 0..8 {
             ahead.advance(at, job);
             let next = ahead.inner.earliest(at, job);

@@ -1,4 +1,4 @@
-//! The yardstick: how long an omniscient client needs.
+//! The optimum: the time that an omniscient client needs.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -11,10 +11,10 @@ struct Ready {
     from: f64,
 }
 
-/// How long the work takes at least: whichever request can be accepted first is sent so that it arrives then, from the
-/// time on at which its worker begins. A worker takes the next job when it has the whole answer to the last one.
+/// Returns the minimum time for the jobs. The request that can be accepted first is sent so that it arrives at that
+/// time, but not before its worker begins. A worker takes the next job when it has received the whole response.
 ///
-/// A request occupies its worker for a round trip, but neither a slot nor a count while it is under way: an omniscient
+/// A request occupies its worker for a round trip, but no slot of the server while it is in transit: an omniscient
 /// client sends the next one before the slot is free.
 pub fn optimum(model: &mut dyn Model, mut jobs: VecDeque<Job>, begins: &[f64], rtt: f64) -> f64 {
     let half = rtt / 2.0;
@@ -29,27 +29,27 @@ pub fn optimum(model: &mut dyn Model, mut jobs: VecDeque<Job>, begins: &[f64], r
             let last = last.get(next.job.path).copied().unwrap_or_default();
             model.earliest(next.from.max(last), &next.job)
         };
-        // Of those that can be sent at the same time, the one that has waited longest.
+        // Of several with the same time, the one that has waited longest.
         let order = |(index, next): (usize, &Ready)| (arrival(next), next.from, index);
         let first = ready.iter().enumerate().map(order).min_by(|a, b| {
             let by_wait = a.1.total_cmp(&b.1);
             a.0.total_cmp(&b.0).then(by_wait).then(a.2.cmp(&b.2))
         });
-        let (arrival, _, index) = first.expect("somebody is ready");
+        let (arrival, _, index) = first.expect("a worker is ready");
         let next = &mut ready[index];
         last.insert(next.job.path, arrival);
-        let verdict = model.take_with_luck(arrival, &next.job);
+        let verdict = model.take_best_case(arrival, &next.job);
         assert_eq!(
             verdict.status, 200,
             "an omniscient client is never rejected"
         );
-        let answered = arrival + verdict.service + next.job.stream + half;
-        end = end.max(answered);
+        let response_end = arrival + verdict.service + next.job.stream + half;
+        end = end.max(response_end);
         match jobs.pop_front() {
             Some(job) => {
                 *next = Ready {
                     job,
-                    from: answered + half,
+                    from: response_end + half,
                 };
             }
             None => drop(ready.swap_remove(index)),
@@ -64,19 +64,19 @@ mod tests {
     use crate::{
         job::{self, Mix},
         model::{
-            Balancer, Bucket, Concurrency, FixedWindow, Neighbour, Refill, Replicas, Routes, Shed,
-            Takes, Tokens,
+            Balancer, Bucket, Concurrency, FixedWindow, Neighbour, Refill, Replicas, Routes,
+            Schedule, Shed, Tokens,
         },
     };
 
     const RTT: f64 = 0.04;
 
-    /// A window of a minute that is whole at the start.
+    /// Returns a window of a minute that begins at the start.
     fn window(limit: u64) -> FixedWindow {
         FixedWindow::new(limit, 60.0, 60.0)
     }
 
-    /// How long 16 workers need for so many jobs.
+    /// Returns the time that 16 workers need for this number of jobs.
     fn seconds(mut model: impl Model, mix: Mix, jobs: usize) -> f64 {
         optimum(&mut model, job::list(mix, jobs, 1), &[0.0; 16], RTT)
     }
@@ -113,20 +113,20 @@ mod tests {
         let jobs = job::list(job::alike, 6, 1);
         let seconds = optimum(&mut replicas, jobs, &[0.0], 10.0);
 
-        // One each 10 s: with the other order, none would have room for the sixth before 60 s.
+        // One request every 10 s. In the other order, no replica could accept the sixth one before 60 s.
         assert_near(seconds, 60.0);
     }
 
     #[test]
     fn a_neighbour_leaves_the_rest_of_each_window() {
-        let neighbour = Neighbour::new(window(10), 5, Takes::AtStart);
+        let neighbour = Neighbour::new(window(10), 5, Schedule::AtStart);
 
         assert_near(seconds(neighbour, job::alike, 15), 120.0 + RTT / 2.0);
     }
 
     #[test]
     fn a_neighbour_that_comes_later_gets_its_share_in_the_next_window() {
-        let neighbour = Neighbour::new(window(10), 5, Takes::Evenly);
+        let neighbour = Neighbour::new(window(10), 5, Schedule::Evenly);
 
         assert_near(seconds(neighbour, job::alike, 20), 120.0 + RTT / 2.0);
     }
@@ -137,7 +137,7 @@ mod tests {
         let windows = jobs.iter().map(|job| job.cost).sum::<u64>().div_ceil(30);
         let seconds = seconds(window(30), job::costs_at_random, 500);
 
-        // One after the other, a job of 5 would leave up to 4 unused at the end of each window.
+        // In the order of the jobs, one that costs 5 would leave up to 4 unused at the end of each window.
         assert_near(seconds, (windows - 1) as f64 * 60.0 + RTT / 2.0);
     }
 
@@ -157,8 +157,8 @@ mod tests {
         let mut model = Tokens::new(500, 6000, Refill::Steady);
         let end = optimum(&mut model, jobs, &[0.0; 16], RTT);
 
-        // Two at once; the rest of their reservations is back after 2 s, and 100 a second come by themselves.
-        // 12,000 tokens in all, of which the last one needs another 2,000 for its reservation.
+        // Two at once. The unused rest of their reservations is returned after 2 s, and 100 per second are refilled.
+        // 12,000 tokens in total, and another 2,000 for the reservation of the last one.
         assert!((80.0 - 0.1..=82.1).contains(&end), "{end} s");
     }
 

@@ -1,11 +1,11 @@
-//! Counters of their own behind a load balancer.
+//! Replicas behind a load balancer, each with a counter of its own.
 
-use super::{Binds, FixedWindow, Model, Verdict};
+use super::{FixedWindow, Model, RejectionScope, Verdict};
 use crate::job::Job;
 
-/// Which replica a request goes to.
+/// How the replica of a request is chosen.
 pub enum Balancer {
-    /// One after the other.
+    /// In turn.
     RoundRobin(usize),
     Random(fastrand::Rng),
 }
@@ -22,8 +22,8 @@ impl Balancer {
     }
 }
 
-/// Replicas that each count what they get. An answer says what is true of one replica, and a refusal asks only the
-/// refused request to wait, as the others still take some.
+/// Replicas that each count the requests that they receive. A response announces the state of one replica, and a
+/// rejection requests only the rejected request to wait, because other replicas may still accept some.
 pub struct Replicas {
     replicas: Vec<FixedWindow>,
     balancer: Balancer,
@@ -39,13 +39,13 @@ impl Model for Replicas {
     fn take(&mut self, at: f64, job: &Job) -> Verdict {
         let picked = self.balancer.pick(self.replicas.len());
         Verdict {
-            binds: Binds::Request,
+            rejection_scope: RejectionScope::Request,
             ..self.replicas[picked].take(at, job)
         }
     }
 
-    /// To the replica whose window ends first, among those that have room: what it does not use is lost soonest.
-    fn take_with_luck(&mut self, at: f64, job: &Job) -> Verdict {
+    /// Chooses the replica whose window ends first, of those that accept the request: its unused rest is lost first.
+    fn take_best_case(&mut self, at: f64, job: &Job) -> Verdict {
         let free = |replica: &&mut FixedWindow| replica.earliest(at, job) <= at;
         let soonest = self
             .replicas

@@ -3,7 +3,7 @@
 use super::{Model, Verdict};
 use crate::job::Job;
 
-/// Quotas that have names, each for the routes below some paths. Other routes have none.
+/// Quotas for the routes below some paths, with or without a name. Other routes have no quota.
 #[derive(Default)]
 pub struct Routes(Vec<Resource>);
 
@@ -14,7 +14,7 @@ struct Resource {
 }
 
 impl Routes {
-    /// A quota for the routes below `paths`, which the answers name where it has a name.
+    /// Adds a quota for the routes below `paths`. If it has a name, responses contain it.
     pub fn with(
         mut self,
         name: Option<&'static str>,
@@ -44,9 +44,9 @@ impl Model for Routes {
         }
     }
 
-    fn take_with_luck(&mut self, at: f64, job: &Job) -> Verdict {
+    fn take_best_case(&mut self, at: f64, job: &Job) -> Verdict {
         match self.0.iter_mut().find(|resource| resource.counts(job)) {
-            Some(resource) => resource.quota.take_with_luck(at, job),
+            Some(resource) => resource.quota.take_best_case(at, job),
             None => Verdict::uncounted(200, at),
         }
     }

@@ -1,6 +1,6 @@
 //! Servers that do more than count.
 
-use super::{Binds, FixedWindow, Model, Verdict};
+use super::{FixedWindow, Model, RejectionScope, Verdict};
 use crate::job::Job;
 
 /// Blocks a client for `block` seconds once it exceeds the quota.
@@ -134,7 +134,7 @@ impl Model for BrownOut {
     }
 }
 
-/// Refuses a share of the requests at random, before it counts them.
+/// Rejects a share of the requests at random, without counting them.
 pub struct Shed {
     inner: FixedWindow,
     share: f64,
@@ -151,7 +151,7 @@ impl Shed {
     }
 }
 
-/// What `Retry-After` says to a request that was shed.
+/// `Retry-After` for a shed request, in seconds.
 const SHED_WAIT: f64 = 1.0;
 
 impl Model for Shed {
@@ -160,14 +160,14 @@ impl Model for Shed {
             return Verdict {
                 status: 503,
                 retry: at + SHED_WAIT,
-                binds: Binds::Request,
+                rejection_scope: RejectionScope::Request,
                 ..self.inner.peek(at)
             };
         }
         self.inner.take(at, job)
     }
 
-    fn take_with_luck(&mut self, at: f64, job: &Job) -> Verdict {
+    fn take_best_case(&mut self, at: f64, job: &Job) -> Verdict {
         self.inner.take(at, job)
     }
 

@@ -1,26 +1,26 @@
-//! Tokens and requests a minute, as LLM APIs count them.
+//! Tokens and requests per minute, as LLM APIs count them.
 
 use super::{Bucket, Model, Quota, Verdict};
 use crate::job::Job;
 
-/// How tokens come back.
+/// How tokens are refilled.
 #[derive(Clone, Copy)]
 pub enum Refill {
-    /// All the time; the announced reset is the time at which the bucket is full again.
+    /// Continuously. The announced reset is the time at which the bucket is full again.
     Steady,
-    /// All at once at the end of each minute; the first one ends after so many seconds.
+    /// All at once at the end of each minute. Contains the end of the first one, in seconds.
     Windows(f64),
 }
 
-/// A balance of tokens from which a request takes an estimate when it arrives, and which is put right when the answer
-/// has ended. It can fall below 0 then.
+/// A balance of tokens. A request takes its estimate when it arrives; the end of its response corrects the balance,
+/// which can become negative.
 #[derive(Clone)]
 struct Balance {
     limit: f64,
     refill: Refill,
     level: f64,
     at: f64,
-    /// Corrections to come: when, by how much, and when the estimate was taken.
+    /// Future corrections: their time, the amount, and the time at which the estimate was taken.
     due: Vec<(f64, f64, f64)>,
 }
 
@@ -37,7 +37,7 @@ impl Balance {
         }
     }
 
-    /// When the window of `at` ends.
+    /// Returns the end of the window at `at`.
     fn end(&self, at: f64) -> f64 {
         match self.refill {
             Refill::Steady => f64::INFINITY,
@@ -47,7 +47,7 @@ impl Balance {
         }
     }
 
-    /// Fills up until `to`, with no correction before.
+    /// Refills until `to`, without corrections.
     fn fill(&mut self, to: f64) {
         match self.refill {
             Refill::Steady => {
@@ -60,12 +60,12 @@ impl Balance {
         self.at = to;
     }
 
-    /// Fills up and corrects until `to`.
+    /// Refills and corrects until `to`.
     fn advance(&mut self, to: f64) {
         while let Some(next) = self.next_due(to) {
             let (when, by, taken) = self.due.remove(next);
             self.fill(when);
-            // A window that is over is not corrected any more.
+            // A correction has no effect after the end of its window.
             if when < self.end(taken) {
                 self.level = (self.level + by).min(self.limit);
             }
@@ -73,7 +73,7 @@ impl Balance {
         self.fill(to);
     }
 
-    /// The next correction, until `to`.
+    /// Returns the index of the next correction until `to`.
     fn next_due(&self, to: f64) -> Option<usize> {
         let due = self.due.iter().enumerate().filter(|(_, due)| due.0 <= to);
         due.min_by(|a, b| a.1.0.total_cmp(&b.1.0))
@@ -95,7 +95,7 @@ impl Balance {
         self.due.push((at + job.stream, by, at));
     }
 
-    /// When there are `tokens`, if corrections are known in advance or not.
+    /// Returns the time at which `tokens` are available, with or without future corrections.
     fn reaches(&self, tokens: f64, at: f64, corrected: bool) -> f64 {
         let mut ahead = self.clone();
         ahead.advance(at);
@@ -114,7 +114,7 @@ impl Balance {
     }
 }
 
-/// Requests and tokens a minute. Announces both.
+/// Requests and tokens per minute. Announces both.
 pub struct Tokens {
     requests: Bucket,
     tokens: Balance,
@@ -128,7 +128,7 @@ impl Tokens {
         }
     }
 
-    /// The same request as the server counts it in requests.
+    /// Returns the job as the quota of requests counts it.
     fn one(job: &Job) -> Job {
         Job {
             cost: 1,

@@ -35,12 +35,12 @@ impl FixedWindow {
         (number + 1) as f64 * self.window + self.phase + 1e-6
     }
 
-    /// When the window of `at` ends.
+    /// Returns the end of the window at `at`.
     pub(super) fn ends(&self, at: f64) -> f64 {
         self.end(self.number(at))
     }
 
-    /// What it announces with an answer that takes nothing.
+    /// Returns what a response to an uncounted request announces.
     pub(super) fn peek(&self, at: f64) -> Verdict {
         let used = if self.number(at) == self.current {
             self.used
@@ -225,7 +225,7 @@ impl Bucket {
         }
     }
 
-    /// Announces as its reset the time at which it is full again.
+    /// Sets the announced reset to the time at which the bucket is full again.
     pub fn announcing_full(mut self) -> Self {
         self.full_again = true;
         self
@@ -239,7 +239,7 @@ impl Bucket {
         (self.level + (at - self.at).max(0.0) * self.rate).min(self.burst)
     }
 
-    /// When it is full again.
+    /// Returns the time at which the bucket is full again.
     pub(super) fn full(&self, at: f64) -> f64 {
         at + (self.burst - self.level(at)) / self.rate
     }

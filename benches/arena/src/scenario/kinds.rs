@@ -1,5 +1,5 @@
-//! Servers of other kinds: replicas, what runs at a time, a quota that others use as well, costs, quotas by route,
-//! resets that mean "full again", penalties, and more processes.
+//! Other kinds of servers: replicas, concurrency limits, a neighbour on the same quota, costs, quotas by route, resets
+//! that mean "full again", penalties, more processes, and shedding.
 
 use super::{
     RefusedLimit::{self, Count, Share},
@@ -31,14 +31,14 @@ pub fn all() -> Vec<Scenario> {
     .collect()
 }
 
-/// No miss is accepted.
+/// The goal is met: no miss is accepted.
 const MET: (f64, usize) = (0.0, 0);
 
-/// Each refusal is one replica's: the goal is the time, with a few refusals from those that have none left.
+/// A rejection comes from one replica, so the goal is the time, with a few rejections by exhausted replicas.
 ///
-/// At random, the last window is not needed to the full: with the one request more that a balancer sends to a replica
-/// without room, no client could do without another window. Out of step, the work takes more windows, and at random one
-/// reset more: the balancer sends no more than a quarter to the replica that has room again.
+/// With a random balancer, the jobs do not fill the last window: a single request to an exhausted replica would
+/// otherwise require another window of any client. Out of step, the jobs take more windows, and with a random balancer
+/// one more reset: the balancer sends only a quarter of the requests to the replica that was reset.
 fn replicas() -> Vec<Scenario> {
     let servers: [(_, server::Server, _, _, _); 4] = [
         (
@@ -83,8 +83,8 @@ fn replicas() -> Vec<Scenario> {
     played.into_iter().flatten().collect()
 }
 
-/// The optimum keeps all slots at work, also while answers and requests travel. A client that never has more under way
-/// than the 8 that are announced needs 1.2 times as long: a round trip of 40 ms for each 200 ms of work.
+/// The optimum keeps all slots busy, even while requests and responses are in transit. A client with at most the
+/// announced 8 requests in flight needs 1.2 times as long: a round trip of 40 ms for each 200 ms of processing.
 fn concurrency() -> Vec<Scenario> {
     let few = (1.08, Share(0.05));
     let announced = (1.22, Share(0.02));
@@ -108,8 +108,8 @@ fn concurrency() -> Vec<Scenario> {
     played.into_iter().flatten().collect()
 }
 
-/// A neighbour that sends later takes the next start with what it was refused. The last window is not needed to the full
-/// then: the first of its requests that gets in between would take a window more.
+/// A neighbour that does not send at the start of a window sends its rejected requests at the start of the next one.
+/// Then the jobs do not fill the last window: a single request of the neighbour would otherwise require another window.
 fn neighbours() -> Vec<Scenario> {
     let times: [(_, server::Server, _); 3] = [
         ("at each start", server::neighbour_at_start, 1200),
@@ -160,7 +160,7 @@ fn costs() -> Vec<Scenario> {
     played.into_iter().flatten().collect()
 }
 
-/// What a request costs is known when its answer has ended; the server reserves more.
+/// The cost of a request is known at the end of its response. Until then, the server reserves more.
 fn tokens() -> Vec<Scenario> {
     let played = |name, model| {
         scenario(name)
@@ -206,7 +206,7 @@ fn resources() -> Vec<Scenario> {
     ]
 }
 
-/// After the burst, what comes back each second is all there is.
+/// After the burst, only what is refilled each second is available.
 fn full_again() -> Vec<Scenario> {
     let played = |name, model, dialect| {
         scenario(name)
@@ -239,7 +239,7 @@ fn full_again() -> Vec<Scenario> {
     ]
 }
 
-/// One penalty, from which the limit is learned, and no other.
+/// The goal allows one penalty, from which the limit is learned.
 fn penalties() -> Vec<Scenario> {
     let played = |name, dialect| {
         scenario(name)
@@ -270,7 +270,7 @@ fn fleets() -> Vec<Scenario> {
             .shared_goal(1.01, Count(20))
             .accepted_miss(1.01, 320)
             .shared_accepted_miss(1.01, 310),
-        // Three jobs for each worker are too few to be fair.
+        // Three jobs per worker are too few for a fair distribution.
         scenario("fixed window, full headers, 100 processes of 4")
             .processes(100, 4)
             .shared_goal(1.02, Share(0.03))
@@ -280,7 +280,7 @@ fn fleets() -> Vec<Scenario> {
 }
 
 fn shed() -> Vec<Scenario> {
-    // A shed request is refused, whatever a client does.
+    // No client can avoid these rejections.
     let unavoidable: RefusedLimit = Share(0.08);
     vec![
         scenario("5 % shed with 503 and Retry-After 1, full headers")

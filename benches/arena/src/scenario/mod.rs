@@ -21,7 +21,7 @@ pub struct Numbers {
     /// The store's round trip, in seconds, and the share of its answers that are lost.
     pub store_latency: f64,
     pub store_loss: f64,
-    /// For what the server does at random.
+    /// Seed of the server's random choices.
     pub seed: u64,
 }
 
@@ -30,13 +30,13 @@ impl Numbers {
         FixedWindow::new(self.limit, self.window, self.window * self.phase)
     }
 
-    /// A window with a share of the limit, of which `phase` is left at the start.
+    /// Creates a window with a part of the limit. `phase` of it is left at the start.
     fn part(&self, parts: u64, phase: f64) -> FixedWindow {
         let limit = (self.limit / parts).max(1);
         FixedWindow::new(limit, self.window, self.window * phase)
     }
 
-    /// The server's own chance.
+    /// Returns the generator of the server's random choices.
     fn random(&self) -> fastrand::Rng {
         fastrand::Rng::with_seed(self.seed * 104_729)
     }
@@ -102,7 +102,7 @@ pub struct Goal {
     pub ratio: f64,
     pub refused: RefusedLimit,
     pub jain: f64,
-    /// The goal is missed so far; the figures must not exceed these.
+    /// The figures by which the goal is missed at most today. They must not become worse.
     pub accepted_miss: Option<AcceptedMiss>,
 }
 
@@ -237,7 +237,7 @@ impl Scenario {
         self
     }
 
-    /// Another goal for Jain's index, with a store.
+    /// Sets the goal for Jain's index with a store.
     fn fair_to(mut self, jain: f64) -> Self {
         self.shared_goal.as_mut().expect("a goal").jain = jain;
         self

@@ -3,10 +3,10 @@
 use super::Numbers;
 use crate::model::{
     Balancer, BrownOut, Bucket, Concurrency, FixedWindow, Lowered, Model, Neighbour, PenaltyBox,
-    Refill, Replicas, Routes, Shed, SlidingCounter, SlidingLog, Stacked, Takes, Tokens,
+    Refill, Replicas, Routes, Schedule, Shed, SlidingCounter, SlidingLog, Stacked, Tokens,
 };
 
-/// Makes a server from a run's numbers.
+/// Creates a server from a run's numbers.
 pub type Server = fn(&Numbers) -> Box<dyn Model>;
 
 pub fn fixed(n: &Numbers) -> Box<dyn Model> {
@@ -60,16 +60,16 @@ pub fn brown_out(n: &Numbers) -> Box<dyn Model> {
     })
 }
 
-/// How many replicas share the limit.
+/// Number of replicas that share the limit.
 const REPLICAS: u64 = 4;
 
-/// Replicas whose windows start together.
+/// Creates replicas whose windows start together.
 fn in_step(n: &Numbers, balancer: Balancer) -> Box<dyn Model> {
     let replicas = (0..REPLICAS).map(|_| n.part(REPLICAS, n.phase));
     Box::new(Replicas::new(replicas.collect(), balancer))
 }
 
-/// Replicas whose windows start at times of their own.
+/// Creates replicas whose windows start at different times.
 fn out_of_step(n: &Numbers, balancer: Balancer) -> Box<dyn Model> {
     let phase = |replica: u64| (n.phase + 0.618 * replica as f64).fract();
     let replicas = (0..REPLICAS).map(|replica| n.part(REPLICAS, phase(replica)));
@@ -97,19 +97,19 @@ pub fn concurrency(_: &Numbers) -> Box<dyn Model> {
 }
 
 pub fn neighbour_at_start(n: &Numbers) -> Box<dyn Model> {
-    Box::new(Neighbour::new(n.fixed(), n.limit / 2, Takes::AtStart))
+    Box::new(Neighbour::new(n.fixed(), n.limit / 2, Schedule::AtStart))
 }
 
 pub fn neighbour_at_random(n: &Numbers) -> Box<dyn Model> {
-    let takes = Takes::AtRandom(n.random());
-    Box::new(Neighbour::new(n.fixed(), n.limit / 2, takes))
+    let schedule = Schedule::AtRandom(n.random());
+    Box::new(Neighbour::new(n.fixed(), n.limit / 2, schedule))
 }
 
 pub fn neighbour_all_the_time(n: &Numbers) -> Box<dyn Model> {
-    Box::new(Neighbour::new(n.fixed(), n.limit / 2, Takes::Evenly))
+    Box::new(Neighbour::new(n.fixed(), n.limit / 2, Schedule::Evenly))
 }
 
-/// Tokens a minute, and more requests than those allow.
+/// Tokens per minute, and requests per minute: more than the tokens allow.
 const TOKENS: u64 = 60_000;
 const COMPLETIONS: u64 = 500;
 
@@ -122,7 +122,7 @@ pub fn tokens_in_windows(n: &Numbers) -> Box<dyn Model> {
     Box::new(Tokens::new(COMPLETIONS, TOKENS, refill))
 }
 
-/// Quotas of three sizes, each with its own windows.
+/// Three named quotas of different sizes and windows.
 pub fn resources(n: &Numbers) -> Box<dyn Model> {
     let phase = |more: f64| (n.phase + more).fract();
     let routes = Routes::default()
@@ -132,12 +132,12 @@ pub fn resources(n: &Numbers) -> Box<dyn Model> {
     Box::new(routes)
 }
 
-/// One limited route; all others are free.
+/// One route with a limit; all others have none.
 pub fn half_unlimited(n: &Numbers) -> Box<dyn Model> {
     Box::new(Routes::default().with(None, &["/data"], n.fixed()))
 }
 
-/// 3,600 an hour, one back each second.
+/// 3,600 per hour, refilled by one each second.
 pub fn full_again_hourly(_: &Numbers) -> Box<dyn Model> {
     Box::new(Bucket::new(1.0, 3600.0).announcing_full())
 }

@@ -46,7 +46,9 @@ fn loom_all_queued_requests_are_admitted() {
             move |world| match world.admit(&keys) {
                 Admission::Admitted(permit) => world.succeed(permit),
                 Admission::Queued(waiter) => world.succeed(world.wait_for_permit(waiter)),
-                other => panic!("there is no hold: {other:?}"),
+                Admission::TooLate(_) | Admission::QueueFull(_) | Admission::CostTooHigh(..) => {
+                    panic!("there is no hold")
+                }
             }
         });
         // Not sent: the next request is admitted alone, too.
@@ -93,7 +95,7 @@ fn loom_a_request_with_two_keys_waits_for_both() {
         let first = in_thread(&world, |world| {
             a.settle(Outcome::NotSent, world.now);
         });
-        // A request that needs `b` only may be admitted first, while `a` keeps the other one back.
+        // A request that needs `b` only may be admitted first, while `a` blocks the other one.
         let second = in_thread(&world, |world| {
             b.settle(Outcome::NotSent, world.now);
             drop(world.wait_for_permit(behind));

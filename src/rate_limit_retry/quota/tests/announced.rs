@@ -23,7 +23,7 @@ fn admit(
     let need = Need {
         reserved: f64::from(in_flight) * amount,
         amount,
-        least: 1.0,
+        min_remaining: 1.0,
     };
     announced.admit(&need, in_flight, Refill::default(), over, origin())
 }

@@ -1,4 +1,4 @@
-//! Servers that limit what they process at the same time.
+//! Servers with a concurrency limit.
 
 use super::{
     simulation::{Load, Server, run},
@@ -8,7 +8,7 @@ use crate::rate_limit_retry::headers::Unit;
 
 /// Processes a number of requests at a time, which may change, and throttles the rest at once.
 struct Slots {
-    /// From when on how many, in microseconds.
+    /// The number of slots from a time on, in microseconds.
     steps: Vec<(u64, usize)>,
     service: u64,
     hint: Option<Duration>,
@@ -61,7 +61,7 @@ fn load(workers: usize, jobs: usize, rtt: u64) -> Load {
     }
 }
 
-/// Time ÷ the least, counting a round trip to each request, and the share of requests that were throttled.
+/// Returns the time ÷ the minimum, with a round trip for each request, and the share of throttled requests.
 fn play(server: &mut Slots, workers: usize, jobs: usize, rtt: u64) -> (f64, f64) {
     let (slots, service) = (server.steps[0].1 as f64, server.service as f64 / 1e6);
     let figures = run(server, load(workers, jobs, rtt * 1000));
@@ -105,12 +105,12 @@ fn a_wait_of_a_second_holds_the_throttled_request_only() {
     }
 }
 
-/// Evenly spaced, more requests than slots can be in flight, because some of them are on their way.
+/// With even spacing, more requests than slots can be in flight, because some of them are in transit.
 #[test]
 fn the_round_trip_is_used_too() {
     let mut server = Slots::new(8, 200_000);
     let (time, throttled) = play(&mut server, 16, 2000, 40);
-    // 1.1 of the time that the slots need: without any on their way, it would be 1.2.
+    // 1.1 times what the slots need; with at most as many requests in flight as slots, it would be 1.2.
     assert!(time <= 1.1 * 200.0 / 240.0, "{time}");
     assert!(throttled <= 0.05, "{throttled}");
 }
@@ -130,7 +130,7 @@ fn a_changed_number_of_slots_is_found() {
     let full = 10.0 / 0.152;
     assert!(rate(2.0, 10.0) > 0.95 * full, "{}", rate(2.0, 10.0));
     assert!(rate(12.0, 40.0) > 0.9 * 0.3 * full, "{}", rate(12.0, 40.0));
-    // 160 completions take 6 s on average of what is in flight.
+    // After 200 accepted requests, the limit has grown again.
     let recovered = figures.log.iter().filter(|(at, ok)| *ok && *at >= 40.0);
     let recovered = recovered.map(|(at, _)| *at).nth(200).unwrap();
     let rate = rate(recovered, recovered + 10.0);
@@ -138,7 +138,7 @@ fn a_changed_number_of_slots_is_found() {
     assert!(figures.throttled < 6000 / 20, "{}", figures.throttled);
 }
 
-/// Accepts a number of requests in each window, at once or after some time, and throttles others at once.
+/// Accepts a number of requests in each window, whose processing takes `service`, and throttles others at once.
 struct Windows {
     limit: u64,
     window: u64,
@@ -171,7 +171,7 @@ fn a_rate_is_not_taken_for_concurrency() {
     for (limit, window, service, workers, most) in [
         // 49 a second at 20 ms: fewer than one in flight.
         (49, 1_000_000, 0, 8, 0.06),
-        // 300 a second, met by many at once.
+        // 300 a second, with more workers than that.
         (300, 1_000_000, 0, 1600, 1.0),
         (300, 60_000_000, 0, 16, 0.06),
         (300, 60_000_000, 200_000, 16, 0.08),
@@ -234,7 +234,7 @@ fn an_announced_limit_bounds_what_is_in_flight() {
     };
     for (limit, remaining, total) in [
         (Some(3), None, 3),
-        // Four more than the one that ends, of which others use the rest.
+        // One that ends and four more; other clients use the rest.
         (Some(10), Some(4), 5),
         (None, Some(4), 5),
         (Some(10), Some(20), 10),
@@ -260,7 +260,7 @@ fn requests_that_end_without_a_response_limit_nothing() {
     assert!((0..1000).all(|_| world.send().is_some()));
 }
 
-/// Admitted before the hold that the first 429 begins, and kept back by it.
+/// They were admitted before the first 429 began the hold that prevented their send.
 #[test]
 fn requests_that_were_not_sent_are_not_counted() {
     let mut world = TestQuota::new();

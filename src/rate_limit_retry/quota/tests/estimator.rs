@@ -65,7 +65,7 @@ fn a_rate_is_measured_between_short_throttlings() {
     assert!(!estimator.estimator.is_pacing_known());
 }
 
-/// Others use the rest: after what was accepted before, more are sent one by one until one is throttled.
+/// Other clients use the rest: at the limit, more requests are sent one by one until one is throttled.
 #[test]
 fn a_greater_limit_in_a_429_shows_that_others_use_the_quota() {
     for (named, probes) in [(None, false), (Some(10), false), (Some(11), true)] {

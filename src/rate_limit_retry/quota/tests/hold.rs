@@ -137,7 +137,7 @@ fn late_429s_without_retry_after_do_not_extend_a_hold() {
     assert_eq!(world.throttle(late, &RateLimitInfo::default()), until);
 }
 
-/// Too many in flight, or too many in a time: certain when all of them were throttled.
+/// Only when all of them were throttled is it certain that a rate, and not concurrency, is the cause.
 #[test]
 fn the_last_throttled_request_of_a_flight_begins_the_hold() {
     let mut world = TestQuota::new();

@@ -18,51 +18,51 @@ fn remote_windows_replace_the_local_one() {
         (ms(58_499), ms(58_499)),
     ] {
         let now = origin();
-        let mut told = announced_window(50, now);
+        let mut announced = announced_window(50, now);
 
-        told.merge_remote(40, now + reset, 20);
+        announced.merge_remote(40, now + reset, 20);
 
-        assert_eq!(told.remaining, 40);
-        assert_eq!(told.reset_at, Some(now + then), "{reset:?}");
-        assert_eq!(told.latest_reset, Some(now + then.max(secs(60))));
+        assert_eq!(announced.remaining, 40);
+        assert_eq!(announced.reset_at, Some(now + then), "{reset:?}");
+        assert_eq!(announced.latest_reset, Some(now + then.max(secs(60))));
     }
 }
 
 #[test]
 fn remote_windows_are_newer_than_earlier_responses() {
     let now = origin();
-    let mut told = announced_window(50, now);
-    told.merge_remote(40, now + secs(60), 20);
+    let mut announced = announced_window(50, now);
+    announced.merge_remote(40, now + secs(60), 20);
 
-    told.observe(&limit_with_reset(secs(60)), 45, 19, 21, now);
-    assert_eq!(told.remaining, 40);
-    told.observe(&limit_with_reset(secs(60)), 45, 20, 21, now);
-    assert_eq!(told.remaining, 45);
+    announced.observe(&limit_with_reset(secs(60)), 45, 19, 21, now);
+    assert_eq!(announced.remaining, 40);
+    announced.observe(&limit_with_reset(secs(60)), 45, 20, 21, now);
+    assert_eq!(announced.remaining, 45);
 }
 
 #[test]
 fn an_identical_remote_window_changes_nothing() {
     let now = origin();
-    let mut told = announced_window(50, now);
-    told.merge_remote(50, now + secs(60), 20);
+    let mut announced = announced_window(50, now);
+    announced.merge_remote(50, now + secs(60), 20);
 
-    told.observe(&limit_with_reset(secs(60)), 55, 10, 11, now);
+    announced.observe(&limit_with_reset(secs(60)), 55, 10, 11, now);
 
-    assert_eq!(told.remaining, 55);
+    assert_eq!(announced.remaining, 55);
 }
 
 #[test]
 fn a_window_known_only_remotely_starts_with_their_values() {
     let now = origin();
     let window = SharedWindow::new(Some(100), 50, 30, 2, secs(60));
-    let mut told = AnnouncedWindow::from_shared(&window, now + secs(60), 10, now);
-    assert_eq!((told.limit, told.remaining), (Some(100), 50));
-    assert_eq!(told.estimate_share(0.5, 0), 0.5);
+    let mut announced = AnnouncedWindow::from_shared(&window, now + secs(60), 10, now);
+    assert_eq!((announced.limit, announced.remaining), (Some(100), 50));
+    assert_eq!(announced.estimate_share(0.5, 0), 0.5);
 
-    told.observe(&limit_with_reset(secs(60)), 60, 9, 11, now);
-    assert_eq!(told.remaining, 50);
-    told.observe(&limit_with_reset(secs(60)), 60, 10, 11, now);
-    assert_eq!(told.remaining, 60);
+    announced.observe(&limit_with_reset(secs(60)), 60, 9, 11, now);
+    assert_eq!(announced.remaining, 50);
+    announced.observe(&limit_with_reset(secs(60)), 60, 10, 11, now);
+    assert_eq!(announced.remaining, 60);
 }
 
 #[test]

@@ -71,16 +71,16 @@ fn limit_with_reset(reset: Duration) -> Limit {
     }
 }
 
-/// An answer that names one quota.
+/// A response that announces one quota.
 fn announcing(limit: u64, remaining: u64, reset: Duration) -> RateLimitInfo {
-    let told = Limit {
+    let limit = Limit {
         limit: Some(limit),
         remaining: Some(remaining),
         reset: Some(reset),
         ..Limit::default()
     };
     RateLimitInfo {
-        limits: vec![told],
+        limits: vec![limit],
         ..RateLimitInfo::default()
     }
 }

@@ -5,7 +5,8 @@ use super::{
     *,
 };
 
-/// A fixed window with a block, after which the client is throttled until it has not sent for that long.
+/// A fixed window with a block: after a rejected request, the client is throttled until it has sent nothing for
+/// `block`.
 struct PenaltyBox {
     limit: u64,
     window: u64,
@@ -69,7 +70,7 @@ fn after_one_block_the_limit_is_not_exceeded_again() {
     }
 }
 
-/// A window that was long enough for the wait: the second wait is shorter, and shows that it is no block.
+/// The first wait is that of a long window. The second one is shorter, which shows that it is not a block.
 #[test]
 fn a_long_window_is_not_taken_for_a_block() {
     let mut world = TestQuota::new();

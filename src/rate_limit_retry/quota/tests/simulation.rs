@@ -1,4 +1,4 @@
-//! Clients and a server in virtual time: closed loops of workers, round trips with jitter, and a server that takes time.
+//! Clients and a server in virtual time: workers in closed loops, round trips with jitter, and processing times.
 
 use std::{
     cmp::Reverse,
@@ -9,30 +9,30 @@ use super::*;
 
 /// A server in a simulation. Times are microseconds since the start.
 pub(super) trait Server {
-    /// Decides on a request that arrives. `Ok` is the time that it takes; `Err` throttles it. Both have what the response
-    /// announces.
+    /// Decides on a request that arrives. `Ok` is its processing time; `Err` throttles it. The second value is what the
+    /// response announces.
     fn take(&mut self, at: u64) -> (Result<u64, ()>, RateLimitInfo);
-    /// A request that was accepted has been processed.
+    /// Records that an accepted request has been processed.
     fn finish(&mut self, _at: u64) {}
 }
 
-/// What is simulated.
+/// The load of a simulation.
 #[derive(Clone, Copy)]
 pub(super) struct Load {
     pub(super) processes: usize,
     pub(super) workers: usize,
     pub(super) jobs: usize,
-    /// Round trip in microseconds, without the time that the server takes; each way within a tenth.
+    /// Round trip in microseconds, without processing. Each direction varies by up to 10 %.
     pub(super) rtt: u64,
     pub(super) seed: u64,
 }
 
-/// What came of it.
+/// The result of a simulation.
 #[derive(Debug)]
 pub(super) struct Figures {
     pub(super) seconds: f64,
     pub(super) throttled: usize,
-    /// Sent before a time that the server had named.
+    /// Number of requests that were sent before a time that the server had named.
     pub(super) early: usize,
     /// The times at which requests were accepted or throttled, by the server.
     pub(super) log: Vec<(f64, bool)>,
@@ -163,7 +163,7 @@ pub(super) fn run(server: &mut dyn Server, load: Load) -> Figures {
                     schedule!(now + way, client, number, Event::Arrives);
                 }
                 SendTime::NotBefore(at) | SendTime::AfterResponse(Some(at)) => {
-                    // Timers are a millisecond coarse.
+                    // Timers have a resolution of 1 ms.
                     let at = (at - began).as_micros() as u64 / 1000 * 1000 + 1000;
                     if it.wake.is_none_or(|known| at < known) {
                         it.wake = Some(at);

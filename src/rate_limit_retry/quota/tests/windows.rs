@@ -1,9 +1,9 @@
-//! Several announced quotas, what they cost, how they refill, and who counts them.
+//! Several announced quotas, the cost of requests, refills and replicas.
 
 use super::*;
 use crate::rate_limit_retry::headers::Unit;
 
-/// A quota with a name, of which so much remains.
+/// A quota with a name, of which `remaining` is left.
 fn named(name: &str, unit: Unit, limit: u64, remaining: u64, reset: Option<Duration>) -> Limit {
     Limit {
         name: Some(name.to_owned()),
@@ -33,7 +33,7 @@ fn each_named_quota_delays_by_itself() {
     world.succeed(number, &both);
     assert_eq!(world.wait(), secs(2));
 
-    // The daily quota is used up, whatever the other one says.
+    // The daily quota is exhausted, and the announcement of the other one does not change that.
     let number = world.send().unwrap();
     world.succeed(
         number,
@@ -55,12 +55,12 @@ fn each_named_quota_delays_by_itself() {
 }
 
 #[test]
-fn quotas_without_a_name_are_told_apart_by_their_limit() {
+fn quotas_without_a_name_are_distinguished_by_their_limit() {
     let mut world = TestQuota::new();
     let number = world.send().unwrap();
     world.succeed(number, &announcing(100, 0, secs(120)));
     let number = world.enter();
-    // The server announces the one that is nearest to its end.
+    // The server announces the one that is nearest to exhaustion.
     world.succeed(number, &announcing(20, 19, secs(1)));
 
     assert_eq!(world.wait(), secs(120));
@@ -133,7 +133,7 @@ fn a_request_waits_until_what_it_costs_remains() {
     );
     assert_eq!(admit(&mut world, 10_001), SendTime::Never);
 
-    // What is in flight has taken its part already.
+    // What is in flight has reserved its part.
     let cost = Cost::new().with("tokens", 600);
     let first = world.quota.enter(&cost, &world.config, world.now);
     assert_eq!(admit(&mut world, 300), SendTime::Now);
@@ -157,7 +157,7 @@ fn a_request_waits_until_what_it_costs_remains() {
 }
 
 #[test]
-fn a_reported_cost_returns_what_was_taken_too_much() {
+fn a_reported_cost_returns_what_was_reserved_in_excess() {
     let mut world = TestQuota::new();
     let cost = Cost::new().with("tokens", 800);
     let number = world.quota.enter(&cost, &world.config, world.now);
@@ -195,7 +195,7 @@ fn a_reported_cost_returns_what_was_taken_too_much() {
 }
 
 #[test]
-fn a_reset_that_means_full_again_is_not_waited_out() {
+fn requests_do_not_wait_for_a_reset_that_means_full_again() {
     let mut world = TestQuota::new();
     // 1 a second, 100 at most: the reset is when the bucket is full.
     let bucket = |used: u64| announcing(100, 100 - used, secs(used));
@@ -206,7 +206,7 @@ fn a_reset_that_means_full_again_is_not_waited_out() {
     let wait = world.wait();
     assert!((secs(1)..=ms(1020)).contains(&wait), "{wait:?}");
 
-    // A 429 that names only that reset is no hold either.
+    // A 429 with only that reset does not hold until then either.
     let number = world.enter();
     let mut full = bucket(100);
     full.retry_after = Some(secs(100));
@@ -222,15 +222,15 @@ fn a_wait_that_the_server_requests_is_obeyed_in_a_bucket_too() {
         world.succeed(number, &announcing(100, 100 - used, secs(used)));
     }
     let number = world.enter();
-    let mut refused = announcing(100, 0, secs(100));
-    (refused.retry_after, refused.is_requested) = (Some(secs(40)), true);
-    world.throttle(number, &refused);
+    let mut throttled = announcing(100, 0, secs(100));
+    (throttled.retry_after, throttled.is_requested) = (Some(secs(40)), true);
+    world.throttle(number, &throttled);
 
     assert!(world.wait() >= secs(40));
 }
 
 #[test]
-fn a_window_that_is_used_in_bursts_is_no_bucket() {
+fn a_window_that_is_used_in_bursts_is_not_a_bucket() {
     let mut world = TestQuota::new();
     for _ in 0..4 {
         for used in 1..=10 {
@@ -242,21 +242,21 @@ fn a_window_that_is_used_in_bursts_is_no_bucket() {
 }
 
 #[test]
-fn while_replicas_have_requests_left_one_without_holds_nobody() {
+fn an_exhausted_replica_holds_no_other_request_while_others_have_room() {
     let mut world = TestQuota::new();
     let mut left = [25_u64; 4];
-    // By turns in groups of different sizes, as a balancer distributes them.
+    // In runs of different lengths, as a balancer distributes them.
     let turns = [0, 1, 1, 2, 3, 0, 2, 2, 3, 1, 0, 3];
     for turn in turns.iter().cycle().take(60) {
         let number = world.send().expect("replicas have room");
         left[*turn] -= 1;
         world.succeed(number, &announcing(25, left[*turn], secs(60)));
     }
-    let refused = world.send().unwrap();
+    let throttled = world.send().unwrap();
     let mut none = announcing(25, 0, secs(60));
     none.retry_after = Some(secs(60));
     let sent = Sent {
-        number: refused,
+        number: throttled,
         cost: &Cost::ONE,
     };
     let outcome = Outcome::Response {
@@ -272,14 +272,14 @@ fn while_replicas_have_requests_left_one_without_holds_nobody() {
         Some(world.now),
     );
 
-    // The refused request waits as long as its replica has asked it to, others do not.
+    // The throttled request waits as long as its replica has requested, others do not.
     assert_eq!(recorded.own_hold, Some(world.now + secs(60)));
     assert_eq!(recorded.held_until, None);
     assert!(world.send().is_some());
 }
 
 #[test]
-fn a_single_counter_is_not_taken_for_replicas() {
+fn a_single_counter_is_not_mistaken_for_replicas() {
     let mut world = TestQuota::new();
     for left in (0..100).rev() {
         let number = world.send().expect("there is room");
@@ -289,16 +289,16 @@ fn a_single_counter_is_not_taken_for_replicas() {
 }
 
 #[test]
-fn the_last_requests_of_unequal_cost_are_not_sent_again_to_be_refused() {
+fn requests_of_unequal_cost_are_throttled_at_the_end_of_few_windows() {
     let mut world = TestQuota::new();
-    let (mut left, mut refused) = (100_u64, 0);
+    let (mut left, mut throttled) = (100_u64, 0);
     for _ in 0..6 {
         let mut costs = [1, 2, 3, 4, 5].iter().cycle();
         loop {
             let Some(number) = world.send() else { break };
             let cost = costs.next().unwrap();
             if *cost > left {
-                refused += 1;
+                throttled += 1;
                 let mut info = announcing(100, left, secs(60));
                 info.retry_after = Some(secs(60));
                 world.throttle(number, &info);
@@ -310,11 +310,11 @@ fn the_last_requests_of_unequal_cost_are_not_sent_again_to_be_refused() {
         world.wait();
         left = 100;
     }
-    assert!(refused <= 2, "{refused}");
+    assert!(throttled <= 2, "{throttled}");
 }
 
 #[test]
-fn a_documented_window_is_the_reset_where_none_is_announced() {
+fn a_documented_window_determines_the_reset_if_none_is_announced() {
     let mut world = TestQuota::new();
     let number = world.send().unwrap();
     let limit = Limit {
@@ -329,7 +329,7 @@ fn a_documented_window_is_the_reset_where_none_is_announced() {
 }
 
 #[test]
-fn a_documented_refill_is_waited_for_where_no_reset_is_announced() {
+fn a_documented_refill_determines_the_wait_if_no_reset_is_announced() {
     let mut world = TestQuota::new();
     let number = world.send().unwrap();
     let limit = Limit {
