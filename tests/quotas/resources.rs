@@ -12,7 +12,8 @@ use crate::support::{API, Body, Inner, SECOND, get, send, serving, spawn, status
 /// The server: 3 searches a minute, 1,000 other requests an hour, and no limit for `/status`. With `blocked`, all are
 /// rejected without a name.
 fn api(blocked: Arc<Mutex<bool>>) -> Inner {
-    let used = Arc::new(Mutex::new([0_u32; 2]));
+    // What was used since when.
+    let used = Arc::new(Mutex::new([(0_u32, Instant::now()); 2]));
     let (inner, _) = serving(move |request: Request<Body>| {
         let mut response = status_only(StatusCode::OK);
         let path = request.uri().path();
@@ -23,14 +24,19 @@ fn api(blocked: Arc<Mutex<bool>>) -> Inner {
             ("core", 1000, 3600)
         };
         let mut used = used.lock().unwrap();
-        let used = &mut used[usize::from(search)];
+        let (used, since) = &mut used[usize::from(search)];
+        if since.elapsed() >= reset * SECOND {
+            (*used, *since) = (0, Instant::now());
+        }
+        let left = (reset * SECOND).saturating_sub(since.elapsed());
+        let left = left.as_secs_f64().ceil() as u32;
         if *blocked.lock().unwrap() {
             *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
             response.headers_mut().insert("retry-after", 30.into());
         } else {
             if *used == limit {
                 *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-                response.headers_mut().insert("retry-after", reset.into());
+                response.headers_mut().insert("retry-after", left.into());
             } else {
                 *used += 1;
             }
@@ -38,7 +44,7 @@ fn api(blocked: Arc<Mutex<bool>>) -> Inner {
             headers.insert("x-ratelimit-resource", name.parse().unwrap());
             headers.insert("x-ratelimit-limit", limit.into());
             headers.insert("x-ratelimit-remaining", (limit - *used).into());
-            headers.insert("x-ratelimit-reset", reset.into());
+            headers.insert("x-ratelimit-reset", left.into());
         }
         async move {
             sleep(SECOND / 100).await;
@@ -110,4 +116,46 @@ async fn a_429_without_a_name_holds_all_routes() {
 
     assert!(began.elapsed() >= 28 * SECOND, "{:?}", began.elapsed());
     drop(refused.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_wait_when_the_partition_is_divided_keep_waiting() {
+    let service = RateLimitRetryLayer::new().layer(api(Arc::default()));
+    // The searches are used up before another quota is known.
+    for _ in 0..3 {
+        drop(send(&service, get("/search/code")).await.unwrap());
+    }
+    let began = Instant::now();
+    let searches: Vec<_> = (0..3)
+        .map(|_| spawn(&service, get("/search/code")))
+        .collect();
+    let other = spawn(&service, get("/users/me"));
+    // All wait: whether the other route has a quota of its own is not known.
+    sleep(SECOND).await;
+    assert!(!other.is_finished());
+    drop(other.await.unwrap());
+
+    for search in searches {
+        assert_eq!(search.await.unwrap().unwrap().status(), StatusCode::OK);
+    }
+    assert!(began.elapsed() >= 59 * SECOND, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_divided_partition_can_be_forgotten() {
+    let layer = RateLimitRetryLayer::new();
+    let service = layer.layer(api(Arc::default()));
+    for path in ["/users/me", "/search/code"] {
+        drop(send(&service, get(path)).await.unwrap());
+    }
+    layer.handle().forget(&PartitionKey::new(API));
+    for _ in 0..2 {
+        drop(send(&service, get("/search/code")).await.unwrap());
+    }
+    let began = Instant::now();
+
+    // What is announced after that counts again.
+    drop(send(&service, get("/search/code")).await.unwrap());
+
+    assert!(began.elapsed() >= 59 * SECOND, "{:?}", began.elapsed());
 }

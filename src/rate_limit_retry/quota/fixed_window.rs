@@ -113,8 +113,10 @@ impl FixedWindow {
     /// A window of which only a part was observed (`opened_by_chance`) is always probed, and so is one that other
     /// clients use. If the server blocks for longer than a window, none is probed.
     pub(super) fn hold_at_limit(&mut self, accepted: u64, opened_by_chance: bool) -> bool {
-        let enough = self.block.is_some()
-            || !self.used_by_others
+        let blocks = self.block.is_some() && self.windows_since_probe < MAX_BLOCKED_WINDOWS;
+        let enough = blocks
+            || self.block.is_none()
+                && !self.used_by_others
                 && !opened_by_chance
                 && self.windows_since_probe < self.probe_interval;
         if enough {
@@ -134,6 +136,8 @@ fn is_common(hint: Duration) -> bool {
 
 /// Maximum number of windows between two probes for a quota that has grown.
 const MAX_PROBE_INTERVAL: u32 = 32;
+/// Number of windows without a probe after a block. Then a block may have been a mistake, or the limit a part of one.
+const MAX_BLOCKED_WINDOWS: u32 = 64;
 /// Number of windows that a block is assumed to last at first.
 const WINDOWS_PER_BLOCK: u32 = 5;
 /// Resolution of the waits that servers name.

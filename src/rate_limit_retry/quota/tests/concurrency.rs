@@ -296,3 +296,21 @@ fn a_learned_limit_is_forgotten_after_ten_minutes() {
 
     assert!((0..100).all(|_| world.send().is_some()));
 }
+
+#[test]
+fn a_throttle_during_a_long_poll_does_not_stop_the_client() {
+    let mut world = TestQuota::new();
+    let _poll = world.send().unwrap();
+    let number = world.send().unwrap();
+    world.throttle(number, &with_retry_after(secs(1)));
+    let began = world.now;
+
+    while world.send().is_none() {
+        match world.admit() {
+            SendTime::AfterResponse(Some(at)) | SendTime::NotBefore(at) => world.now = at,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    assert!(world.now - began <= secs(11), "{:?}", world.now - began);
+}

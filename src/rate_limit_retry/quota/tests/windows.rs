@@ -342,3 +342,91 @@ fn a_documented_refill_determines_the_wait_if_no_reset_is_announced() {
 
     assert_eq!(world.wait(), ms(500));
 }
+
+#[test]
+fn two_limits_of_one_name_are_two_quotas() {
+    let mut world = TestQuota::new();
+    let tokens = |limit, left| {
+        info(vec![named(
+            "tokens",
+            Unit::Other,
+            limit,
+            left,
+            Some(secs(30)),
+        )])
+    };
+    // Two models share the names of the fields.
+    for step in 1..=10 {
+        let number = world.enter();
+        world.succeed(number, &tokens(10_000, 10_000 - 500 * step));
+        let number = world.enter();
+        world.succeed(number, &tokens(30_000_000, 30_000_000 - 500 * step));
+    }
+    assert_eq!(world.admit(), SendTime::Now);
+}
+
+#[test]
+fn a_limit_whose_window_is_over_refuses_no_request() {
+    let mut world = TestQuota::new();
+    let number = world.enter();
+    world.succeed(
+        number,
+        &info(vec![named(
+            "tokens",
+            Unit::Other,
+            10_000,
+            10_000,
+            Some(secs(60)),
+        )]),
+    );
+    let cost = Cost::new().with("tokens", 12_000);
+    let admit = |world: &mut TestQuota| world.quota.admit(&cost, &world.config, world.now);
+    assert_eq!(admit(&mut world), SendTime::Never);
+
+    world.advance(secs(61));
+
+    assert_eq!(admit(&mut world), SendTime::Now);
+}
+
+#[test]
+fn a_pause_does_not_raise_the_learned_cost() {
+    let mut world = TestQuota::new();
+    let points = |left| {
+        let mut limit = named("points", Unit::Other, 1000, left, None);
+        limit.refill = Some(50.0);
+        info(vec![limit])
+    };
+    for left in [990, 980, 970] {
+        let number = world.enter();
+        world.succeed(number, &points(left));
+    }
+    world.advance(secs(600));
+    let number = world.enter();
+    world.succeed(number, &points(990));
+
+    assert!((0..10).all(|_| world.send().is_some()));
+}
+
+#[test]
+fn a_quota_without_a_reset_that_is_not_announced_any_more_is_forgotten() {
+    let mut world = TestQuota::new();
+    let number = world.enter();
+    world.succeed(
+        number,
+        &info(vec![named("batch", Unit::Requests, 10, 0, None)]),
+    );
+    for left in (0..100).rev() {
+        let number = world.enter();
+        world.succeed(
+            number,
+            &info(vec![named(
+                "all",
+                Unit::Requests,
+                1000,
+                900 + left,
+                Some(secs(60)),
+            )]),
+        );
+    }
+    assert!(world.send().is_some() && world.send().is_some());
+}
