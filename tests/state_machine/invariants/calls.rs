@@ -164,13 +164,14 @@ pub(super) fn attempts_are_bounded(_: &Setup, log: &[Entry]) -> Result<(), Strin
     Ok(())
 }
 
-/// A hold of the API applies to all requests. Of two separate layers, the inner one replays and waits on its own.
+/// A hold of the API applies to all requests, and one by a 503 to reads or to writes, until a request that was sent after
+/// the rejected one is accepted: then the server rejects single requests. The rejected request waits in any case. Of two
+/// separate layers, the inner one replays and waits on its own.
 pub(super) fn no_request_is_sent_before_a_hold_ends(
     setup: &Setup,
     log: &[Entry],
 ) -> Result<(), String> {
-    // Of reads and of writes: a 503 is about one of them.
-    let mut held = [Duration::ZERO; 2];
+    let mut holds = Holds::default();
     let posts: HashSet<_> = log
         .iter()
         .filter_map(|entry| match entry.what {
@@ -178,37 +179,80 @@ pub(super) fn no_request_is_sent_before_a_hold_ends(
             _ => None,
         })
         .collect();
-    for Entry { at, what } in log {
+    for (index, Entry { at, what }) in log.iter().enumerate() {
         match what {
             What::Answered {
-                call,
-                status,
-                hold: Some(until),
-                ..
+                call, status, hold, ..
             } => {
-                for (post, held) in [false, true].into_iter().zip(&mut held) {
-                    let part = *status == StatusCode::SERVICE_UNAVAILABLE;
-                    if !part || post == posts.contains(call) {
-                        *held = (*held).max(*until);
-                    }
-                }
+                let class = usize::from(posts.contains(call));
+                holds.on_response(*call, class, *status, *hold);
             }
-            What::Forgotten => held = [Duration::ZERO; 2],
+            What::Forgotten => holds = Holds::default(),
             // A civil clock that is set forward counts like a machine that was suspended: holds end by either clock.
             What::Jumped(seconds) => {
                 let asleep = Duration::from_secs(u64::try_from(*seconds).unwrap_or(0));
-                held = held.map(|held| held.saturating_sub(asleep));
+                holds.shorten(asleep);
             }
-            What::Arrived { call, .. } if !setup.apart => {
-                let held = held[usize::from(posts.contains(call))];
-                if *at < held {
+            What::Arrived { call, .. } => {
+                let held = holds.until(*call, usize::from(posts.contains(call)));
+                if *at < held && !setup.apart {
                     return broken(*at, what, format!("held until {:.3}", held.as_secs_f64()));
                 }
+                holds.arrived.insert(*call, index);
             }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// What is held until when.
+#[derive(Default)]
+struct Holds {
+    /// All requests.
+    all: Duration,
+    /// Reads and writes, and the arrival of the last one that was rejected.
+    classes: [(Duration, usize); 2],
+    /// Single requests.
+    calls: HashMap<usize, Duration>,
+    /// The last arrival of each call.
+    arrived: HashMap<usize, usize>,
+}
+
+impl Holds {
+    fn on_response(
+        &mut self,
+        call: usize,
+        class: usize,
+        status: StatusCode,
+        hold: Option<Duration>,
+    ) {
+        let arrived = self.arrived.get(&call).copied().unwrap_or_default();
+        let (until, rejected) = &mut self.classes[class];
+        match hold {
+            Some(hold) if status == StatusCode::SERVICE_UNAVAILABLE => {
+                *until = (*until).max(hold);
+                *rejected = (*rejected).max(arrived);
+                self.calls.insert(call, hold);
+            }
+            Some(hold) => self.all = self.all.max(hold),
+            None if status.is_success() && *rejected < arrived => *until = Duration::ZERO,
+            None => {}
+        }
+    }
+
+    fn shorten(&mut self, asleep: Duration) {
+        self.all = self.all.saturating_sub(asleep);
+        let classes = self.classes.iter_mut().map(|(until, _)| until);
+        for until in classes.chain(self.calls.values_mut()) {
+            *until = until.saturating_sub(asleep);
+        }
+    }
+
+    fn until(&self, call: usize, class: usize) -> Duration {
+        let own = self.calls.get(&call).copied().unwrap_or_default();
+        self.all.max(self.classes[class].0).max(own)
+    }
 }
 
 pub(super) fn no_request_waits_while_holding_readiness(
