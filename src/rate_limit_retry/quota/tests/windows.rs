@@ -294,8 +294,7 @@ fn requests_of_unequal_cost_are_throttled_at_the_end_of_few_windows() {
     let (mut left, mut throttled) = (100_u64, 0);
     for _ in 0..6 {
         let mut costs = [1, 2, 3, 4, 5].iter().cycle();
-        loop {
-            let Some(number) = world.send() else { break };
+        while let Some(number) = world.send() {
             let cost = costs.next().unwrap();
             if *cost > left {
                 throttled += 1;
