@@ -16,8 +16,10 @@ pub(super) struct Refill {
     announced: Option<f64>,
     /// Units per second, as learned from the resets.
     learned: Option<f64>,
-    /// The last announcement.
+    /// The announcement with which later ones are compared.
     last: Option<Sample>,
+    /// The last announcement.
+    previous: Option<Sample>,
     /// Number of announcements in a row that agree with "the reset is the time when the quota is full".
     agreeing: u8,
 }
@@ -25,6 +27,8 @@ pub(super) struct Refill {
 /// One announcement.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
+    /// The limit.
+    all: u64,
     /// The units that were used.
     used: u64,
     /// The announced reset.
@@ -55,15 +59,17 @@ impl Refill {
         let Some(sample) = Sample::new(limit, remaining, now) else {
             return;
         };
+        let previous = self.previous.replace(sample);
         let Some(last) = self.last else {
             self.last = Some(sample);
             return;
         };
+        let stayed = previous.is_some_and(|previous| sample.stayed_after(&previous));
         let full = (
             sample.full.0.max(last.full.0),
             sample.full.1.min(last.full.1),
         );
-        if full.0 > full.1 {
+        if full.0 > full.1 || stayed {
             // Contradicts a bucket: a window, or another quota.
             (self.agreeing, self.learned, self.last) = (0, None, Some(sample));
         } else if sample.used < last.used || !last.is_precise() && sample.is_precise() {
@@ -93,6 +99,7 @@ impl Sample {
             (seconds + tolerance) * as_f64(all) / as_f64(used - 1).max(0.5),
         );
         Some(Self {
+            all,
             used,
             reset_at: add_capped(now, reset),
             full,
@@ -103,6 +110,15 @@ impl Sample {
     /// one.
     fn is_precise(&self) -> bool {
         self.full.1 <= self.full.0 * MAX_UNCERTAINTY
+    }
+
+    /// Returns whether more is used than before, and the reset is the same although it would be later in a bucket.
+    fn stayed_after(&self, previous: &Self) -> bool {
+        let more = self.used.saturating_sub(previous.used);
+        // The time in which one unit is refilled, at least.
+        let later = as_f64(more) * previous.full.0 / as_f64(self.all);
+        let expected = later > 2.0 * RESET_TOLERANCE.as_secs_f64();
+        expected && self.reset_at <= previous.reset_at + RESET_TOLERANCE
     }
 
     /// Returns whether more is used than before and the reset is later: in a window it would be the same.
@@ -120,7 +136,7 @@ fn as_f64(n: u64) -> f64 {
 /// Maximum ratio of the bounds of an announcement that can agree with another.
 const MAX_UNCERTAINTY: f64 = 1.5;
 /// Number of agreeing announcements in a row after which the reset counts as the time when the quota is full.
-const MIN_AGREEING: u8 = 2;
+const MIN_AGREEING: u8 = 4;
 /// Maximum difference between two announcements of the same reset. Resets are rounded to whole seconds, and responses
 /// take different times.
 pub(super) const RESET_TOLERANCE: Duration = Duration::from_millis(1500);

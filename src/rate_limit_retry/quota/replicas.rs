@@ -43,9 +43,10 @@ impl Replicas {
             self.rises += u32::from(difference > 0);
             self.falls += u32::from(difference < -i128::from(sent));
         }
-        self.slow_falls += u32::from(slow);
-        let conflicts = self.rises.min(self.falls).max(self.slow_falls);
-        self.detected |= conflicts >= MIN_CONFLICTS;
+        // In a row: of reordered responses, a few may seem to be slow.
+        self.slow_falls = if slow { self.slow_falls + 1 } else { 0 };
+        let conflicts = self.rises.min(self.falls) >= MIN_CONFLICTS;
+        self.detected |= conflicts || self.slow_falls >= MIN_REPORTS;
     }
 
     /// Returns what remains at a replica on average, 0 if nothing remains at most of them; `None` without replicas.
@@ -92,8 +93,9 @@ const SMOOTHING: f64 = 0.125;
 /// Minimum number of rises and of falls in one window, or of slow falls, for which replicas are assumed. A single
 /// counter does not rise, and a quota that refills does not fall by more than this process's requests.
 const MIN_CONFLICTS: u32 = 3;
-/// Minimum number of reports in a window without a sign of replicas that ends the assumption. Also the minimum number
-/// of accepted requests from which the fall per request is measured.
+/// Number of reports in a row that fall slowly after which replicas are assumed. Also the minimum number of reports in a
+/// window without a sign of replicas that ends the assumption, and of accepted requests from which the fall per request is
+/// measured.
 const MIN_REPORTS: u32 = 16;
 /// Share of reports with nothing remaining from which on the quota counts as exhausted.
 const MAX_EXHAUSTED: f64 = 0.5;

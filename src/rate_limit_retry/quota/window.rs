@@ -193,7 +193,7 @@ impl Window {
             self.mean_cost
                 .observe(limit.limit, remaining, same_window, self.refill, by.now);
         }
-        if self.refill.rate().is_none() {
+        if self.refill.rate().is_none() && self.is_same_window(limit, by.now) {
             let slow = by.served
                 && self
                     .current
@@ -211,7 +211,9 @@ impl Window {
                 self.current = Some(current);
             }
         }
+        let same_window = self.is_same_window(limit, by.now);
         if by.served
+            && same_window
             && let Some(current) = &mut self.current
         {
             current.on_report(remaining);
