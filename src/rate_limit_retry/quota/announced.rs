@@ -295,6 +295,11 @@ impl AnnouncedWindow {
         })
     }
 
+    /// Returns the time of the first announcement of the window.
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
     /// Returns the number of this process's requests that were accepted in the window.
     pub(super) fn own_accepted(&self) -> u64 {
         self.own_accepted

@@ -54,7 +54,8 @@ impl Replicas {
     ///
     /// `accepted` of the window's `limit` requests were this process's.
     pub(super) fn remaining(&mut self, limit: Option<u64>, accepted: u64) -> Option<u64> {
-        if !self.detected {
+        // Without a report in the window, the mean is that of the window before.
+        if !self.detected || self.reports == 0 {
             return None;
         }
         if let Some(limit) = limit.filter(|_| accepted >= u64::from(MIN_REPORTS)) {

@@ -193,14 +193,7 @@ impl Window {
             self.mean_cost
                 .observe(limit.limit, remaining, same_window, self.refill, by.now);
         }
-        if self.refill.rate().is_none() && self.is_same_window(limit, by.now) {
-            let slow = by.served
-                && self
-                    .current
-                    .as_ref()
-                    .is_some_and(AnnouncedWindow::falls_slowly);
-            self.replicas.observe(remaining, change, slow);
-        }
+        let began = self.current.as_ref().map(AnnouncedWindow::began);
         // A late response can update a known window, but not create one that is over.
         let stale = by.late && !self.is_current(limit, by);
         match &mut self.current {
@@ -211,20 +204,7 @@ impl Window {
                 self.current = Some(current);
             }
         }
-        let same_window = self.is_same_window(limit, by.now);
-        if by.served
-            && same_window
-            && let Some(current) = &mut self.current
-        {
-            current.on_report(remaining);
-        }
-        if let Some(current) = &mut self.current
-            && let Some(remaining) = self
-                .replicas
-                .remaining(current.limit, current.own_accepted())
-        {
-            current.set_remaining(remaining);
-        }
+        self.observe_replicas(limit, remaining, by, change, began);
         if by.throttled {
             self.early_refill = self.detect_early_refill(remaining, by);
         }
@@ -234,6 +214,39 @@ impl Window {
         if let (Some(soon), Some(current)) = (self.early_refill, &mut self.current) {
             let soon = add_capped(by.now, soon.max(Duration::from_secs(1)));
             current.reset_at = current.reset_at.map(|reset| reset.min(soon));
+        }
+    }
+
+    /// Compares the reports of the present window, which has just recorded this one. `began` is when the window before
+    /// this report began.
+    fn observe_replicas(
+        &mut self,
+        limit: &Limit,
+        remaining: u64,
+        by: &Announcement,
+        change: Option<(i128, u64)>,
+        began: Option<Instant>,
+    ) {
+        let is_present = self.is_same_window(limit, by.now);
+        let Some(current) = &mut self.current else {
+            return;
+        };
+        if began != Some(current.began()) {
+            self.replicas.end_window();
+        }
+        if by.served && is_present {
+            current.on_report(remaining);
+        }
+        // Replicas may have different resets.
+        if self.refill.rate().is_none() && (is_present || self.replicas.are_detected()) {
+            let slow = by.served && is_present && current.falls_slowly();
+            self.replicas.observe(remaining, change, slow);
+        }
+        if let Some(remaining) = self
+            .replicas
+            .remaining(current.limit, current.own_accepted())
+        {
+            current.set_remaining(remaining);
         }
     }
 
