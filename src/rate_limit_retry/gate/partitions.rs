@@ -127,7 +127,7 @@ impl Partition {
         self.quota
             .record(sent, unsent, Scope::Partition, config, 0.0, None);
         if *cost != Cost::ONE {
-            self.quota.settle_cost(cost, Some(&cost.refunded()), None);
+            self.quota.settle_cost(cost, Some(&cost.refunded()));
         }
     }
 

@@ -220,7 +220,7 @@ impl CountedPermit {
                     if let Some(used) = &charge {
                         let unsent = matches!(outcome, Outcome::NotSent);
                         let refunded = unsent.then(|| reserved.refunded());
-                        quota.settle_cost(&reserved, refunded.as_ref().or(used.as_ref()), now);
+                        quota.settle_cost(&reserved, refunded.as_ref().or(used.as_ref()));
                     }
                     settled.held_until = settled.held_until.max(recorded.held_until);
                     settled.own_hold = settled.own_hold.max(recorded.own_hold);

@@ -117,7 +117,7 @@ impl Drop for CostReservation {
             let mut state = lock(&self.gate.0.state);
             for key in self.keys.iter() {
                 if let Some(partition) = state.partitions.get_mut(key) {
-                    partition.quota.settle_cost(&self.cost, used.as_ref(), None);
+                    partition.quota.settle_cost(&self.cost, used.as_ref());
                 }
             }
             state.take_first_wakers(&self.keys)

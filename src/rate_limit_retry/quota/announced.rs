@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     admit::SendTime,
-    refill::{RESET_TOLERANCE, Refill},
+    refill::{RESET_TOLERANCE, Refill, as_f64},
 };
 use crate::{
     clock::add_capped,
@@ -450,12 +450,6 @@ pub(super) struct Need {
     pub(super) amount: f64,
     /// Minimum that must remain for a request that is sent alone.
     pub(super) min_remaining: f64,
-}
-
-/// Converts a count, for computations with rates and means.
-#[expect(clippy::cast_precision_loss, reason = "no real limit comes near 2^53")]
-pub(super) fn as_f64(n: u64) -> f64 {
-    n as f64
 }
 
 /// Minimum decrease of the remaining units that is compared with the number of requests.

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{announced::as_f64, refill::Refill};
+use super::refill::{Refill, as_f64};
 
 /// The mean cost of the last requests, in the unit of one quota.
 ///

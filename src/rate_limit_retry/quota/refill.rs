@@ -129,7 +129,7 @@ impl Sample {
 
 /// Converts a count, for computations with rates.
 #[expect(clippy::cast_precision_loss, reason = "no real limit comes near 2^53")]
-fn as_f64(n: u64) -> f64 {
+pub(super) fn as_f64(n: u64) -> f64 {
     n as f64
 }
 

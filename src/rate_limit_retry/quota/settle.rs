@@ -31,18 +31,10 @@ impl Quota {
     /// `used` is what the request has cost. Units that it does not name are charged as reserved, and all units if it is
     /// `None`. It may name units that were not reserved. For a request that the server has not counted, it is
     /// [`Cost::refunded`].
-    ///
-    /// `now` has no effect. It is `None` if a drop settles the request.
-    pub(crate) fn settle_cost(
-        &mut self,
-        reserved: &Cost,
-        used: Option<&Cost>,
-        now: Option<Instant>,
-    ) {
-        let _ = now;
+    pub(crate) fn settle_cost(&mut self, reserved: &Cost, used: Option<&Cost>) {
         self.reserved.release(reserved);
-        for window in used.map(|_| self.windows.iter_mut()).into_iter().flatten() {
-            if let Some(used) = used.filter(|used| **used != reserved.refunded()) {
+        if let Some(used) = used.filter(|used| **used != reserved.refunded()) {
+            for window in self.windows.iter_mut() {
                 window.settle(reserved, used);
             }
         }
@@ -114,7 +106,7 @@ mod tests {
         };
         let mut quota = Quota::new(&config, None);
         quota.reserved.add(reserved);
-        quota.settle_cost(reserved, used, None);
+        quota.settle_cost(reserved, used);
         quota.reserved
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::admit::SendTime;
+use super::{admit::SendTime, refill::as_f64};
 use crate::clock::add_capped;
 
 /// A measured rate.
@@ -173,12 +173,6 @@ impl TokenBucket {
     fn measured_span(&self) -> f64 {
         (self.last_throttle - self.first_throttle).as_secs_f64()
     }
-}
-
-/// Converts a number of requests.
-#[expect(clippy::cast_precision_loss, reason = "counts of requests")]
-fn as_f64(n: u64) -> f64 {
-    n as f64
 }
 
 /// Time in seconds between two throttles within which the second is due to losses.

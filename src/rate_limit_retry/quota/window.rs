@@ -6,10 +6,10 @@ use tokio::time::Instant;
 
 use super::{
     admit::SendTime,
-    announced::{AnnouncedWindow, Need, as_f64},
+    announced::{AnnouncedWindow, Need},
     contradictions::Contradictions,
     mean_cost::MeanCost,
-    refill::{RESET_TOLERANCE, Refill},
+    refill::{RESET_TOLERANCE, Refill, as_f64},
     replicas::Replicas,
     reserved::Reserved,
     token_bucket::MAX_TOKEN_BUCKET_WAIT,
