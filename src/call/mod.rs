@@ -11,7 +11,7 @@
 //!     ├─ Policy::authorize     ├─ Policy::authorize
 //!     └─ inner.call            └─ inner.call
 //!          │                        │
-//!   Policy::is_final ── yes ─▶ on_final ─▶ response          (fast path only; no side effect in the question)
+//!   Policy::finish ── yes ─▶ response                        (fast path only)
 //!          │ no
 //!   Policy::on_response
 //!     ├─ Return         ─▶ response or error

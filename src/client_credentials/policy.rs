@@ -13,7 +13,7 @@
 //!    poll.
 //! 2. `admit` and `start`, if there is no usable token: wait for the one fetch, then take the token.
 //! 3. `authorize` adds the header to each attempt.
-//! 4. `is_final` and `on_final` for a response that needs no decision, otherwise `on_response`.
+//! 4. `finish` for a response that needs no decision, otherwise `on_response`.
 //! 5. `reauthenticate` before a replay, while the inner service is not held ready.
 //!
 //! Between 2 and 3 the inner service is polled ready again. The token may expire meanwhile, so that `start` may send
@@ -176,14 +176,13 @@ impl Policy for AuthPolicy {
     }
 
     #[inline]
-    fn is_final<RB>(&self, call: &AuthCall, _: &SentWith, response: &Response<RB>) -> bool {
+    fn finish<RB>(&self, call: &AuthCall, sent: &mut SentWith, response: &Response<RB>) -> bool {
         // The response to a replay is not final: `on_response` records the attempts in its extensions.
-        response.status() != StatusCode::UNAUTHORIZED && !call.is_replay
-    }
-
-    #[inline]
-    fn on_final<RB>(&self, call: &AuthCall, sent: &SentWith, response: &Response<RB>) {
-        self.auth.on_final(response, *call, *sent);
+        let is_final = response.status() != StatusCode::UNAUTHORIZED && !call.is_replay;
+        if is_final {
+            self.auth.on_final(response, *call, *sent);
+        }
+        is_final
     }
 
     fn on_response<RB: Body, C: Resend>(

@@ -97,7 +97,12 @@ impl GateState {
         }
         Ok(Numbers::of(keys, |key| {
             let partition: Option<&mut Partition> = self.partitions.get_mut(key);
-            partition.map_or(0, |p| p.quota.enter(cost, config, now))
+            partition.map_or(0, |partition| {
+                let number = partition.quota.enter(cost, config, now);
+                // The request takes a part of what credits were derived from.
+                partition.update_credits(config);
+                number
+            })
         }))
     }
 
@@ -132,6 +137,7 @@ impl GateState {
     ) -> Option<Blocked> {
         self.apply_origin_holds(key, now);
         let partition = self.partitions.get_mut(key)?;
+        partition.collect_credits();
         match partition.quota.admit(cost, config, now) {
             SendTime::Now => {
                 // Its quota has room, but an earlier request waits for it.
@@ -216,6 +222,14 @@ impl GateState {
         config: &QuotaConfig,
         now: Instant,
     ) -> Vec<Waker> {
+        // The ordinary case: nobody waits.
+        let waits = |key| {
+            let partition = self.partitions.get(key);
+            partition.is_some_and(|partition| !partition.queue.is_empty())
+        };
+        if !keys.iter().any(waits) {
+            return self.take_agent_wakers(keys, config, now);
+        }
         let mut woken = Vec::new();
         // `pending`: partitions whose first waiter is still to be examined. `touched`: all partitions that are
         // affected.

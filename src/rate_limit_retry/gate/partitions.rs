@@ -12,7 +12,13 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{openness::FastPathFlag, queue::Queue};
+use super::{
+    Gate,
+    credits::{Loans, ThreadCredits},
+    keys::Keys,
+    openness::FastPathFlag,
+    queue::Queue,
+};
 use crate::{
     Origin,
     rate_limit_retry::{
@@ -51,6 +57,8 @@ pub(super) struct Partition {
     pub(super) quota: Quota,
     /// The flag that the fast path reads without the lock. Created when the partition is open for the first time.
     fast_path: Option<Arc<FastPathFlag>>,
+    /// The credits of threads. Created when the first thread asks for them.
+    loans: Option<Box<Loans>>,
     /// The waiting requests that this partition blocks, or that precede others here.
     pub(super) queue: Queue,
     /// Number of waiters that have this partition among their keys, queued here or not.
@@ -73,6 +81,7 @@ impl Partition {
             origin: origin.cloned().map(Box::new),
             quota,
             fast_path: None,
+            loans: None,
             queue: Queue::default(),
             waiter_count: 0,
             is_route: false,
@@ -105,19 +114,66 @@ impl Partition {
         }
     }
 
-    /// Closes the fast path: requests go through the gate from now on.
+    /// Closes the fast path: requests go through the gate from now on. Credits end.
     pub(super) fn disable_fast_path(&mut self) {
         if let Some(flag) = &self.fast_path {
             flag.set(false);
         }
+        if let Some(loans) = &mut self.loans {
+            loans.end_terms();
+        }
+        self.collect_credits();
     }
 
-    /// Opens the fast path if the partition has no known limit, hold or waiters, and closes it otherwise.
-    pub(super) fn update_fast_path(&mut self) {
+    /// Opens the fast path if the partition has no known limit, hold or waiters, and closes it otherwise. Sets the terms
+    /// of credits.
+    pub(super) fn update_fast_path(&mut self, config: &QuotaConfig) {
         if self.quota.allows_fast_path() && self.queue.is_empty() {
             self.fast_path.get_or_insert_default().set(true);
-        } else {
-            self.disable_fast_path();
+        } else if let Some(flag) = &self.fast_path {
+            flag.set(false);
+        }
+        self.update_credits(config);
+    }
+
+    /// Sets the terms of credits, after anything has changed that they depend on.
+    pub(super) fn update_credits(&mut self, config: &QuotaConfig) {
+        let Some(loans) = &mut self.loans else {
+            return;
+        };
+        let terms = self
+            .queue
+            .is_empty()
+            .then(|| self.quota.credit_terms(loans.threads(), config));
+        loans.set_terms(terms.flatten());
+        self.collect_credits();
+    }
+
+    /// Returns whether a thread may get credits.
+    pub(super) fn offers_credits(&self, config: &QuotaConfig) -> bool {
+        let threads = self.loans.as_ref().map_or(0, |loans| loans.threads());
+        self.queue.is_empty() && self.quota.credit_terms(threads + 1, config).is_some()
+    }
+
+    /// Gives credits to another thread.
+    pub(super) fn lend(
+        &mut self,
+        gate: &Gate,
+        keys: &Keys,
+        config: &QuotaConfig,
+    ) -> Arc<ThreadCredits> {
+        let loans = self.loans.get_or_insert_with(|| Box::new(Loans::new()));
+        let credits = loans.join(gate, keys);
+        self.update_credits(config);
+        credits
+    }
+
+    /// Records what threads have done on credit. Called before the quota decides or records anything.
+    pub(super) fn collect_credits(&mut self) {
+        if let Some(loans) = &mut self.loans {
+            let (used, outstanding) = loans.collect();
+            self.quota
+                .on_credits_used(used, outstanding.in_flight, outstanding.unused);
         }
     }
 

@@ -244,6 +244,20 @@ impl AnnouncedWindow {
         self.own_accepted += 1;
     }
 
+    /// Counts requests that were accepted on credit.
+    pub(super) fn on_credits_used(&mut self, accepted: u64) {
+        self.own_accepted += accepted;
+        self.reports += accepted;
+    }
+
+    /// Lowers what remains to what a response to a request on credit has announced.
+    pub(super) fn lower(&mut self, remaining: u64) {
+        if remaining < self.available() {
+            self.set_remaining(remaining);
+        }
+        self.lowest = self.lowest.min(remaining);
+    }
+
     /// Debits a request that may have been counted and whose response announces nothing.
     pub(super) fn debit(&mut self, amount: u64) {
         if !self.debits_disabled {

@@ -32,7 +32,7 @@ impl Quota {
 
     /// Returns the number of requests in flight.
     pub(crate) fn in_flight(&self) -> u32 {
-        self.in_flight
+        self.all_in_flight()
     }
 
     /// Returns the announced limit, the remaining requests and the reset, as far as they are known.
@@ -96,6 +96,7 @@ impl Quota {
     pub(crate) fn forget(&mut self, config: &QuotaConfig) {
         *self = Self {
             in_flight: self.in_flight,
+            credits: self.credits,
             next_number: self.next_number,
             // Responses to requests that were sent before must not confirm anything about the new state.
             epoch: self.next_number,
@@ -138,7 +139,7 @@ impl Quota {
             .as_ref()
             .is_some_and(|cap| cap.has_recent(now));
         let reserved = !self.reserved.is_empty();
-        self.in_flight == 0 && !reserved && !capped && self.held_until(now).is_none()
+        self.all_in_flight() == 0 && !reserved && !capped && self.held_until(now).is_none()
     }
 
     /// Returns whether the partition has no known limit and enough responses have said nothing about one.

@@ -25,6 +25,7 @@
 //! | `fleet_share`, `report` | the part of a quota that other processes share |
 //! | `record` | what responses change |
 //! | `control` | what the owner sets |
+//! | `credit` | credits: requests that threads send without asking |
 //! | `reserved`, `settle` | the costs that requests reserve, and their settlement |
 //! | `tests` | each model, and simulations with servers |
 
@@ -34,6 +35,7 @@ mod bounds;
 mod concurrency;
 mod contradictions;
 mod control;
+mod credit;
 mod estimate;
 mod fixed_window;
 mod fleet_share;
@@ -65,6 +67,7 @@ use tokio::time::Instant;
 pub use self::pace::Pacing;
 pub(crate) use self::{
     admit::SendTime,
+    credit::{CreditTerms, Usage},
     outcome::{Outcome, Scope, Sent},
     pace::QuotaConfig,
     settle::ExceededLimit,
@@ -72,6 +75,7 @@ pub(crate) use self::{
 };
 use self::{
     concurrency::ConcurrencyLimit,
+    credit::Credits,
     estimate::{EstimatorDecision, LimitEstimator},
     fleet_share::FleetShare,
     hold::{Hold, Probe},
@@ -119,6 +123,8 @@ pub(crate) struct Quota {
     next_number: u64,
     /// Number of requests that were counted and have not ended.
     in_flight: u32,
+    /// Requests in flight that were not counted, and those that threads may still send, on credit.
+    credits: Credits,
     /// End of the pause that the owner has set.
     pause: Option<Instant>,
     /// The local limit, if there is one.
@@ -167,6 +173,7 @@ impl Quota {
         Self {
             next_number: 0,
             in_flight: 0,
+            credits: Credits::default(),
             pause: None,
             local_limit: local_limit.map(|local_limit| Box::new(LocalLimiter::new(local_limit))),
             hold: None,
@@ -219,9 +226,10 @@ impl Quota {
         }
         // The class has a partition of its own; here its hold only keeps the fast path closed.
         self.partial_hold = self.partial_hold.filter(|until| now < *until);
+        let in_flight = self.all_in_flight();
         let even = config.pacing == Pacing::Even;
         let cap = self.local_limit.as_mut();
-        if let Some(wait) = cap.and_then(|cap| cap.admit(self.in_flight, even, now)) {
+        if let Some(wait) = cap.and_then(|cap| cap.admit(in_flight, even, now)) {
             return wait;
         }
         let disregarded = match self.admit_windows(cost, config, now) {
@@ -231,9 +239,9 @@ impl Quota {
         // Announcements that are missing, doubted or incomplete: the estimate applies, too.
         let estimated = !self.is_announced || self.unannounced_limit || disregarded;
         if estimated && !self.concurrency.is_on_trial() {
-            match self.estimator.admit(self.in_flight, now) {
+            match self.estimator.admit(in_flight, now) {
                 EstimatorDecision::Allow => {
-                    let (room, end) = self.estimator.headroom(self.in_flight).unzip();
+                    let (room, end) = self.estimator.headroom(in_flight).unzip();
                     if let Some(at) =
                         pacing_delay(self.last_used, room.unwrap_or_default(), end, config, now)
                     {
@@ -252,11 +260,11 @@ impl Quota {
                 }
             }
         }
-        if let Some(wait) = self.concurrency.admit(self.in_flight, now) {
+        if let Some(wait) = self.concurrency.admit(in_flight, now) {
             return wait;
         }
         let wait = self.slow_start.admit(
-            self.in_flight,
+            in_flight,
             self.next_number,
             config.initial_window_timeout,
             now,
@@ -273,12 +281,13 @@ impl Quota {
         config: &QuotaConfig,
         now: Instant,
     ) -> WindowsDecision {
-        let (in_flight, last) = (self.in_flight, self.last_used);
+        let (in_flight, last) = (self.all_in_flight(), self.last_used);
         let fleet = self.fleet_share.as_ref();
         let demand = Demand {
             cost,
             reserved_in_flight: &self.reserved_in_flight,
             in_flight,
+            unused_credits: self.credits.unused,
             synced: fleet.is_some_and(|fleet| fleet.is_synced()),
         };
         let (mut ended, mut exhausted, mut disregarded) = (None, false, false);
@@ -328,6 +337,11 @@ impl Quota {
             Some(at) => WindowsDecision::Wait(SendTime::NotBefore(at)),
             None => WindowsDecision::Allow { disregarded },
         }
+    }
+
+    /// Returns the number of requests in flight, counted or on credit.
+    fn all_in_flight(&self) -> u32 {
+        self.in_flight.saturating_add(self.credits.in_flight)
     }
 
     /// Counts a request as in flight. Returns its number, by which its outcome is reported to [`record`](Self::record).

@@ -108,7 +108,7 @@ impl Quota {
         };
         let now = now?;
         let silent = !throttled && info.is_empty();
-        let with_this = self.in_flight + 1;
+        let with_this = self.all_in_flight().saturating_add(1);
         self.concurrency.on_announced(&info.limits, with_this);
         if served && self.concurrency.on_success(number, with_this, now) {
             self.estimator.retract();
@@ -273,7 +273,7 @@ impl Quota {
                     all_counted: self.silent_responses < MIN_SILENT_RESPONSES,
                     silent: info.retry_after.is_none() && info.limits.is_empty(),
                     sent_since: self.next_number.saturating_sub(number),
-                    in_flight: self.in_flight,
+                    in_flight: self.all_in_flight(),
                 };
                 self.estimator.on_throttle(&sample, now);
             }
@@ -326,7 +326,7 @@ impl Quota {
         let throttled = ThrottledRequest {
             number,
             next: self.next_number,
-            in_flight: self.in_flight,
+            in_flight: self.all_in_flight(),
             hint: info.retry_after,
             exhausted: fewest_remaining(&info.limits).is_some_and(Limit::is_exhausted),
         };

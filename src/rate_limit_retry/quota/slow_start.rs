@@ -62,6 +62,11 @@ impl SlowStart {
         Self(None)
     }
 
+    /// Returns whether slow start has ended.
+    pub(super) fn is_finished(self) -> bool {
+        self.0.is_none()
+    }
+
     /// Returns whether the next request is a probe, sent alone.
     pub(super) fn is_probe(self) -> bool {
         self.0.is_some_and(|phase| phase.window == 1)

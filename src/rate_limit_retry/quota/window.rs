@@ -368,6 +368,7 @@ impl Window {
             cost,
             reserved_in_flight,
             in_flight,
+            unused_credits,
             synced,
         } = *demand;
         if let Some((unit, amount)) = self.unit_of(cost) {
@@ -389,9 +390,30 @@ impl Window {
         };
         let amount = mean.max(2.0 * mean - 1.0);
         Need {
-            reserved: f64::from(in_flight) * amount,
+            reserved: (f64::from(in_flight) + f64::from(unused_credits)) * amount,
             amount,
             min_remaining: as_f64(self.min_remaining),
+        }
+    }
+
+    /// Returns how many units are available to credits, and how many a request uses up; `None` if the quota does not
+    /// allow credits.
+    ///
+    /// It must count requests alone, by one counter. What it has announced must be believed.
+    pub(super) fn room_for_credits(&self, in_flight: u32) -> Option<(f64, f64)> {
+        let plain = self.counts_requests()
+            && !self.has_replicas()
+            && self.early_refill.is_none()
+            && self.min_remaining == 1;
+        let current = self.believed().filter(|_| plain)?;
+        let mean = self.apparent_cost(in_flight);
+        Some((as_f64(current.available()), mean.max(2.0 * mean - 1.0)))
+    }
+
+    /// Records requests that were accepted on credit.
+    pub(super) fn on_credits_used(&mut self, accepted: u64) {
+        if let Some(current) = &mut self.current {
+            current.on_credits_used(accepted);
         }
     }
 
@@ -480,6 +502,8 @@ pub(super) struct Demand<'a> {
     pub(super) reserved_in_flight: &'a Reserved,
     /// The number of requests in flight.
     pub(super) in_flight: u32,
+    /// The number of requests that threads may still send on credit.
+    pub(super) unused_credits: u32,
     /// Whether a store subtracts what other processes use.
     pub(super) synced: bool,
 }
