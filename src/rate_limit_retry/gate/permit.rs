@@ -174,7 +174,8 @@ impl Permit {
         };
         let mut permit = gate.enter_from_credit(credit);
         permit.set_credits(Arc::clone(&credit.credits));
-        *self = permit;
+        // Not the permits are exchanged, but their content: no permit is dropped that counts the request.
+        self.0 = std::mem::replace(&mut permit.0, Kind::Uncounted);
     }
 
     /// Returns the state of a request that its partitions count.
