@@ -91,11 +91,13 @@ fn announced(stack: &str, fields: Fields) -> f64 {
     let limits = RateLimitRetryLayer::new();
     let allocations = layered(stack, Announcing(quotas), &limits);
     if stack != "bare" {
-        let remaining = quotas.last_remaining(0);
+        let last = quotas.last_remaining(0).expect("answers");
         let status = limits.handle().status();
+        // A layer may report what it reads a little later; it must not stop reading.
+        let mut read = status.iter().filter_map(|quota| quota.remaining());
         assert!(
-            status.iter().any(|quota| quota.remaining() == remaining),
-            "the server's last answer said {remaining:?}; the layer knows of {status:?}"
+            read.any(|remaining| remaining.abs_diff(last) < ROUNDS / 10),
+            "the last answer said {last}; the layer has read {status:?}"
         );
     }
     allocations

@@ -1,7 +1,7 @@
 //! Time of a request while the server announces its quota on every answer, from many threads at once: one partition that
 //! all of them use, and a hundred that each of them uses in turn.
 
-use std::{convert::Infallible, fmt::Debug};
+use std::fmt::Debug;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use tower::{Layer, Service, ServiceExt};
@@ -44,7 +44,7 @@ pub(crate) fn announced(c: &mut Criterion) {
 /// One thread's requests: to each origin in turn, with a clone of its own.
 fn turn<S>(service: &S, origins: usize) -> impl FnOnce(u64) + use<S>
 where
-    S: Service<Sent, Response = Answer, Error = Infallible> + Clone,
+    S: Service<Sent, Response = Answer> + Clone,
     S::Error: Debug,
 {
     let mut service = service.clone();

@@ -1,6 +1,7 @@
 //! What the benchmarks share: the request, the services under the layers, a token of 900 bytes, and threads that start
 //! together.
 
+#[allow(dead_code, reason = "no benchmark uses all of it")]
 pub(crate) mod announced;
 
 use std::{
