@@ -205,7 +205,12 @@ pub async fn retrying(under: Under) -> Vec<Contestant> {
     };
     // A server for each, whose quotas no other uses.
     let quotas = || Quotas::leak(fields, origins);
-    let mut all = retrying_over(|| Announcing::<Plain>::new(quotas()), origins, Some(quotas())).await;
+    let mut all = retrying_over(
+        || Announcing::<Plain>::new(quotas()),
+        origins,
+        Some(quotas()),
+    )
+    .await;
     for contestant in &mut all {
         contestant.origins = origins;
     }
