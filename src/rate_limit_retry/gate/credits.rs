@@ -364,7 +364,7 @@ impl fmt::Debug for ThreadCredits {
 }
 
 /// Number of requests that a thread sends on credit before it asks the gate.
-const SENDS_PER_LOAN: u32 = 256;
+const SENDS_PER_LOAN: u32 = 512;
 /// Number of threads from which on those that are gone are forgotten.
 const PRUNE_THRESHOLD: usize = 64;
 /// Number of bits of what remains in a [`Seen`].

@@ -316,26 +316,25 @@ impl Gaps<'_> {
     }
 }
 
-/// Takes the digits at the start of `value`.
+/// Takes the number at the start of `value`. `None` if there is none, or if it has too many digits.
 fn take_number(value: &mut &[u8]) -> Option<u64> {
-    let digits = value
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
-    let (digits, rest) = value.split_at(digits);
-    *value = rest;
-    number(digits)
+    let (mut number, mut digits) = (0_u64, 0);
+    for byte in *value {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        // Cannot overflow: a number with more than `MAX_DIGITS` is not used.
+        number = number.wrapping_mul(10).wrapping_add(digit.into());
+        digits += 1;
+    }
+    *value = value.get(digits..)?;
+    (1..=MAX_DIGITS).contains(&digits).then_some(number)
 }
 
-/// Returns the number that these digits are. `None` if they are none, or too many.
-fn number(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() || digits.len() > MAX_DIGITS {
-        return None;
-    }
-    digits.iter().try_fold(0, |number: u64, digit| {
-        let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
-        number.checked_mul(10)?.checked_add(digit.into())
-    })
+/// Returns the number that this run of digits is. `None` for any other run, and for too many digits.
+fn number(run: &[u8]) -> Option<u64> {
+    take_number(&mut { run })
 }
 
 /// Splits a value into runs of digits and runs of anything else, in turn.
