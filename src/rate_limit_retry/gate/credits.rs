@@ -237,8 +237,9 @@ impl Loans {
         u32::try_from(self.threads.len()).unwrap_or(u32::MAX)
     }
 
-    /// Adds a thread.
+    /// Adds a thread. Forgets those that have dropped their credits, so that nothing is reserved for them.
     pub(super) fn join(&mut self, gate: &Gate, keys: &Keys) -> Arc<ThreadCredits> {
+        self.prune();
         let credits = Arc::new(ThreadCredits {
             pool: Arc::clone(&self.pool),
             gate: Arc::downgrade(&gate.0),
@@ -282,7 +283,7 @@ impl Loans {
         }
     }
 
-    /// Returns what threads have done since the last call, and what is in flight. Forgets threads that are gone.
+    /// Returns what threads have done since the last call, and what is in flight.
     pub(super) fn collect(&mut self) -> (Usage, Outstanding) {
         sequential_fence();
         let generation = self.pool.open_generation();
@@ -308,15 +309,11 @@ impl Loans {
             lowest: total.lowest,
         };
         self.collected = total;
-        self.prune();
         (used, outstanding)
     }
 
-    /// Forgets threads that have dropped their credits, once there are many.
+    /// Forgets threads that have dropped their credits. What they have done must have been collected.
     fn prune(&mut self) {
-        if self.threads.len() < PRUNE_THRESHOLD {
-            return;
-        }
         let collected = &mut self.collected;
         self.threads.retain(|thread| {
             let in_use = Arc::strong_count(thread) > 1;
@@ -365,8 +362,6 @@ impl fmt::Debug for ThreadCredits {
 
 /// Number of requests that a thread sends on credit before it asks the gate.
 const SENDS_PER_LOAN: u32 = 512;
-/// Number of threads from which on those that are gone are forgotten.
-const PRUNE_THRESHOLD: usize = 64;
 /// Number of bits of what remains in a [`Seen`].
 const REMAINING_BITS: u32 = 48;
 /// Maximum number that remains in a [`Seen`].

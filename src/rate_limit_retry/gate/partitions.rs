@@ -162,6 +162,7 @@ impl Partition {
         keys: &Keys,
         config: &QuotaConfig,
     ) -> Arc<ThreadCredits> {
+        self.collect_credits();
         let loans = self.loans.get_or_insert_with(|| Box::new(Loans::new()));
         let credits = loans.join(gate, keys);
         self.update_credits(config);
