@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{
     admit::SendTime,
     refill::{RESET_TOLERANCE, Refill, as_f64},
+    tuning::MIN_EVIDENCE,
 };
 use crate::{
     clock::add_capped,
@@ -343,7 +344,7 @@ impl AnnouncedWindow {
         });
         // With two replicas, it falls by half of the requests; 3 of 5 leaves a margin.
         full && same_reset
-            && fall >= MIN_FALL
+            && fall >= u64::from(MIN_EVIDENCE)
             && fall.saturating_mul(5) < self.reports.saturating_mul(3)
     }
 
@@ -372,14 +373,15 @@ impl AnnouncedWindow {
     /// All requests in flight may have been counted already, so they are included.
     ///
     /// The share is the quotient of this process's accepted requests and the fall of the remaining requests. At the
-    /// start of a window, [`SHARE_SMOOTHING`] requests of the earlier share stabilize it.
+    /// start of a window, [`MIN_EVIDENCE`] requests of the earlier share stabilize it.
     pub(super) fn estimate_share(&self, before: f64, in_flight: u32) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "counts of requests")]
         let (own_share, fall) = (
             (self.own_accepted + u64::from(in_flight)) as f64,
             self.initial_remaining.saturating_sub(self.available()) as f64,
         );
-        ((before * SHARE_SMOOTHING + own_share) / (SHARE_SMOOTHING + fall)).clamp(0.0, 1.0)
+        let earlier = f64::from(MIN_EVIDENCE);
+        ((before * earlier + own_share) / (earlier + fall)).clamp(0.0, 1.0)
     }
 
     /// Returns why one more request must wait; `None` if it need not. The window ends at `resets_at`.
@@ -452,13 +454,9 @@ pub(super) struct Need {
     pub(super) min_remaining: f64,
 }
 
-/// Minimum decrease of the remaining units that is compared with the number of requests.
-const MIN_FALL: u64 = 4;
 /// Time for which a limit without a reset refuses requests that cost more.
 const VALIDITY: Duration = Duration::from_secs(60);
 /// Minimum wait for a refill: the precision of timers.
 const MIN_REFILL_WAIT: Duration = Duration::from_millis(1);
-/// Number of requests that weigh as much as all earlier windows in the estimate of the share.
-const SHARE_SMOOTHING: f64 = 4.0;
 /// Share above which this process counts as the only client.
 const MIN_SOLE_SHARE: f64 = 0.9;

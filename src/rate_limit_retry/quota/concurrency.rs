@@ -16,7 +16,7 @@
 //! |---|---|
 //! | throttled, first of a flight | the number in flight then |
 //! | throttled, sent before the last cut | one less: it was in flight at the cut |
-//! | throttled after [`MAX_SINGLE_CUTS`] cuts, and none accepted since | half of the number in flight |
+//! | throttled after [`MIN_EVIDENCE`] cuts, and none accepted since | half of the number in flight |
 //! | [`GROWTH_INTERVAL`] completions at the limit, or [`MAX_GROWTH_INTERVAL`] after a failed attempt | one more |
 //! | throttled with nothing else in flight | none, or the one before the last cuts: a rate limit has throttled |
 //! | [`LIMIT_TTL`] without a cut | none |
@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{admit::SendTime, token_bucket::MAX_TOKEN_BUCKET_WAIT};
+use super::{admit::SendTime, token_bucket::MAX_TOKEN_BUCKET_WAIT, tuning::MIN_EVIDENCE};
 use crate::{
     clock::add_capped,
     rate_limit_retry::headers::{Limit, Unit},
@@ -344,7 +344,7 @@ impl LearnedLimit {
         self.needed = MAX_GROWTH_INTERVAL;
         // After several cuts in a row, the server accepts far fewer than before: the steps become greater.
         self.cap = match self.cuts {
-            0..MAX_SINGLE_CUTS => self.cap - 1,
+            0..MIN_EVIDENCE => self.cap - 1,
             _ => throttled.in_flight / 2,
         };
         self.cap = self.cap.max(1);
@@ -389,8 +389,6 @@ impl Pacer {
 const GROWTH_INTERVAL: u32 = 20;
 /// The same after a cut: each failed attempt to grow costs a throttled request.
 const MAX_GROWTH_INTERVAL: u32 = 4 * GROWTH_INTERVAL;
-/// Number of cuts in a row after which each cut halves the limit.
-const MAX_SINGLE_CUTS: u32 = 4;
 /// Interval between two requests, as a share of the even distance.
 const SPACING: f64 = 0.96;
 /// Maximum lateness of a timer for which the following requests compensate.

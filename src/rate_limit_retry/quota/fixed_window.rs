@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{
     bounds::{Bounds, snap_down},
     throttled::Throttled,
+    tuning::MAX_PROBE_INTERVAL,
 };
 use crate::clock::add_capped;
 
@@ -113,7 +114,7 @@ impl FixedWindow {
     /// A window of which only a part was observed (`opened_by_chance`) is always probed, and so is one that other
     /// clients use. If the server blocks for longer than a window, none is probed.
     pub(super) fn hold_at_limit(&mut self, accepted: u64, opened_by_chance: bool) -> bool {
-        let blocks = self.block.is_some() && self.windows_since_probe < MAX_BLOCKED_WINDOWS;
+        let blocks = self.block.is_some() && self.windows_since_probe < MAX_PROBE_INTERVAL;
         let enough = blocks
             || self.block.is_none()
                 && !self.used_by_others
@@ -134,10 +135,6 @@ fn is_common(hint: Duration) -> bool {
     hint > MIN_BLOCK && snap_down(hint).is_some_and(|round| round + HINT_RESOLUTION > hint)
 }
 
-/// Maximum number of windows between two probes for a quota that has grown.
-const MAX_PROBE_INTERVAL: u32 = 32;
-/// Number of windows without a probe after a block. Then a block may have been a mistake, or the limit a part of one.
-const MAX_BLOCKED_WINDOWS: u32 = 64;
 /// Number of windows that a block is assumed to last at first.
 const WINDOWS_PER_BLOCK: u32 = 5;
 /// Resolution of the waits that servers name.

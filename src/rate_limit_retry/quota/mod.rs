@@ -57,6 +57,7 @@ mod tests;
 mod throttle;
 mod throttled;
 mod token_bucket;
+mod tuning;
 mod window;
 mod windows;
 

@@ -13,6 +13,7 @@ use super::{
     pace::{MIN_SILENT_RESPONSES, QuotaConfig},
     slow_start::SlowStart,
     throttle::ThrottleSample,
+    tuning::MIN_EVIDENCE,
     window::Announcement,
     windows::fewest_remaining,
 };
@@ -241,7 +242,7 @@ impl Quota {
     /// Records a throttling response and sets or prolongs the hold.
     ///
     /// The hold lasts for the server's hint, if it is believed, or else for the guess of the estimate, in both cases
-    /// at most `max_hold`. After [`MAX_TRUSTED_HINTS`] throttles in a row, the longer of both counts.
+    /// at most `max_hold`. After [`MIN_EVIDENCE`] throttles in a row, the longer of both counts.
     ///
     /// If concurrency was the cause and the response has overtaken others, the hint concerns this request alone: the
     /// result is the end of its wait.
@@ -288,7 +289,7 @@ impl Quota {
             // Up to 1 %. Jitter only adds: no request is sent sooner than the server asks.
             Some(hint) => {
                 let jitter = (hint / 100).min(MAX_JITTER).mul_f64(random);
-                let believed = self.consecutive_throttles <= MAX_TRUSTED_HINTS;
+                let believed = self.consecutive_throttles <= MIN_EVIDENCE;
                 let guess = if believed || !first {
                     Duration::ZERO
                 } else {
@@ -349,5 +350,3 @@ impl Quota {
 
 /// Maximum jitter added to a hold, so that processes that were throttled together do not send together.
 const MAX_JITTER: Duration = Duration::from_millis(250);
-/// Number of consecutive throttles up to which the server's hints are believed.
-const MAX_TRUSTED_HINTS: u32 = 3;

@@ -13,6 +13,7 @@ use super::{
     replicas::Replicas,
     reserved::Reserved,
     token_bucket::MAX_TOKEN_BUCKET_WAIT,
+    tuning::RECENT_RESPONSES,
 };
 use crate::{
     clock::add_capped,
@@ -160,7 +161,7 @@ impl Window {
     /// Records a response that announces other quotas. One without a reset is not believed for ever.
     pub(super) fn on_unnamed(&mut self) {
         self.unnamed = self.unnamed.saturating_add(1);
-        if self.unnamed >= MAX_UNNAMED {
+        if self.unnamed >= RECENT_RESPONSES {
             self.current.take_if(|current| current.reset_at.is_none());
         }
     }
@@ -484,8 +485,6 @@ pub(super) struct Demand<'a> {
     pub(super) synced: bool,
 }
 
-/// Number of responses without a quota after which it is not believed any more, if it has no reset.
-const MAX_UNNAMED: u32 = 64;
 /// Minimum share of this process, which bounds the apparent cost of a request.
 const MIN_SHARE: f64 = 0.01;
 /// Mean cost above which requests may cost more than 1.
