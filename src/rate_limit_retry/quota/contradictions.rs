@@ -1,7 +1,6 @@
 //! Doubt about servers that always announce that nothing remains.
 
 use super::tuning::{MAX_PROBE_INTERVAL, MIN_EVIDENCE};
-
 /// Counts accepted requests that contradict an announcement of "nothing remains".
 ///
 /// Gateways without a quota announce so with each response. After a few contradictions the announcement is no longer

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::tuning::MIN_EVIDENCE;
+use super::tuning::{MAX_RATE_RATIO, MIN_EVIDENCE, RESET_TOLERANCE};
 use crate::{clock::add_capped, rate_limit_retry::headers::Limit};
 
 /// The refill of a quota.
@@ -110,7 +110,7 @@ impl Sample {
     /// Returns whether the bounds are narrow enough to agree with another announcement. Any announcement can contradict
     /// one.
     fn is_precise(&self) -> bool {
-        self.full.1 <= self.full.0 * MAX_UNCERTAINTY
+        self.full.1 <= self.full.0 * MAX_RATE_RATIO
     }
 
     /// Returns whether more is used than before, and the reset is the same although it would be later in a bucket.
@@ -133,9 +133,3 @@ impl Sample {
 pub(super) fn as_f64(n: u64) -> f64 {
     n as f64
 }
-
-/// Maximum ratio of the bounds of an announcement that can agree with another.
-const MAX_UNCERTAINTY: f64 = 1.5;
-/// Maximum difference between two announcements of the same reset. Resets are rounded to whole seconds, and responses
-/// take different times.
-pub(super) const RESET_TOLERANCE: Duration = Duration::from_millis(1500);

@@ -4,8 +4,7 @@
 //! counted by one replica, so that the mean falls by 1 ÷ their number. The quota is exhausted when nothing remains at
 //! most of them.
 
-use super::tuning::{MIN_EVIDENCE, RECENT_RESPONSES, RECENT_WEIGHT};
-
+use super::tuning::{MIN_EVIDENCE, MIN_SHARE, RECENT_RESPONSES, RECENT_WEIGHT};
 /// What the reports of one quota show about replicas.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Replicas {
@@ -61,11 +60,12 @@ impl Replicas {
             return None;
         }
         if let Some(limit) = limit.filter(|_| accepted >= u64::from(RECENT_RESPONSES)) {
-            self.cost = ((limit as f64 - self.mean) / accepted as f64).clamp(MIN_COST, 1.0);
+            self.cost = ((limit as f64 - self.mean) / accepted as f64).clamp(MIN_SHARE, 1.0);
         } else if self.cost == 0.0 {
             self.cost = 1.0;
         }
-        Some(if self.exhausted >= MAX_EXHAUSTED {
+        // Nothing remains at half of them or more.
+        Some(if self.exhausted >= 0.5 {
             0
         } else {
             (self.mean.round() as u64).max(1)
@@ -90,8 +90,3 @@ impl Replicas {
         (self.slow_falls, self.reports) = (0, 0);
     }
 }
-
-/// Share of reports with nothing remaining from which on the quota counts as exhausted.
-const MAX_EXHAUSTED: f64 = 0.5;
-/// Minimum fall of the mean per request: 1 ÷ the greatest number of replicas that is distinguished.
-const MIN_COST: f64 = 1.0 / 64.0;

@@ -8,7 +8,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{admit::SendTime, bounds::snap_down, send_log::SendLog, tuning::MAX_PROBE_INTERVAL};
+use super::{
+    admit::SendTime,
+    bounds::snap_down,
+    send_log::SendLog,
+    tuning::{ARRIVAL_TOLERANCE, MAX_PROBE_INTERVAL},
+};
 use crate::clock::add_capped;
 
 /// A sliding window: the log of sends and the bounds of the window's length.
@@ -181,14 +186,14 @@ impl SlidingWindow {
             return true;
         }
         let counted = self.sent_in_window(now).saturating_sub(sent_since);
-        self.margin = (self.margin * 2).min((self.length() / 20).max(MIN_MARGIN));
+        self.margin = (self.margin * 2).min((self.length() / 20).max(ARRIVAL_TOLERANCE));
         counted + in_flight + *allowance / 20 >= *allowance
     }
 
     /// Makes requests obey this model.
     pub(super) fn activate(&mut self, now: Instant) {
         self.active = true;
-        self.margin = (self.length() / 200).max(MIN_MARGIN);
+        self.margin = (self.length() / 200).max(ARRIVAL_TOLERANCE);
         self.next_probe = Some(add_capped(now, self.length() * MAX_PROBE_INTERVAL));
     }
 
@@ -235,7 +240,7 @@ impl SlidingWindow {
             return self.min + self.min / 20;
         };
         let between = |min, max| {
-            snap_down(max + TIMING_TOLERANCE).filter(|round| *round + TIMING_TOLERANCE >= min)
+            snap_down(max + ARRIVAL_TOLERANCE).filter(|round| *round + ARRIVAL_TOLERANCE >= min)
         };
         between(
             max,
@@ -246,8 +251,3 @@ impl SlidingWindow {
         .unwrap_or(max)
     }
 }
-
-/// Minimum margin.
-const MIN_MARGIN: Duration = Duration::from_millis(20);
-/// Uncertainty of the times at which the server counts requests.
-const TIMING_TOLERANCE: Duration = Duration::from_millis(30);
