@@ -13,7 +13,7 @@ use super::{
     pace::{MIN_SILENT_RESPONSES, QuotaConfig},
     slow_start::SlowStart,
     throttle::ThrottleSample,
-    tuning::{LATENCY_TOLERANCE, MIN_EVIDENCE},
+    tuning::{HINT_RESOLUTION, MIN_EVIDENCE},
     window::Announcement,
     windows::fewest_remaining,
 };
@@ -386,7 +386,7 @@ impl Quota {
         random: f64,
         now: Instant,
     ) -> (Duration, bool) {
-        let jitter = (hint / 100).min(LATENCY_TOLERANCE).mul_f64(random);
+        let jitter = (hint / 100).min(HINT_RESOLUTION / 4).mul_f64(random);
         let believed = self.consecutive_throttles <= MIN_EVIDENCE;
         let guess = if believed || !first {
             Duration::ZERO
@@ -421,6 +421,6 @@ impl Quota {
             .saturating_duration_since(now);
         let wait = wait.clamp(config.backoff.initial() / 2, config.backoff.max());
         let wait = wait.max(self.estimator.min_wait(now));
-        wait + (wait / 50).min(LATENCY_TOLERANCE).mul_f64(random)
+        wait + (wait / 50).min(HINT_RESOLUTION / 4).mul_f64(random)
     }
 }

@@ -11,7 +11,7 @@
 //! | [`TIMER_RESOLUTION`] | 1 ms | tokio's timers fire at whole milliseconds | `8 at a time`, `token bucket 40/s` |
 //! | [`ARRIVAL_TOLERANCE`] | 30 ms | requests sent together arrive at different times | `rejected requests count`, `sliding log, no headers` |
 //! | [`LATENCY_TOLERANCE`] | 150 ms | responses to requests sent together arrive at different times | `fixed window, no headers`, `sliding log, no headers` |
-//! | [`HINT_RESOLUTION`] | 1 s | servers name whole seconds | `token bucket 5/s`, `headers on 429 only` |
+//! | [`HINT_RESOLUTION`] | 1 s | servers name whole seconds | `token bucket 5/s`, `headers on 429 only`, `8 processes of 4` with `--workers 48 --limit 120` |
 //! | [`USUAL_WINDOW`] | 60 s | the most common window | `penalty box of 5 min, Retry-After only` |
 //! | [`PROBES_PER_RANGE`] | 6 | fewer probes find the opening late, and each one is a rejected request | `fixed window, no headers` |
 //! | [`WINDOWS_PER_BLOCK`] | 5 | a server that punishes blocks for several windows | `penalty box of 5 min, headers on 429 only` |
@@ -52,9 +52,10 @@ pub(super) const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
 /// Uncertainty of the times at which the server counts requests.
 pub(super) const ARRIVAL_TOLERANCE: Duration = Duration::from_millis(30);
 /// Uncertainty of what responses show about times, due to round trips and their jitter. Probes that are closer
-/// together show no more than one. Also the most by which a hold is prolonged at random.
+/// together show no more than one.
 pub(super) const LATENCY_TOLERANCE: Duration = Duration::from_millis(150);
-/// Resolution of the waits and resets that servers name.
+/// Resolution of the waits and resets that servers name. A hold is prolonged at random by at most a quarter of it, so
+/// that processes that were throttled together do not send together.
 pub(super) const HINT_RESOLUTION: Duration = Duration::from_secs(1);
 /// Maximum difference between two announcements of the same reset: one step of the resolution, and half of one for
 /// what the responses took.

@@ -16,13 +16,13 @@ fn holds(world: &mut TestQuota, info: &RateLimitInfo, count: usize) -> Vec<Durat
 }
 
 #[test]
-fn retry_after_gets_1_percent_jitter_up_to_150_ms() {
+fn retry_after_gets_1_percent_jitter_up_to_250_ms() {
     // Half of the jitter, as the random number has it.
     for (hint, hold) in [
         (ms(100), Some(Duration::from_micros(100_500))),
         (secs(10), Some(ms(10_050))),
-        (secs(25), Some(ms(25_075))),
-        (secs(60), Some(ms(60_075))),
+        (secs(25), Some(ms(25_125))),
+        (secs(60), Some(ms(60_125))),
         (secs(4000), Some(CONFIG.max_hold)),
         (secs(86_400), Some(CONFIG.max_hold)),
         (secs(259_200), Some(CONFIG.max_hold)),
@@ -89,7 +89,7 @@ fn a_wrong_retry_after_applies_if_it_is_longer() {
 
     let holds = holds(&mut world, &with_retry_after(secs(20)), 4);
 
-    assert_eq!(holds[3], ms(20_075));
+    assert_eq!(holds[3], ms(20_100));
 }
 
 #[test]
@@ -115,9 +115,9 @@ fn the_longest_concurrent_retry_after_applies() {
     for (number, info, hold) in [
         (0, &with_retry_after(secs(10)), ms(10_050)),
         (1, &with_retry_after(secs(5)), ms(10_050)),
-        (2, &with_retry_after(secs(20)), ms(20_075)),
+        (2, &with_retry_after(secs(20)), ms(20_100)),
         // A request that was throttled together with the others, and without a wait, adds nothing.
-        (3, &RateLimitInfo::default(), ms(20_075)),
+        (3, &RateLimitInfo::default(), ms(20_100)),
     ] {
         let until = world.throttle(numbers[number], info);
         assert_eq!(until, Some(began + hold));

@@ -111,7 +111,7 @@ fn requests_are_paced_over_an_estimated_window() {
     succeed(&mut world, &RateLimitInfo::default());
 
     // Nine more in as long as the last window lasted, with its jitter.
-    let at = opened + ms(6007) + Duration::from_micros(500);
+    let at = opened + ms(6012) + Duration::from_micros(500);
     assert_eq!(world.admit(), SendTime::NotBefore(at));
 }
 
