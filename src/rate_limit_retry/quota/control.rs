@@ -1,6 +1,6 @@
 //! The state of a quota, and what its owner sets.
 
-use std::{mem::take, time::Duration};
+use std::mem::take;
 
 use tokio::time::Instant;
 
@@ -11,6 +11,7 @@ use super::{
     reserved::Reserved,
     slow_start::SlowStart,
     snapshot::Estimate,
+    tuning::ESTIMATE_TTL,
     window::Window,
 };
 use crate::clock::add_capped;
@@ -156,6 +157,3 @@ impl Quota {
             && !self.concurrency.is_known()
     }
 }
-
-/// Time after the last request for which limits learned from throttling are kept.
-const ESTIMATE_TTL: Duration = Duration::from_secs(3600);

@@ -25,10 +25,12 @@ use super::{
     bounds::{Bounds, TimeRange},
     fixed_window::FixedWindow,
     hold::Probe,
+    refill::as_f64,
     sliding_window::SlidingWindow,
     snapshot::Estimate,
     throttled::Throttled,
-    token_bucket::{MAX_TOKEN_BUCKET_WAIT, TokenBucket},
+    token_bucket::TokenBucket,
+    tuning::{MAX_TOKEN_BUCKET_WAIT, NEARLY_ALL},
 };
 
 /// The estimator.
@@ -306,9 +308,9 @@ impl LimitEstimator {
         // A short throttle is the mark of a rate, a long one of a window.
         let short = when.latest.saturating_duration_since(throttled.since) <= MAX_TOKEN_BUCKET_WAIT;
         match &mut self.model {
-            // At least 90 % used: the end of a window that happened to be near.
+            // Nearly all was used: the end of a window that happened to be near.
             Model::FixedWindow(window)
-                if short && used.saturating_mul(10) >= window.limit.saturating_mul(9) => {}
+                if short && as_f64(used) >= as_f64(window.limit) * NEARLY_ALL => {}
             Model::TokenBucket(_) if short => {}
             _ if short => {
                 self.model = Model::TokenBucket(TokenBucket::new(throttled.since, used));

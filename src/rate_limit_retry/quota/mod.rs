@@ -27,6 +27,7 @@
 //! | `control` | what the owner sets |
 //! | `credit` | credits: requests that threads send without asking |
 //! | `reserved`, `settle` | the costs that requests reserve, and their settlement |
+//! | `tuning` | the numbers that measurements have set |
 //! | `tests` | each model, and simulations with servers |
 
 mod admit;
@@ -59,6 +60,7 @@ mod tests;
 mod throttle;
 mod throttled;
 mod token_bucket;
+mod tuning;
 mod window;
 mod windows;
 
@@ -238,27 +240,11 @@ impl Quota {
         };
         // Announcements that are missing, doubted or incomplete: the estimate applies, too.
         let estimated = !self.is_announced || self.unannounced_limit || disregarded;
-        if estimated && !self.concurrency.is_on_trial() {
-            match self.estimator.admit(in_flight, now) {
-                EstimatorDecision::Allow => {
-                    let (room, end) = self.estimator.headroom(in_flight).unzip();
-                    if let Some(at) =
-                        pacing_delay(self.last_used, room.unwrap_or_default(), end, config, now)
-                    {
-                        return SendTime::NotBefore(at);
-                    }
-                }
-                EstimatorDecision::Wait(wait) => return wait,
-                EstimatorDecision::Probe => self.slow_start = SlowStart::probe(),
-                EstimatorDecision::Hold(until) => {
-                    let until = until.min(add_capped(now, config.max_hold));
-                    self.hold = Some(Hold {
-                        until,
-                        from_server: false,
-                    });
-                    return SendTime::NotBefore(until);
-                }
-            }
+        if estimated
+            && !self.concurrency.is_on_trial()
+            && let Some(wait) = self.admit_estimate(config, now)
+        {
+            return wait;
         }
         if let Some(wait) = self.concurrency.admit(in_flight, now) {
             return wait;
@@ -270,6 +256,31 @@ impl Quota {
             now,
         );
         wait.unwrap_or(SendTime::Now)
+    }
+
+    /// Returns why one more request must wait for the estimate; `None` if it need not. Starts a probe if one is due, and
+    /// a hold if the estimated limit is reached.
+    fn admit_estimate(&mut self, config: &QuotaConfig, now: Instant) -> Option<SendTime> {
+        match self.estimator.admit(self.all_in_flight(), now) {
+            EstimatorDecision::Allow => {
+                let (room, end) = self.estimator.headroom(self.all_in_flight()).unzip();
+                let room = room.unwrap_or_default();
+                pacing_delay(self.last_used, room, end, config, now).map(SendTime::NotBefore)
+            }
+            EstimatorDecision::Wait(wait) => Some(wait),
+            EstimatorDecision::Probe => {
+                self.slow_start = SlowStart::probe();
+                None
+            }
+            EstimatorDecision::Hold(until) => {
+                let until = until.min(add_capped(now, config.max_hold));
+                self.hold = Some(Hold {
+                    until,
+                    from_server: false,
+                });
+                Some(SendTime::NotBefore(until))
+            }
+        }
     }
 
     /// Returns whether the announced windows allow one more request. Removes those that are over.

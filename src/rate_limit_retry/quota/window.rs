@@ -9,10 +9,13 @@ use super::{
     announced::{AnnouncedWindow, Need},
     contradictions::Contradictions,
     mean_cost::MeanCost,
-    refill::{RESET_TOLERANCE, Refill, as_f64},
+    refill::{Refill, as_f64},
     replicas::Replicas,
     reserved::Reserved,
-    token_bucket::MAX_TOKEN_BUCKET_WAIT,
+    tuning::{
+        HINT_RESOLUTION, MAX_TOKEN_BUCKET_WAIT, MIN_SHARE, NEARLY_ALL, RECENT_RESPONSES,
+        RESET_TOLERANCE,
+    },
 };
 use crate::{
     clock::add_capped,
@@ -160,7 +163,7 @@ impl Window {
     /// Records a response that announces other quotas. One without a reset is not believed for ever.
     pub(super) fn on_unnamed(&mut self) {
         self.unnamed = self.unnamed.saturating_add(1);
-        if self.unnamed >= MAX_UNNAMED {
+        if self.unnamed >= RECENT_RESPONSES {
             self.current.take_if(|current| current.reset_at.is_none());
         }
     }
@@ -212,7 +215,7 @@ impl Window {
             self.early_refill = None;
         }
         if let (Some(soon), Some(current)) = (self.early_refill, &mut self.current) {
-            let soon = add_capped(by.now, soon.max(Duration::from_secs(1)));
+            let soon = add_capped(by.now, soon.max(HINT_RESOLUTION));
             current.reset_at = current.reset_at.map(|reset| reset.min(soon));
         }
     }
@@ -341,7 +344,8 @@ impl Window {
     /// Returns whether this quota can have throttled a request although `remaining` was left.
     pub(super) fn explains_throttle(&self, remaining: u64) -> bool {
         let mean = self.apparent_cost(0);
-        remaining == 0 || mean > MIN_UNEQUAL_COST && as_f64(remaining) < mean * MAX_COST_RATIO
+        let most = mean + self.mean_cost.margin(1);
+        remaining == 0 || mean * NEARLY_ALL > 1.0 && as_f64(remaining) < most
     }
 
     /// Returns by how much the quota falls per request of this process, including what other clients use meanwhile.
@@ -507,12 +511,3 @@ pub(super) struct Demand<'a> {
     /// Whether a store subtracts what other processes use.
     pub(super) synced: bool,
 }
-
-/// Number of responses without a quota after which it is not believed any more, if it has no reset.
-const MAX_UNNAMED: u32 = 64;
-/// Minimum share of this process, which bounds the apparent cost of a request.
-const MIN_SHARE: f64 = 0.01;
-/// Mean cost above which requests may cost more than 1.
-const MIN_UNEQUAL_COST: f64 = 1.2;
-/// Maximum ratio of a request's cost to the mean at which the cost explains a throttle.
-const MAX_COST_RATIO: f64 = 4.0;
