@@ -76,13 +76,21 @@ impl FastPath {
     /// The only state shared with other threads that this reads is what the gate writes when something changes. The rest
     /// belongs to this shard. Costs a comparison of two short strings, a few loads, and one or two increments of
     /// reference counts.
-    pub(super) fn admit(&self, uri: &Uri, named: bool) -> Option<(Keys, Account, Permit)> {
+    ///
+    /// `on_credit`: whether requests may be sent on credit.
+    pub(super) fn admit(
+        &self,
+        uri: &Uri,
+        named: bool,
+        on_credit: bool,
+    ) -> Option<(Keys, Account, Permit)> {
         // Contended only if threads outnumber shards. The request then goes through the gate.
         let entries = self.0.try_lock().ok()?;
         let entry = entries.find(uri, named)?;
         let permit = match &entry.access {
             Access::Open(flag) => flag.get().then(Permit::uncounted)?,
-            Access::Credits(credits) => credits.take()?,
+            Access::Credits(credits) if on_credit => credits.take()?,
+            Access::Credits(_) => return None,
         };
         Some((Arc::clone(&entry.keys), entry.account, permit))
     }
@@ -100,8 +108,9 @@ impl FastPath {
         permit: &mut Permit,
     ) {
         let known = || match &self.0.try_lock().ok()?.find(uri, named)?.access {
-            Access::Open(_) => None,
-            Access::Credits(credits) => Some(Arc::clone(credits)),
+            // Those of a partition that was removed have ended for ever.
+            Access::Credits(credits) if credits.are_open() => Some(Arc::clone(credits)),
+            Access::Credits(_) | Access::Open(_) => None,
         };
         let access = if permit.is_uncounted() {
             gate.fast_path_flag(&call.keys).map(Access::Open)
@@ -110,7 +119,7 @@ impl FastPath {
             permit.set_credits(credits);
             return;
         } else {
-            gate.lend(&call.keys).map(|credits| {
+            gate.add_thread(&call.keys).map(|credits| {
                 credits.renew();
                 permit.set_credits(Arc::clone(&credits));
                 Access::Credits(credits)
@@ -138,9 +147,11 @@ impl FastPath {
 impl Entries {
     /// Returns the entry of the partition of `uri`.
     fn find(&self, uri: &Uri, named: bool) -> Option<&Entry> {
-        let slot = self.slot(uri.authority());
+        let slot = self.slot(uri.scheme(), uri.authority(), named);
         let entry = self.0.get(slot)?.as_ref()?;
-        entry.matches(uri, named).then_some(entry)
+        entry
+            .matches(uri.scheme(), uri.authority(), named)
+            .then_some(entry)
     }
 
     /// Inserts an entry. Returns the one that it replaces.
@@ -152,46 +163,55 @@ impl Entries {
             let entries = std::mem::take(&mut self.0);
             self.0.resize_with(2 * entries.len(), || None);
             for entry in entries.into_iter().flatten() {
-                // Two entries of one table differ in a bit that selects their slot.
-                let slot = self.slot(entry.authority.as_ref());
+                // Entries of different slots stay in different slots.
+                let slot = self.slot_of(&entry);
                 self.0[slot] = Some(entry);
             }
         }
-        let slot = self.slot(entry.authority.as_ref());
+        let slot = self.slot_of(&entry);
         self.0[slot].replace(entry)
     }
 
     /// Returns whether another partition has the slot of this one.
     fn is_taken_by_another(&self, entry: &Entry) -> bool {
-        let slot = self.slot(entry.authority.as_ref());
-        let other = self.0.get(slot).and_then(Option::as_ref);
-        other.is_some_and(|other| other.authority != entry.authority)
+        let other = self.0.get(self.slot_of(entry)).and_then(Option::as_ref);
+        let (scheme, authority) = (entry.scheme.as_ref(), entry.authority.as_ref());
+        other.is_some_and(|other| !other.matches(scheme, authority, entry.names_credential))
     }
 
-    /// Returns the slot of an authority.
-    fn slot(&self, authority: Option<&Authority>) -> usize {
+    /// Returns the slot of an entry.
+    fn slot_of(&self, entry: &Entry) -> usize {
+        self.slot(
+            entry.scheme.as_ref(),
+            entry.authority.as_ref(),
+            entry.names_credential,
+        )
+    }
+
+    /// Returns the slot of a scheme and an authority.
+    fn slot(&self, scheme: Option<&Scheme>, authority: Option<&Authority>, named: bool) -> usize {
         if self.0.len() <= 1 {
             return 0;
         }
-        let authority = authority.map_or("", Authority::as_str);
+        let scheme = scheme.map_or("", Scheme::as_str).bytes();
+        let authority = authority.map_or("", Authority::as_str).bytes();
+        let bytes = scheme.chain(authority).chain([u8::from(named)]);
         // FNV-1a. Which origins a program calls is its own choice, so that no attacker can choose them.
-        let hash = authority
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-            });
+        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
         // The length is a power of two.
         usize::try_from(hash >> 32).unwrap_or_default() & (self.0.len() - 1)
     }
 }
 
 impl Entry {
-    /// Returns whether the cached partition is that of `uri`.
-    fn matches(&self, uri: &Uri, named: bool) -> bool {
-        // Compares the spelling, which is cheaper than to normalize. Another spelling of the same origin uses the
-        // gate.
-        self.authority.as_ref().map(Authority::as_str) == uri.authority().map(Authority::as_str)
-            && self.scheme.as_ref() == uri.scheme()
+    /// Returns whether the cached partition is that of this scheme and authority.
+    fn matches(&self, scheme: Option<&Scheme>, authority: Option<&Authority>, named: bool) -> bool {
+        // Compares the spelling, which is cheaper than to normalize. Another spelling of the same origin has an entry
+        // of its own.
+        self.authority.as_ref().map(Authority::as_str) == authority.map(Authority::as_str)
+            && self.scheme.as_ref() == scheme
             && self.names_credential == named
     }
 }

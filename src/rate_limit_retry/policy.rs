@@ -83,7 +83,9 @@ impl LimitPolicy {
         // With a credential, the default keys differ: the cache must not mix the two.
         let named = credential.is_some();
         // The fast path reads no clock and does not touch the gate.
-        if let Some((keys, account, permit)) = self.fast_path.admit(head.uri, named) {
+        // While a route is held, or sends slowly after a hold, each request needs its keys.
+        let on_credit = limiter.routes.is_empty();
+        if let Some((keys, account, permit)) = self.fast_path.admit(head.uri, named, on_credit) {
             return Begun::Ready(limiter.call(keys, account, head), permit);
         }
         let now = limiter.now();

@@ -1,6 +1,6 @@
 //! Credits: requests that threads send without the gate's lock, to partitions whose announced quota has much room.
 //!
-//! The gate lends each thread a number of requests that may be in flight (see
+//! The gate grants each thread a number of requests that may be in flight (see
 //! [`CreditTerms`](crate::rate_limit_retry::quota::CreditTerms)), and counts them as reserved. While the terms are in
 //! force, a thread counts its requests itself, and reads of a response only what remains.
 //!
@@ -8,8 +8,8 @@
 //! |---|---|
 //! | the response is like those before, and enough remains | the thread counts it; no lock that other threads take, no clock |
 //! | the response is different, or too little remains | the permit is converted, and the gate records the outcome |
-//! | a thread has sent [`SENDS_PER_LOAN`] requests | its next request asks the gate, which collects what was used |
-//! | a hold, a pause, a waiter, another window, a limit that is not announced | the gate ends the loans of all threads |
+//! | a thread has sent [`SENDS_PER_GRANT`] requests | its next request asks the gate, which collects what was used |
+//! | a hold, a pause, a waiter, another window, a limit that is not announced | the gate ends the terms of all threads |
 //! | a request is cancelled | its permit is converted, and the quota is charged |
 //!
 //! # Memory order
@@ -18,11 +18,11 @@
 //! counts a request and then reads the generation again; the gate first changes the generation and then reads the
 //! counts. Both are sequentially consistent, so at least one of them sees the other's write: either the gate counts the
 //! request as in flight, or the thread notices that the terms have ended. The same holds when a request ends, so that
-//! the gate is told about each request that it has counted.
+//! the gate is notified of each request that it has counted.
 //!
 //! # Locks
 //!
-//! The gate's state owns the lists of threads. A thread's memory of fields has a lock of its own, which is only tried,
+//! The gate's state owns the lists of threads. A thread's history of fields has a lock of its own, which is only tried,
 //! and never held together with another one.
 
 use std::{
@@ -35,7 +35,7 @@ use http::HeaderMap;
 use super::{Gate, Inner, Permit, keys::Keys};
 use crate::{
     rate_limit_retry::{
-        headers::{FieldMemory, RateLimitInfo},
+        headers::{FieldHistory, RateLimitInfo},
         quota::{CreditTerms, Usage},
     },
     sync::{
@@ -78,10 +78,10 @@ pub(crate) struct ThreadCredits {
     sent: AtomicU64,
     /// Number of responses to them that the gate has not recorded.
     accepted: AtomicU64,
-    /// The fewest units announced under the terms of a generation, see [`Seen`].
+    /// The fewest units announced under the terms of a generation, see [`Lowest`].
     lowest: AtomicU64,
     /// What the fields of the last responses have in common.
-    fields: Mutex<FieldMemory>,
+    fields: Mutex<FieldHistory>,
 }
 
 /// A request on credit. [`CreditPermit::finish`] or [`CreditPermit::release`] ends it.
@@ -92,15 +92,19 @@ pub(super) struct CreditPermit {
     generation: u32,
 }
 
-/// The gate's side of a partition's credits.
-pub(super) struct Loans {
+/// The credits of a partition's threads, as the gate knows them.
+pub(super) struct Grants {
     /// The terms.
     pool: Arc<Pool>,
     /// The threads that have credits, at most one entry for each shard of each service stack.
     threads: Vec<Arc<ThreadCredits>>,
     /// The terms that are in force.
     terms: Option<CreditTerms>,
-    /// What `threads` had sent, and what was accepted, when they were last asked.
+    /// The last terms. What was announced under them is about the present windows.
+    last: Option<CreditTerms>,
+    /// The generation of the last terms.
+    generation: u32,
+    /// What `threads` had sent, and what was accepted, at the last collection.
     collected: Usage,
 }
 
@@ -131,7 +135,7 @@ impl ThreadCredits {
         let left = self.left.load(Ordering::Relaxed).checked_sub(1)?;
         let before = self.in_flight.fetch_add(1, Ordering::SeqCst);
         sequential_fence();
-        if before >= self.pool.per_thread.load(Ordering::Relaxed)
+        if before >= self.pool.per_thread.load(Ordering::SeqCst)
             || self.pool.generation.load(Ordering::SeqCst) != generation
         {
             self.in_flight.fetch_sub(1, Ordering::SeqCst);
@@ -147,9 +151,14 @@ impl ThreadCredits {
         }))
     }
 
-    /// Allows the thread another [`SENDS_PER_LOAN`] requests, because the gate has admitted one.
+    /// Returns whether the terms are in force.
+    pub(crate) fn are_open(&self) -> bool {
+        self.pool.open_generation().is_some()
+    }
+
+    /// Allows the thread another [`SENDS_PER_GRANT`] requests, because the gate has admitted one.
     pub(crate) fn renew(&self) {
-        self.left.store(SENDS_PER_LOAN, Ordering::Relaxed);
+        self.left.store(SENDS_PER_GRANT, Ordering::Relaxed);
     }
 
     /// Learns from the fields of a response that the gate has recorded.
@@ -193,21 +202,26 @@ impl CreditPermit {
             // The lock makes this the only writer.
             let accepted = credits.accepted.load(Ordering::Relaxed);
             credits.accepted.store(accepted + 1, Ordering::Relaxed);
-            let seen = Seen::of(self.generation, lowest);
+            let new = Lowest::of(self.generation, lowest);
             let known = credits.lowest.load(Ordering::Relaxed);
-            credits
+            let lower = Lowest::lower(known, new);
+            let (relaxed, changed) = (Ordering::Relaxed, Ordering::Relaxed);
+            if credits
                 .lowest
-                .store(Seen::lower(known, seen), Ordering::Relaxed);
+                .compare_exchange(known, lower, relaxed, changed)
+                .is_err()
+            {
+                // The gate has just collected what was known.
+                credits.lowest.store(new, Ordering::Relaxed);
+            }
         }
         credits.end(self.generation);
         true
     }
 
-    /// Ends the request without recording anything. Returns whether the terms have not changed since it was sent.
-    pub(super) fn release(&self) -> bool {
-        // The caller tells the gate itself.
+    /// Ends the request without recording anything. The caller notifies the gate.
+    pub(super) fn release(&self) {
         self.credits.in_flight.fetch_sub(1, Ordering::SeqCst);
-        self.credits.pool.generation.load(Ordering::SeqCst) == self.generation
     }
 
     /// Returns the partition.
@@ -221,25 +235,35 @@ impl CreditPermit {
     }
 }
 
-impl Loans {
-    /// Creates the loans of a partition without threads. No terms are in force.
+impl Grants {
+    /// Creates the credits of a partition without threads. No terms are in force.
     pub(super) fn new() -> Self {
         Self {
             pool: Arc::default(),
             threads: Vec::new(),
             terms: None,
+            last: None,
+            generation: 0,
             collected: Usage::default(),
         }
     }
 
-    /// Returns the number of threads.
+    /// Returns the number of threads that have credits.
     pub(super) fn threads(&self) -> u32 {
-        u32::try_from(self.threads.len()).unwrap_or(u32::MAX)
+        let in_use = self.threads.iter().filter(|thread| is_in_use(thread));
+        u32::try_from(in_use.count()).unwrap_or(u32::MAX)
     }
 
-    /// Adds a thread. Forgets those that have dropped their credits, so that nothing is reserved for them.
-    pub(super) fn join(&mut self, gate: &Gate, keys: &Keys) -> Arc<ThreadCredits> {
-        self.prune();
+    /// Returns the epoch in which the last terms began.
+    pub(super) fn epoch(&self) -> Option<u64> {
+        self.last.map(|terms| terms.epoch)
+    }
+
+    /// Adds a thread. It takes the place of one that has dropped its credits, and continues with its template.
+    pub(super) fn add_thread(&mut self, gate: &Gate, keys: &Keys) -> Arc<ThreadCredits> {
+        if let Some(unused) = self.threads.iter().find(|thread| !is_in_use(thread)) {
+            return Arc::clone(unused);
+        }
         let credits = Arc::new(ThreadCredits {
             pool: Arc::clone(&self.pool),
             gate: Arc::downgrade(&gate.0),
@@ -257,22 +281,27 @@ impl Loans {
 
     /// Sets the terms, or ends them.
     ///
-    /// Terms of other windows begin anew: what threads have seen of the former ones does not count.
+    /// Terms of other windows begin anew: what was announced under the former ones does not count.
     pub(super) fn set_terms(&mut self, terms: Option<CreditTerms>) {
-        let current = self.terms;
-        if current.map(|terms| terms.since) != terms.map(|terms| terms.since) {
-            self.end_terms();
-        }
         let Some(terms) = terms else {
+            self.end_terms();
             return;
         };
+        if self
+            .terms
+            .is_some_and(|current| !current.is_about_same_windows(&terms))
+        {
+            self.end_terms();
+        }
         self.pool
             .per_thread
-            .store(terms.per_thread, Ordering::Relaxed);
+            .store(terms.per_thread, Ordering::SeqCst);
         self.pool.floor.store(terms.floor, Ordering::Relaxed);
+        self.last = Some(terms);
         if self.terms.replace(terms).is_none() {
             // Odd again: in force.
-            self.pool.generation.fetch_add(1, Ordering::SeqCst);
+            let former = self.pool.generation.fetch_add(1, Ordering::SeqCst);
+            self.generation = former.wrapping_add(1);
         }
     }
 
@@ -283,21 +312,32 @@ impl Loans {
         }
     }
 
+    /// Ends the terms. What was announced under them does not count any more.
+    pub(super) fn forget(&mut self) {
+        self.end_terms();
+        self.last = None;
+    }
+
     /// Returns what threads have done since the last call, and what is in flight.
     pub(super) fn collect(&mut self) -> (Usage, Outstanding) {
         sequential_fence();
-        let generation = self.pool.open_generation();
         let per_thread = self.terms.map_or(0, |terms| terms.per_thread);
         let mut total = Usage::default();
         let mut outstanding = Outstanding::default();
         for thread in &self.threads {
             let in_flight = thread.in_flight.load(Ordering::SeqCst);
             outstanding.in_flight = outstanding.in_flight.saturating_add(in_flight);
-            let unused = per_thread.saturating_sub(in_flight);
-            outstanding.unused = outstanding.unused.saturating_add(unused);
+            if is_in_use(thread) {
+                let unused = per_thread.saturating_sub(in_flight);
+                outstanding.unused = outstanding.unused.saturating_add(unused);
+            }
             total.sent += thread.sent.load(Ordering::Relaxed);
             total.accepted += thread.accepted.load(Ordering::Relaxed);
-            let lowest = Seen::under(generation, thread.lowest.load(Ordering::Relaxed));
+            // Each announcement is collected once: what is recorded later may be about more.
+            let lowest = thread.lowest.swap(0, Ordering::Relaxed);
+            let lowest = self
+                .last
+                .and_then(|_| Lowest::under(self.generation, lowest));
             total.lowest = match (total.lowest, lowest) {
                 (Some(one), Some(other)) => Some(one.min(other)),
                 (one, other) => one.or(other),
@@ -311,26 +351,18 @@ impl Loans {
         self.collected = total;
         (used, outstanding)
     }
-
-    /// Forgets threads that have dropped their credits. What they have done must have been collected.
-    fn prune(&mut self) {
-        let collected = &mut self.collected;
-        self.threads.retain(|thread| {
-            let in_use = Arc::strong_count(thread) > 1;
-            if !in_use {
-                collected.sent -= thread.sent.load(Ordering::Relaxed);
-                collected.accepted -= thread.accepted.load(Ordering::Relaxed);
-            }
-            in_use
-        });
-    }
 }
 
-/// What remains, with the generation of the terms under which it was announced: 16 and 48 bits of one number, so that
-/// both are read together.
-struct Seen;
+/// Returns whether a thread, or one of its requests, still has these credits.
+fn is_in_use(credits: &Arc<ThreadCredits>) -> bool {
+    Arc::strong_count(credits) > 1
+}
 
-impl Seen {
+/// The fewest units that responses have announced, with the generation of the terms under which the requests were sent:
+/// 48 and 16 bits of one number, so that both are read together.
+struct Lowest;
+
+impl Lowest {
     /// Combines the two.
     fn of(generation: u32, remaining: u64) -> u64 {
         u64::from(generation) << REMAINING_BITS | remaining.min(MAX_REMAINING)
@@ -346,9 +378,9 @@ impl Seen {
     }
 
     /// Returns what remains, if that was announced under the terms of this generation.
-    fn under(generation: Option<u32>, seen: u64) -> Option<u64> {
-        let of = Self::of(generation?, 0);
-        (seen >> REMAINING_BITS == of >> REMAINING_BITS).then_some(seen & MAX_REMAINING)
+    fn under(generation: u32, lowest: u64) -> Option<u64> {
+        let of = Self::of(generation, 0);
+        (lowest >> REMAINING_BITS == of >> REMAINING_BITS).then_some(lowest & MAX_REMAINING)
     }
 }
 
@@ -361,8 +393,8 @@ impl fmt::Debug for ThreadCredits {
 }
 
 /// Number of requests that a thread sends on credit before it asks the gate.
-const SENDS_PER_LOAN: u32 = 512;
-/// Number of bits of what remains in a [`Seen`].
+const SENDS_PER_GRANT: u32 = 512;
+/// Number of bits of what remains in a [`Lowest`].
 const REMAINING_BITS: u32 = 48;
-/// Maximum number that remains in a [`Seen`].
+/// Maximum number that remains in a [`Lowest`].
 const MAX_REMAINING: u64 = (1 << REMAINING_BITS) - 1;

@@ -138,7 +138,10 @@ impl GateState {
         self.apply_origin_holds(key, now);
         let partition = self.partitions.get_mut(key)?;
         partition.collect_credits();
-        match partition.quota.admit(cost, config, now) {
+        let send_time = partition.quota.admit(cost, config, now);
+        // A window that is over ends its terms.
+        partition.update_credits(config);
+        match send_time {
             SendTime::Now => {
                 // Its quota has room, but an earlier request waits for it.
                 let first = partition.queue.first();
@@ -222,7 +225,7 @@ impl GateState {
         config: &QuotaConfig,
         now: Instant,
     ) -> Vec<Waker> {
-        // The ordinary case: nobody waits.
+        // Usually no request waits.
         let waits = |key| {
             let partition = self.partitions.get(key);
             partition.is_some_and(|partition| !partition.queue.is_empty())

@@ -313,41 +313,36 @@ impl Gate {
         )
     }
 
-    /// Counts a request that was sent on credit, because its outcome must be recorded.
-    ///
-    fn enter_from_credit(&self, credit: &CreditPermit) -> Permit {
+    /// Counts a request that was sent on credit, because its outcome must be recorded. `None` if the partition has been
+    /// removed since.
+    fn enter_from_credit(&self, credit: &CreditPermit) -> Option<Permit> {
         let keys = credit.keys();
         let mut state = lock(&self.0.state);
         // Under the lock, so that the request is in flight for every admission, on credit or counted.
-        let open = credit.release();
+        credit.release();
         state.last_sequence += 1;
         let sequence = state.last_sequence;
-        let numbers = Numbers::of(keys, |key| {
-            let partition = state.partitions.get_mut(key);
-            partition.map_or(0, |partition| {
-                partition.collect_credits();
-                partition.quota.enter_from_credit(open)
-            })
-        });
+        let partition = keys.first().and_then(|key| state.partitions.get_mut(key))?;
+        let numbers = Numbers::of(keys, |_| partition.enter_from_credit());
         drop(state);
-        Permit::new(
+        Some(Permit::new(
             self.clone(),
             Arc::clone(keys),
             numbers,
             sequence,
             None,
             false,
-        )
+        ))
     }
 
     /// Gives credits for the partition to the calling thread. `None` if the partition does not exist any more.
-    pub(crate) fn lend(&self, keys: &Keys) -> Option<Arc<ThreadCredits>> {
+    pub(crate) fn add_thread(&self, keys: &Keys) -> Option<Arc<ThreadCredits>> {
         let [key] = &**keys else {
             return None;
         };
         let mut state = lock(&self.0.state);
         let partition = state.partitions.get_mut(key)?;
-        Some(partition.lend(self, keys, &self.0.config))
+        Some(partition.add_thread(self, keys, &self.0.config))
     }
 
     /// Wakes the first waiter, because a request has ended that was in flight when its credits ended. The waiter's poll
@@ -417,8 +412,7 @@ impl Gate {
         let wakers = {
             let mut state = lock(&self.0.state);
             if let Some(partition) = state.partitions.get_mut(key) {
-                partition.disable_fast_path();
-                partition.quota.forget(&self.0.config);
+                partition.forget(&self.0.config);
             }
             state.dispatch(std::slice::from_ref(key), &self.0.config, now)
         };
@@ -497,10 +491,7 @@ impl Gate {
                 &mut removed,
             );
             let partition = state.partitions.get_mut(key);
-            let windows = partition.map(|partition| {
-                partition.disable_fast_path();
-                partition.quota.take_named_windows()
-            });
+            let windows = partition.map(Partition::divide);
             for window in windows.into_iter().flatten() {
                 let of = named
                     .iter()

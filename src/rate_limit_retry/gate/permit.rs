@@ -162,20 +162,26 @@ impl Permit {
         finished
     }
 
-    /// Converts a permit on credit: its partition counts the request from now on.
-    pub(crate) fn count(&mut self) {
+    /// Converts a permit on credit: its partition counts the request from now on. Returns whether it was on credit.
+    ///
+    /// If the partition has been removed, the permit becomes uncounted.
+    pub(crate) fn count(&mut self) -> bool {
         let Kind::OnCredit(credit) = &self.0 else {
-            return;
+            return false;
         };
-        let Some(gate) = credit.gate() else {
-            credit.release();
-            self.0 = Kind::Uncounted;
-            return;
+        let permit = match credit.gate() {
+            Some(gate) => gate.enter_from_credit(credit),
+            None => {
+                credit.release();
+                None
+            }
         };
-        let mut permit = gate.enter_from_credit(credit);
-        permit.set_credits(Arc::clone(&credit.credits));
-        // Not the permits are exchanged, but their content: no permit is dropped that counts the request.
-        self.0 = std::mem::replace(&mut permit.0, Kind::Uncounted);
+        self.0 = permit.map_or(Kind::Uncounted, |mut permit| {
+            permit.set_credits(Arc::clone(&credit.credits));
+            // Moves the content, so that no counted permit is dropped.
+            std::mem::replace(&mut permit.0, Kind::Uncounted)
+        });
+        true
     }
 
     /// Returns the state of a request that its partitions count.

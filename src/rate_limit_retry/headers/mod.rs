@@ -116,7 +116,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header::AGE};
 
-pub(super) use self::template::FieldMemory;
+pub(super) use self::template::FieldHistory;
 pub use self::{
     clock_skew::ClockSkew,
     field::Field,

@@ -8,7 +8,8 @@
 //! A template has no dialect. A number may be in a gap only if both responses show what it means:
 //!
 //! - It is what remains of one of the limits, as the full parse has found it.
-//! - Or it is the rest of a limit whose remaining units are in another gap: `x-ratelimit-used`.
+//! - Or its field counts what is used, and it is the rest of a limit whose remaining units are in another gap:
+//!   `x-ratelimit-used`.
 //!
 //! Any other difference ends the comparison, and the response is parsed in full: another window, a countdown to the
 //! reset, a further field, a response from a cache.
@@ -23,11 +24,13 @@ use super::{
 
 /// The fields about limits of one server, as far as the responses of one thread show them.
 #[derive(Debug, Default)]
-pub(crate) struct FieldMemory {
+pub(crate) struct FieldHistory {
     /// The last response that was parsed in full.
     last: Option<Parsed>,
     /// What it has in common with the one before.
     template: Option<Template>,
+    /// Number of responses in a row that did not fit.
+    failures: u32,
 }
 
 /// A response that was parsed in full.
@@ -60,7 +63,7 @@ enum Part {
     Complement(usize, u64),
 }
 
-impl FieldMemory {
+impl FieldHistory {
     /// Returns the fewest units that a response announces, if it is like those before: its fields differ from theirs
     /// only in what remains, and no more remains than before, except for responses that have overtaken each other by at
     /// most `overtaken`.
@@ -70,19 +73,28 @@ impl FieldMemory {
         self.template.as_mut()?.read(headers, overtaken)
     }
 
-    /// Learns from a response that was parsed in full. Nothing changes if the template fits.
+    /// Learns from a response that was parsed in full.
     pub(crate) fn learn(&mut self, headers: &HeaderMap, info: &RateLimitInfo) {
         let plain = info.retry_after.is_none()
             && !info.global
             && !info.limits.is_empty()
             && info.limits.iter().all(|limit| limit.unit == Unit::Requests);
-        let short =
-            headers.len() <= MAX_FIELDS && headers.values().all(|value| value.len() <= MAX_TEXT);
-        if !plain || !short || headers.contains_key(AGE) {
-            *self = Self::default();
+        if !plain || headers.contains_key(AGE) || !is_short(headers) {
+            self.failures = self.failures.saturating_add(1);
+            (self.last, self.template) = (None, None);
             return;
         }
-        if self.read(headers, u64::MAX).is_some() {
+        // It fits, whether more remains or less.
+        if let Some(template) = &mut self.template
+            && let Some(found) = template.find(headers)
+        {
+            found.store_in(&mut template.remaining);
+            self.failures = 0;
+            return;
+        }
+        // Where every response is different, learning costs more than it saves.
+        self.failures = self.failures.saturating_add(1);
+        if self.failures > MAX_FAILURES && self.failures % MAX_FAILURES > 1 {
             return;
         }
         let parsed = Parsed {
@@ -95,6 +107,12 @@ impl FieldMemory {
             .and_then(|last| Template::of(last, &parsed));
         self.last = Some(parsed);
     }
+}
+
+/// Returns whether a response is short enough to be kept.
+fn is_short(headers: &HeaderMap) -> bool {
+    let length = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+    headers.len() <= MAX_FIELDS && headers.iter().map(length).sum::<usize>() <= MAX_LENGTH
 }
 
 /// Returns the fields of a response: the names of all, and the values of those that may be about limits.
@@ -153,7 +171,7 @@ impl Template {
                 return Some((name.clone(), None));
             };
             let (known, earlier) = before.next()?;
-            let parts = gaps.parts(earlier, value).filter(|_| known == name)?;
+            let parts = gaps.parts(name, earlier, value).filter(|_| known == name)?;
             Some((name.clone(), Some(parts)))
         };
         Some(Self {
@@ -166,8 +184,24 @@ impl Template {
         })
     }
 
-    /// Reads a response. See [`FieldMemory::read`].
+    /// Reads a response. See [`FieldHistory::read`].
     fn read(&mut self, headers: &HeaderMap, overtaken: u64) -> Option<u64> {
+        let found = self.find(headers)?;
+        let found = found.remaining.get(..self.remaining.len())?;
+        let overtaking = |(found, known): (&Option<u64>, &u64)| {
+            found.is_some_and(|found| found <= known.saturating_add(overtaken))
+        };
+        if !found.iter().zip(&self.remaining).all(overtaking) {
+            return None;
+        }
+        for (found, known) in found.iter().zip(&mut self.remaining) {
+            *known = found.map_or(*known, |found| found.min(*known));
+        }
+        found.iter().copied().flatten().min()
+    }
+
+    /// Compares a response with the template. Returns the numbers in the gaps.
+    fn find(&self, headers: &HeaderMap) -> Option<Found> {
         let mut found = Found::default();
         let mut expected = &*self.fields;
         for (name, value) in headers {
@@ -189,20 +223,8 @@ impl Template {
                 found.read(parts.as_ref()?, value.as_bytes())?;
             }
         }
-        if expected.iter().any(|(_, parts)| parts.is_some()) || !found.complements_fit() {
-            return None;
-        }
-        let found = found.remaining.get(..self.remaining.len())?;
-        let overtaking = |(found, known): (&Option<u64>, &u64)| {
-            found.is_some_and(|found| found <= known.saturating_add(overtaken))
-        };
-        if !found.iter().zip(&self.remaining).all(overtaking) {
-            return None;
-        }
-        for (found, known) in found.iter().zip(&mut self.remaining) {
-            *known = found.map_or(*known, |found| found.min(*known));
-        }
-        found.iter().copied().flatten().min()
+        let complete = expected.iter().all(|(_, parts)| parts.is_none());
+        (complete && found.complements_fit()).then_some(found)
     }
 }
 
@@ -239,6 +261,13 @@ impl Found {
             }
         }
         value.is_empty().then_some(())
+    }
+
+    /// Replaces what remained of each limit.
+    fn store_in(&self, remaining: &mut [u64]) {
+        for (found, known) in self.remaining.iter().zip(remaining) {
+            *known = found.unwrap_or(*known);
+        }
     }
 
     /// Returns whether the last complement and what remains have the sum that they had before. If the limit's gap
@@ -279,12 +308,15 @@ impl Gaps<'_> {
     }
 
     /// Returns what a pair of different numbers means.
-    fn meaning(&self, first: u64, second: u64) -> Option<Part> {
+    fn meaning(&self, first: u64, second: u64, counts_used: bool) -> Option<Part> {
         let shown = |at: usize| self.shown.iter().position(|shown| *shown == at);
         if let Some(at) = self.find(first, second) {
             return shown(at).map(Part::Remaining);
         }
-        // The rest of a limit.
+        // The rest of a limit. Any other number that rises, such as a reset, has a meaning of its own.
+        if !counts_used {
+            return None;
+        }
         self.shown.iter().enumerate().find_map(|(index, at)| {
             let sum = self.first[*at].remaining?.checked_add(first)?;
             let same = self.second[*at].remaining?.checked_add(second)? == sum;
@@ -293,7 +325,8 @@ impl Gaps<'_> {
     }
 
     /// Returns the parts of a field with these two values; `None` if a difference is not explained.
-    fn parts(&self, first: &[u8], second: &[u8]) -> Option<Box<[Part]>> {
+    fn parts(&self, name: &HeaderName, first: &[u8], second: &[u8]) -> Option<Box<[Part]>> {
+        let counts_used = name.as_str().contains("used") || name.as_str().contains("usage");
         let mut parts: Vec<Part> = Vec::new();
         if runs(first).count() != runs(second).count() {
             return None;
@@ -302,7 +335,7 @@ impl Gaps<'_> {
             let part = if one == other {
                 Part::Text(other.into())
             } else {
-                self.meaning(number(one)?, number(other)?)?
+                self.meaning(number(one)?, number(other)?, counts_used)?
             };
             match (parts.last_mut(), part) {
                 // Adjacent texts are compared at once.
@@ -344,8 +377,10 @@ fn runs(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Maximum number of fields of a response with a template. It bounds the memory of a thread for each partition.
 const MAX_FIELDS: usize = 64;
-/// Maximum length of a value in such a response.
-const MAX_TEXT: usize = 1024;
+/// Maximum length of their names and values together.
+const MAX_LENGTH: usize = 4096;
+/// Number of responses in a row that do not fit after which only one of as many is learned from.
+const MAX_FAILURES: u32 = 32;
 /// Maximum number of limits that a template reads.
 const MAX_GAPS: usize = 4;
 /// Maximum number of digits of a number, which then fits.
@@ -369,16 +404,16 @@ mod tests {
         fields.iter().map(field).collect()
     }
 
-    /// A memory that has learned from these responses.
-    fn learned(responses: &[HeaderMap]) -> FieldMemory {
-        let mut memory = FieldMemory::default();
+    /// A history of these responses.
+    fn learned(responses: &[HeaderMap]) -> FieldHistory {
+        let mut history = FieldHistory::default();
         for headers in responses {
-            memory.learn(
+            history.learn(
                 headers,
                 &read(StatusCode::OK, headers, SystemTime::UNIX_EPOCH),
             );
         }
-        memory
+        history
     }
 
     /// The field sets of servers, with `remaining` units.
@@ -420,11 +455,11 @@ mod tests {
     #[test]
     fn a_response_that_differs_in_what_remains_is_read_without_a_parse() {
         for set in [didit, github, draft10, two_policies] {
-            let mut memory = learned(&[set(200), set(199)]);
+            let mut history = learned(&[set(200), set(199)]);
 
-            assert_eq!(memory.read(&set(150), 0), Some(150));
-            assert_eq!(memory.read(&set(99), 0), Some(99));
-            assert_eq!(memory.read(&set(0), 0), Some(0));
+            assert_eq!(history.read(&set(150), 0), Some(150));
+            assert_eq!(history.read(&set(99), 0), Some(99));
+            assert_eq!(history.read(&set(0), 0), Some(0));
         }
     }
 
@@ -439,12 +474,12 @@ mod tests {
 
     #[test]
     fn more_than_remained_before_is_parsed_in_full() {
-        let mut memory = learned(&[didit(200), didit(190)]);
+        let mut history = learned(&[didit(200), didit(190)]);
 
-        assert_eq!(memory.read(&didit(191), 0), None);
-        assert_eq!(memory.read(&didit(192), 2), Some(192));
+        assert_eq!(history.read(&didit(191), 0), None);
+        assert_eq!(history.read(&didit(192), 2), Some(192));
         // The least that was seen counts.
-        assert_eq!(memory.read(&didit(193), 2), None);
+        assert_eq!(history.read(&didit(193), 2), None);
     }
 
     #[test]
@@ -463,8 +498,8 @@ mod tests {
             let mut headers = didit(100);
             change(&mut headers);
 
-            let mut memory = learned(&[didit(200), didit(199)]);
-            assert_eq!(memory.read(&headers, 0), None, "{headers:?}");
+            let mut history = learned(&[didit(200), didit(199)]);
+            assert_eq!(history.read(&headers, 0), None, "{headers:?}");
         }
     }
 
@@ -474,7 +509,7 @@ mod tests {
 
     #[test]
     fn fields_that_are_not_about_limits_may_come_and_go() {
-        let mut memory = learned(&[didit(200), didit(199)]);
+        let mut history = learned(&[didit(200), didit(199)]);
         let headers = response(&[
             ("set-cookie", "remaining=1".into()),
             ("x-ratelimit-limit", "300".into()),
@@ -483,29 +518,29 @@ mod tests {
             ("x-ratelimit-reset", "60".into()),
         ]);
 
-        assert_eq!(memory.read(&headers, 0), Some(150));
+        assert_eq!(history.read(&headers, 0), Some(150));
     }
 
     #[test]
     fn what_is_used_must_fit_what_remains() {
-        let mut memory = learned(&[github(4000), github(3999)]);
+        let mut history = learned(&[github(4000), github(3999)]);
         let mut headers = github(3000);
         set(&mut headers, "x-ratelimit-used", "7");
 
-        assert_eq!(memory.read(&headers, 0), None);
+        assert_eq!(history.read(&headers, 0), None);
     }
 
     #[test]
     fn a_quota_of_another_unit_or_a_wait_ends_the_template() {
-        let mut memory = learned(&[didit(200), didit(199)]);
+        let mut history = learned(&[didit(200), didit(199)]);
         let mut headers = didit(198);
         set(&mut headers, "x-ratelimit-limit-tokens", "100");
         set(&mut headers, "x-ratelimit-remaining-tokens", "10");
         let info = read(StatusCode::OK, &headers, SystemTime::UNIX_EPOCH);
 
-        memory.learn(&headers, &info);
+        history.learn(&headers, &info);
 
-        assert_eq!(memory.read(&didit(197), 0), None);
+        assert_eq!(history.read(&didit(197), 0), None);
     }
 
     #[test]
@@ -515,13 +550,13 @@ mod tests {
             set(&mut headers, "x-ratelimit-reset", reset);
             headers
         };
-        let mut memory = learned(&[with_reset(200, "60"), with_reset(199, "59")]);
-        assert_eq!(memory.read(&with_reset(198, "59"), 0), None);
+        let mut history = learned(&[with_reset(200, "60"), with_reset(199, "59")]);
+        assert_eq!(history.read(&with_reset(198, "59"), 0), None);
 
         let headers = with_reset(198, "59");
         let info = read(StatusCode::OK, &headers, SystemTime::UNIX_EPOCH);
-        memory.learn(&headers, &info);
+        history.learn(&headers, &info);
 
-        assert_eq!(memory.read(&with_reset(197, "59"), 0), Some(197));
+        assert_eq!(history.read(&with_reset(197, "59"), 0), Some(197));
     }
 }

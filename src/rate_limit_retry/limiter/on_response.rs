@@ -1,6 +1,6 @@
 //! The end of an attempt: what it reports to the quotas, and whether the request is sent again.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, num::NonZeroU64, time::Duration};
 
 use http::{Response, StatusCode};
 use http_body::Body;
@@ -107,12 +107,15 @@ impl Limiter {
         outcome: Result<Response<RB>, BoxError>,
         request_copy: &mut Option<K>,
     ) -> Next<RB, K> {
-        if let Ok(response) = &outcome
+        let was_on_credit = permit.count();
+        if was_on_credit {
+            // A retry keeps its position.
+            call.sequence = permit.sequence().and_then(NonZeroU64::new);
+        } else if let Ok(response) = &outcome
             && self.finish(call, &mut permit, response)
         {
             return Next::Return(outcome);
         }
-        permit.count();
         // The slow path. From here on the outcome of a request on the fast path is counted, too.
         let (outcome, inner_gave_up) = nested::unwrap(outcome);
         let (now, wall) = self.clock.now_and_wall();
@@ -154,6 +157,8 @@ impl Limiter {
                         line.map(|(method, path)| RouteClass::of(method, path))
                     });
                     let class = class.unwrap_or(RouteClass::WRITES);
+                    // Of a request on credit, it is not known which others were sent before.
+                    let number = if was_on_credit { u64::MAX } else { number };
                     self.hold_route(call, class, number, until, now)
                 };
                 let quota_outcome = if permanent {
@@ -187,6 +192,13 @@ impl Limiter {
                     credits.learn(response.headers(), &info);
                 }
                 let settled = permit.settle_with(quota_outcome, cost, now);
+                if was_on_credit
+                    && let Some((method, path)) =
+                        request_copy.as_ref().and_then(Resend::method_and_path)
+                {
+                    call.route = Some(RouteClass::of(method, path));
+                    call.prefix = Some(RouteClass::prefix(path));
+                }
                 self.learn_resources(call, &info, now);
                 for (partition, estimate) in &settled.estimates {
                     self.sinks.emit(&RateLimitEvent::LimitEstimated {

@@ -263,10 +263,12 @@ impl AnnouncedWindow {
         self.reports += accepted;
     }
 
-    /// Lowers what remains to what a response to a request on credit has announced.
-    pub(super) fn lower(&mut self, remaining: u64) {
+    /// Lowers what remains to what a response to a request on credit has announced. Responses to requests with numbers
+    /// below `next` may be older: they can only reduce it further.
+    pub(super) fn lower(&mut self, remaining: u64, next: u64) {
         if remaining < self.available() {
             self.set_remaining(remaining);
+            (self.latest_request, self.fresh_from) = (next.saturating_sub(1), next);
         }
         self.lowest = self.lowest.min(remaining);
     }

@@ -18,8 +18,19 @@ pub(crate) struct CreditTerms {
     pub(crate) per_thread: u32,
     /// Number of requests that must remain, by each announced quota, after the last response that the thread has seen.
     pub(crate) floor: u64,
-    /// When the latest of the announced windows began. Other windows need other terms.
-    pub(crate) since: Instant,
+    /// When the latest of the announced windows began.
+    since: Instant,
+    /// The number of announced windows.
+    windows: usize,
+    /// The epoch of requests that are sent on these terms.
+    pub(crate) epoch: u64,
+}
+
+impl CreditTerms {
+    /// Returns whether other terms are about the same windows.
+    pub(crate) fn is_about_same_windows(&self, other: &Self) -> bool {
+        (self.since, self.windows) == (other.since, other.windows)
+    }
 }
 
 /// What was done on credit since the last call of [`Quota::on_credits_used`].
@@ -61,16 +72,16 @@ impl Quota {
         }
         let in_flight = self.in_flight.saturating_add(self.credits.in_flight);
         let mut room: Option<(f64, f64)> = None;
-        let mut since = None;
+        let (mut since, mut windows) = (None, 0);
         for window in self.windows.iter() {
             let Some(current) = &window.current else {
                 continue;
             };
             let (available, cost) = window.room_for_credits(in_flight)?;
             since = since.max(Some(current.began()));
-            room = Some(room.map_or((available, cost), |(least, dearest)| {
-                (least.min(available), dearest.max(cost))
-            }));
+            windows += 1;
+            let (least, highest) = room.unwrap_or((available, cost));
+            room = Some((least.min(available), highest.max(cost)));
         }
         let (available, cost) = room?;
         let threads = f64::from(threads.max(1));
@@ -90,6 +101,8 @@ impl Quota {
             per_thread,
             floor: ceil(FLOOR_FACTOR * reserved * cost),
             since: since?,
+            windows,
+            epoch: self.epoch,
         })
     }
 
@@ -99,7 +112,7 @@ impl Quota {
         if used.sent == 0 && used.accepted == 0 && used.lowest.is_none() {
             return;
         }
-        // Numbers tell which of two requests was sent first, and how many were sent in between.
+        // Numbers show which of two requests was sent first, and how many were sent in between.
         self.next_number += used.sent;
         self.estimator.accepted += used.accepted;
         for window in self.windows.iter_mut() {
@@ -108,22 +121,20 @@ impl Quota {
         if let Some(lowest) = used.lowest
             && let Some(current) = self.windows.nearest_mut().and_then(|w| w.current.as_mut())
         {
-            current.lower(lowest);
+            current.lower(lowest, self.next_number);
         }
     }
 
     /// Counts a request that was sent on credit as in flight, because its outcome must be recorded. Returns its number.
     ///
-    /// `open`: the terms have not changed since it was sent, so that the request belongs to the present epoch. The exact
-    /// number is not known; it is one of the last requests.
-    pub(crate) fn enter_from_credit(&mut self, open: bool) -> u64 {
+    /// `epoch`: the epoch of its terms, as far as it is known. The exact number is not known: in the present epoch, it is
+    /// one of the last requests.
+    pub(crate) fn enter_from_credit(&mut self, epoch: Option<u64>) -> u64 {
         self.in_flight += 1;
-        if open {
-            let latest = self.next_number.saturating_sub(1);
-            let earliest = self
-                .next_number
-                .saturating_sub(u64::from(self.credits.in_flight) + 1);
-            earliest.max(self.epoch).min(latest.max(self.epoch))
+        if epoch == Some(self.epoch) {
+            let in_flight = u64::from(self.credits.in_flight);
+            let earliest = self.next_number.saturating_sub(in_flight + 1);
+            earliest.max(self.epoch)
         } else {
             self.epoch.saturating_sub(1)
         }

@@ -74,6 +74,7 @@ pub(crate) use self::{
     pace::QuotaConfig,
     settle::ExceededLimit,
     snapshot::Estimate,
+    window::Window,
 };
 use self::{
     concurrency::ConcurrencyLimit,

@@ -405,7 +405,10 @@ impl Window {
     ///
     /// It must count requests alone, by one counter. What it has announced must be believed.
     pub(super) fn room_for_credits(&self, in_flight: u32) -> Option<(f64, f64)> {
+        // One that the last response did not announce, or that refills, changes without a response on credit.
         let plain = self.counts_requests()
+            && self.unnamed == 0
+            && self.refill.rate().is_none()
             && !self.has_replicas()
             && self.early_refill.is_none()
             && self.min_remaining == 1;
@@ -416,7 +419,7 @@ impl Window {
 
     /// Records requests that were accepted on credit.
     pub(super) fn on_credits_used(&mut self, accepted: u64) {
-        if let Some(current) = &mut self.current {
+        if let Some(current) = self.current.as_mut().filter(|_| self.unnamed == 0) {
             current.on_credits_used(accepted);
         }
     }

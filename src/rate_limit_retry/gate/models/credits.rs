@@ -41,7 +41,7 @@ impl TestGate {
         for remaining in [100, 99] {
             self.announce(self.admit_now(keys), remaining);
         }
-        let credits = self.gate.lend(keys).unwrap();
+        let credits = self.gate.add_thread(keys).unwrap();
         credits.renew();
         for remaining in [100, 99] {
             credits.learn(&fields(remaining), &info(remaining));

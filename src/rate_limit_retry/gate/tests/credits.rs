@@ -23,6 +23,7 @@ struct World {
     sent: Vec<Sent>,
     on_credit: u64,
     rejected: u64,
+    cancelled: u64,
 }
 
 impl World {
@@ -37,6 +38,7 @@ impl World {
             sent: Vec::new(),
             on_credit: 0,
             rejected: 0,
+            cancelled: 0,
         }
     }
 
@@ -60,7 +62,9 @@ impl World {
                 return false;
             };
             if permit.offers_credits() {
-                let credits = credits.or_else(|| self.gate.lend(&self.keys)).unwrap();
+                let credits = credits
+                    .or_else(|| self.gate.add_thread(&self.keys))
+                    .unwrap();
                 credits.renew();
                 permit.set_credits(Arc::clone(&credits));
                 self.threads[thread] = Some(credits);
@@ -154,6 +158,7 @@ proptest! {
                     _ if !world.sent.is_empty() && often == 1 => {
                         let at = which % world.sent.len();
                         drop(world.sent.swap_remove(at));
+                        world.cancelled += 1;
                     }
                     _ => {}
                 }
@@ -171,11 +176,11 @@ proptest! {
             world.respond(0);
         }
 
-        prop_assert_eq!(world.rejected, 0);
-        prop_assert_eq!(world.gate.inspect(|_, quota, _| quota.in_flight()), [0]);
-        // Nothing of the quota is lost, apart from cancelled requests, which may have been counted.
-        let cancelled = 400;
+        // Whether the server has counted a cancelled request is not known, neither before nor after another response.
+        let cancelled = world.cancelled;
+        prop_assert!(world.rejected <= cancelled, "{} rejected, {cancelled} cancelled", world.rejected);
         prop_assert!(world.used + cancelled >= limit, "{} of {limit}", world.used);
+        prop_assert_eq!(world.gate.inspect(|_, quota, _| quota.in_flight()), [0]);
     }
 }
 
@@ -260,7 +265,7 @@ fn a_429_on_credit_holds_the_partition() {
 }
 
 #[test]
-fn a_partition_lends_to_threads_that_are_there() {
+fn credits_are_reserved_for_threads_that_exist() {
     let mut world = World::new(1, 5000);
     for _ in 0..10 {
         assert!(world.send(0));
@@ -269,7 +274,7 @@ fn a_partition_lends_to_threads_that_are_there() {
     }
     // Threads that come and go reserve nothing for long.
     for _ in 0..1000 {
-        drop(world.gate.lend(&world.keys));
+        drop(world.gate.add_thread(&world.keys));
     }
 
     world.threads[0].as_ref().unwrap().renew();

@@ -131,7 +131,7 @@ fn a_converted_request_belongs_to_the_epoch_of_its_terms() {
         5,
         20,
     );
-    let converted = world.quota.enter_from_credit(true);
+    let converted = world.quota.enter_from_credit(Some(0));
     let mut info = announcing(1000, 0, secs(60));
     info.retry_after = Some(secs(30));
 
@@ -139,7 +139,7 @@ fn a_converted_request_belongs_to_the_epoch_of_its_terms() {
 
     assert!(held >= Some(world.now + secs(30)));
     // Another one, whose terms the hold has ended, is about the time before.
-    let late = world.quota.enter_from_credit(false);
+    let late = world.quota.enter_from_credit(Some(0));
     assert!(late < converted + 6);
     world.succeed(late, &announcing(1000, 1000, secs(60)));
     assert_eq!(world.quota.held_until(world.now), held);
