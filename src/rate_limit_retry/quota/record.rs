@@ -209,7 +209,7 @@ impl Quota {
             cap.on_announced(limit);
         }
         if let Some(fleet) = &mut self.fleet_share {
-            fleet.on_announced();
+            fleet.end_start();
         }
         if throttled {
             // Throttled although something remains: another quota, which is not announced, is exhausted.
@@ -224,6 +224,9 @@ impl Quota {
         self.windows
             .current_mut()
             .for_each(AnnouncedWindow::on_success);
+        if let Some(fleet) = &mut self.fleet_share {
+            fleet.on_success(!self.is_announced, now);
+        }
         if number < self.epoch {
             self.estimator.on_late_success();
             return;
@@ -256,6 +259,10 @@ impl Quota {
     ) -> Option<Instant> {
         // Requests of one epoch may be throttled together: they count once.
         let first = number >= self.epoch;
+        let is_fleet = self.fleet_share.as_mut().is_some_and(|fleet| {
+            fleet.end_start();
+            fleet.processes > 1
+        });
         let cause = self.cause(number, info, scope, now);
         let rate = !matches!(cause, Cause::Concurrency { .. });
         if first {
@@ -270,7 +277,8 @@ impl Quota {
                     sent: self.probe.sent,
                     limit,
                     hint: info.retry_after,
-                    all_counted: self.silent_responses < MIN_SILENT_RESPONSES,
+                    // A log of what this process has sent says little about what a fleet has.
+                    all_counted: self.silent_responses < MIN_SILENT_RESPONSES && !is_fleet,
                     silent: info.retry_after.is_none() && info.limits.is_empty(),
                     sent_since: self.next_number.saturating_sub(number),
                     in_flight: self.in_flight,

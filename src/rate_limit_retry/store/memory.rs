@@ -3,103 +3,165 @@
 //! It is the readable specification of the scripts, and the store of the test utilities. A change must be made in both;
 //! only the time unit differs (milliseconds and microseconds there).
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
-use super::{FleetQuota, ProcessId, QuotaReport, QuotaSnapshot, Reservation, SharedWindow};
+use super::{
+    AnnouncedQuota, FleetQuota, MAX_AMOUNT, MAX_WINDOWS, ProcessId, QuotaReport, QuotaSnapshot,
+    Reservation, SharedWindow, WindowId, WindowReport,
+};
 use crate::clock::add_capped;
 
 /// State of one quota.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryQuota {
-    /// The current window.
-    window: Option<KnownWindow>,
-    /// End of the hold.
+    /// The version of the newest process that has reported.
+    version: u32,
+    /// The windows that are announced or of which something is reserved.
+    windows: BTreeMap<WindowId, Window>,
+    /// End of the hold. It means the same in all versions.
     hold: Option<Instant>,
-    /// Reserved requests and time of the last report, by process. The sum of the reservations is what all processes may
-    /// have in flight.
-    processes: HashMap<ProcessId, (u32, Instant)>,
+    /// The processes that have reported.
+    processes: HashMap<ProcessId, Process>,
     /// Theoretical arrival time of the next request (GCRA), if requests are spaced evenly.
     tat: Option<Instant>,
 }
 
-/// The announced window.
+/// One window.
+#[derive(Debug, Default)]
+struct Window {
+    /// What all processes have reserved.
+    reserved: u64,
+    /// The window itself, until it is over.
+    known: Option<KnownWindow>,
+}
+
+/// What is known of a window.
 #[derive(Clone, Copy, Debug)]
 struct KnownWindow {
-    /// Number of requests per window, if announced.
+    /// Units per window, if known.
     limit: Option<u64>,
-    /// Number of requests that remained, including reserved ones.
+    /// Units that remain, including reserved ones.
     remaining: u64,
     /// When the announcement was stored. Later than the response, so that a request is taken for a newer one only if it
     /// certainly is.
     updated: Instant,
     /// When the window is reset.
     resets_at: Instant,
+    /// Length of the window, if known.
+    window: Option<Duration>,
+}
+
+/// One process.
+#[derive(Debug)]
+struct Process {
+    /// Time of its last report.
+    updated: Instant,
+    /// What it has reserved.
+    reserved: BTreeMap<WindowId, u64>,
 }
 
 impl MemoryQuota {
     /// Stores a report and returns the combined state. The flag says whether the report contains a later hold than
     /// the known one.
     ///
-    /// - A process without reports for [`RESERVATION_TTL`] loses its reservation.
-    /// - A window or a hold that is over is discarded.
-    /// - The longest hold applies.
-    /// - A report replaces the earlier reservation of its process.
-    /// - Grants are limited to an equal share of the free requests, but are at least one while any are free.
+    /// [`QuotaStore`](super::QuotaStore) lists the rules.
     pub(crate) fn report(&mut self, report: &QuotaReport, now: Instant) -> (QuotaSnapshot, bool) {
-        // Expires reservations, the window and the hold.
-        self.processes
-            .retain(|_, (_, updated)| add_capped(*updated, RESERVATION_TTL) > now);
-        self.window = self.window.filter(|window| window.resets_at > now);
         self.hold = self.hold.filter(|hold| *hold > now);
-        if let Some(announced) = &report.announced {
-            // A response to a request that was sent after the last announcement replaces it. Other responses may have
-            // overtaken each other; of those, the smallest number of remaining requests applies.
-            let sent = announced.age.and_then(|age| now.checked_sub(age));
-            let believed = self.window.is_none_or(|window| {
-                announced.remaining < window.remaining
-                    || sent.is_some_and(|sent| sent > window.updated)
-            });
-            if believed {
-                self.window = Some(KnownWindow {
-                    limit: announced.limit,
-                    remaining: announced.remaining,
-                    updated: now,
-                    resets_at: add_capped(now, announced.reset),
-                });
-            }
-        }
         // A report without a hold never shortens a known one.
         let hold = report.hold.map(|hold| add_capped(now, hold));
         let is_new_hold = hold > self.hold;
         self.hold = self.hold.max(hold);
-        // A report replaces the previous reservation of its process.
-        self.processes
-            .insert(report.process, (report.reserved, now));
-        // Each process receives at most its equal share of the free requests, but at least one while any are free.
-        let reserved: u64 = self.processes.values().map(|(n, _)| u64::from(*n)).sum();
-        let mut granted = 0;
-        if let Some(window) = self.window {
-            let free = window.remaining.saturating_sub(reserved);
-            let fair = (free / self.processes.len() as u64).max(1).min(free);
-            granted = report.wanted.min(u32::try_from(fair).unwrap_or(u32::MAX));
-            if let Some((mine, _)) = self.processes.get_mut(&report.process) {
-                *mine = mine.saturating_add(granted);
+        let without_windows = QuotaSnapshot {
+            hold: self.hold.map(|hold| hold - now),
+            ..QuotaSnapshot::default()
+        };
+        // The entry of a newer version.
+        if report.version < self.version {
+            return (without_windows, is_new_hold);
+        }
+        if report.version > self.version {
+            self.version = report.version;
+            (self.windows, self.processes) = Default::default();
+        }
+        self.expire(now);
+        if self.processes.len() >= MAX_PROCESSES && !self.processes.contains_key(&report.process) {
+            return (without_windows, is_new_hold);
+        }
+        // The report replaces what its process had reserved.
+        self.release(report.process);
+        let mut reserved = BTreeMap::new();
+        let mut counted = Vec::new();
+        for of_window in report.windows.iter().take(MAX_WINDOWS) {
+            let id = &of_window.id;
+            if self.windows.len() >= MAX_WINDOWS && !self.windows.contains_key(id) {
+                continue;
+            }
+            let window = self.windows.entry(id.clone()).or_default();
+            window.count(of_window, now);
+            *reserved.entry(id.clone()).or_default() += of_window.reserved.min(MAX_AMOUNT);
+            counted.push(of_window);
+        }
+        let processes = self.processes.len() as u64 + 1;
+        let mut granted = BTreeMap::new();
+        for of_window in counted {
+            if let Some(window) = self.windows.get_mut(&of_window.id) {
+                let grant = window.grant(of_window, processes);
+                *reserved.entry(of_window.id.clone()).or_default() += grant;
+                granted.insert(&of_window.id, grant);
             }
         }
+        let updated = now;
+        self.processes
+            .insert(report.process, Process { updated, reserved });
+        self.windows.retain(|_, window| window.is_used());
+        let windows = self.windows.iter().filter_map(|(id, window)| {
+            let known = window.known?;
+            Some(SharedWindow {
+                id: id.clone(),
+                granted: granted.get(id).copied().unwrap_or_default(),
+                limit: known.limit,
+                remaining: known.remaining,
+                reserved: window.reserved,
+                reset: known.resets_at - now,
+                window: known.window,
+            })
+        });
         let snapshot = QuotaSnapshot {
-            granted,
-            window: self.window.map(|window| SharedWindow {
-                limit: window.limit,
-                remaining: window.remaining,
-                reserved: reserved + u64::from(granted),
-                processes: u32::try_from(self.processes.len()).unwrap_or(u32::MAX),
-                reset: window.resets_at - now,
-            }),
-            hold: self.hold.map(|hold| hold - now),
+            processes: u32::try_from(processes).unwrap_or(u32::MAX),
+            windows: windows.collect(),
+            ..without_windows
         };
         (snapshot, is_new_hold)
+    }
+
+    /// Removes processes without reports for [`RESERVATION_TTL`], and windows that are over.
+    fn expire(&mut self, now: Instant) {
+        let expired = |process: &Process| add_capped(process.updated, RESERVATION_TTL) <= now;
+        let expired = self.processes.iter().filter(|(_, known)| expired(known));
+        let expired: Vec<_> = expired.map(|(id, _)| *id).collect();
+        for process in expired {
+            self.release(process);
+        }
+        for window in self.windows.values_mut() {
+            window.known = window.known.filter(|known| known.resets_at > now);
+        }
+        self.windows.retain(|_, window| window.is_used());
+    }
+
+    /// Removes a process and what it has reserved.
+    fn release(&mut self, process: ProcessId) {
+        let former = self.processes.remove(&process);
+        for (id, amount) in former.into_iter().flat_map(|known| known.reserved) {
+            if let Some(window) = self.windows.get_mut(&id) {
+                window.reserved = window.reserved.saturating_sub(amount);
+            }
+        }
+        self.windows.retain(|_, window| window.is_used());
     }
 
     /// Reserves a slot by the generic cell rate algorithm (GCRA).
@@ -123,9 +185,78 @@ impl MemoryQuota {
     }
 }
 
+impl Window {
+    /// Returns whether the window is known, or something of it is reserved.
+    fn is_used(&self) -> bool {
+        self.known.is_some() || self.reserved > 0
+    }
+
+    /// Counts what a process reports.
+    fn count(&mut self, report: &WindowReport, now: Instant) {
+        if let Some(announced) = &report.announced {
+            self.known = Some(KnownWindow::merge(self.known, announced, now));
+        }
+        if let Some(known) = &mut self.known {
+            known.remaining = known.remaining.saturating_sub(report.used);
+        }
+        self.reserved += report.reserved.min(MAX_AMOUNT);
+    }
+
+    /// Reserves a part of what is free. Returns it.
+    fn grant(&mut self, report: &WindowReport, processes: u64) -> u64 {
+        let remaining = self.known.map_or(0, |known| known.remaining);
+        let free = remaining.saturating_sub(self.reserved);
+        let minimum = report.minimum.max(1);
+        let granted = if minimum > free {
+            0
+        } else {
+            report.wanted.min((free / processes).max(minimum))
+        };
+        self.reserved += granted;
+        granted
+    }
+}
+
+impl KnownWindow {
+    /// Returns what is known after an announcement.
+    fn merge(known: Option<Self>, announced: &AnnouncedQuota, now: Instant) -> Self {
+        let limit = announced.limit.map(|limit| limit.min(MAX_AMOUNT));
+        let remaining = announced.remaining.min(MAX_AMOUNT);
+        let new = Self {
+            limit,
+            remaining,
+            updated: now,
+            resets_at: add_capped(now, announced.reset),
+            window: announced.window,
+        };
+        let Some(known) = known else { return new };
+        let raised = match (announced.age, known.limit, limit) {
+            (None, Some(known), Some(limit)) if limit != known => Some(limit.saturating_sub(known)),
+            _ => None,
+        };
+        if let Some(raised) = raised {
+            return Self {
+                limit: known.limit.max(limit),
+                remaining: (known.remaining + raised).min(MAX_AMOUNT),
+                ..known
+            };
+        }
+        // A response to a request that was sent after the last announcement replaces it. Other responses may have
+        // overtaken each other; of those, the smallest remaining amount applies.
+        let sent = announced.age.and_then(|age| now.checked_sub(age));
+        if remaining < known.remaining || sent.is_some_and(|sent| sent > known.updated) {
+            new
+        } else {
+            known
+        }
+    }
+}
+
 /// Time after which the reservation of a process without reports expires. Several times the interval between reports of
 /// a process that sends requests, so that a lost report does not cost its reservation.
 pub(super) const RESERVATION_TTL: Duration = Duration::from_secs(1);
+/// Maximum number of processes of an entry. Bounds its memory.
+const MAX_PROCESSES: usize = 4096;
 
 #[cfg(test)]
 mod tests {
