@@ -372,8 +372,8 @@ impl RateLimitRetryLayerBuilder {
 
     /// Shares quotas and holds with the other processes of a fleet. Default: no store.
     ///
-    /// Requests must be sent in a tokio runtime. Not shared: configured limits ([`limit`](Self::limit)), pauses, and
-    /// estimates of quotas that the server does not announce.
+    /// Requests must be sent in a tokio runtime. Not shared: configured limits ([`limit`](Self::limit)) and pauses;
+    /// [`StoredQuotas`] lists the rest.
     ///
     /// Call [`QuotaHandle::release_reservations`](super::QuotaHandle::release_reservations) at the end of the program.
     pub fn store(mut self, quotas: StoredQuotas) -> Self {

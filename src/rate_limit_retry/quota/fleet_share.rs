@@ -41,6 +41,8 @@ pub(super) struct FleetShare {
     pub(super) reported_estimate: Option<(Instant, u64)>,
     /// The concurrency limit that was reported last.
     pub(super) reported_concurrency: Option<u32>,
+    /// Whether the store shares windows: it has not failed, and has no entry of a newer version.
+    pub(super) answers: bool,
     /// Number of processes that share the quota.
     pub(super) processes: u32,
     /// The cost of the last request that was to be sent.
@@ -82,6 +84,7 @@ impl Default for FleetShare {
             cold: Some(None),
             reported_estimate: None,
             reported_concurrency: None,
+            answers: true,
             processes: 1,
             cost: Cost::ONE,
             send_marks: VecDeque::new(),
@@ -237,7 +240,7 @@ impl FleetShare {
 
     /// Resets what is known of the windows, and a hold that is not reported yet.
     pub(super) fn forget(&mut self) {
-        self.grants_mut().map(Grant::end);
+        self.grants_mut().into_iter().for_each(Grant::end);
         (self.pending_hold, self.reported_estimate) = (None, None);
     }
 

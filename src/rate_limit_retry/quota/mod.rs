@@ -295,6 +295,9 @@ impl Quota {
         let (in_flight, last) = (self.in_flight, self.last_used);
         let (mut ended, mut exhausted, mut disregarded) = (None, false, false);
         let (mut wait, mut delay, mut grant) = (None, None, None);
+        let fleet = self.fleet_share.as_ref();
+        let asks = fleet.is_some_and(|fleet| fleet.answers);
+        let reporting = fleet.is_some_and(|fleet| fleet.report_in_flight);
         for window in self.windows.iter_mut() {
             let demand = Demand {
                 cost,
@@ -319,6 +322,9 @@ impl Quota {
                     let room = window.headroom(in_flight, now);
                     delay = delay.max(pacing_delay(last, room, over, config, now));
                     grant = grant.max(window.grant.blocks(window.fleet_cost(cost), now));
+                    if asks && window.is_unconfirmed(reporting) {
+                        grant = grant.max(over);
+                    }
                 }
             }
         }

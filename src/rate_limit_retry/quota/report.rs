@@ -79,6 +79,13 @@ impl Quota {
             of_window.announced = announced.and_then(|current| to_announced(&current, &fleet, now));
             report.windows.push(of_window);
         }
+        if report.windows.is_empty() {
+            // Other processes may know a quota that counts what is in flight here.
+            let demand = fleet.demand(waiting, false, now).into();
+            let mut unknown = WindowReport::new(well_known(REQUESTS));
+            (unknown.reserved, unknown.wanted) = (in_flight, demand);
+            report.windows.push(unknown);
+        }
         let slots = |grant: &mut Grant, name, fleet_demand| {
             grant.report(well_known(name), in_flight, fleet_demand, 1, now)
         };
@@ -141,6 +148,7 @@ impl Quota {
         let mut fleet = self.fleet_share.take()?;
         fleet.report_in_flight = false;
         fleet.processes = snapshot.processes.max(1);
+        fleet.answers = snapshot.processes > 0;
         let processes = fleet.processes;
         let (mut awaited, mut granted) = (false, false);
         let mut shared = snapshot.windows.iter().filter(|w| !w.reset.is_zero());
@@ -196,7 +204,7 @@ impl Quota {
         if let Some(estimate) = estimate {
             self.adopt_estimate(&mut fleet, estimate, now);
         }
-        if announces || estimate.is_some() {
+        if announces || estimate.is_some() || !fleet.answers {
             fleet.end_start();
         }
         fleet.empty_grants = if awaited && !granted {
@@ -287,8 +295,9 @@ impl Quota {
     /// `retry_at`, and includes all that is known here.
     pub(crate) fn fall_back(&mut self, retry_at: Instant) {
         if let Some(fleet) = &mut self.fleet_share {
-            fleet.grants_mut().map(Grant::end);
+            fleet.grants_mut().into_iter().for_each(Grant::end);
             fleet.end_start();
+            fleet.answers = false;
             (fleet.reported_estimate, fleet.reported_concurrency) = (None, None);
             fleet.report_in_flight = false;
             fleet.dirty = true;
@@ -339,6 +348,8 @@ fn well_known(name: &'static str) -> WindowId {
     WindowId::new(name).expect("a short name")
 }
 
+/// Name of a quota of requests without a name.
+const REQUESTS: &str = "requests";
 /// Name of the estimated window.
 const ESTIMATE: &str = "estimate";
 /// Name of the limit on requests in flight.

@@ -119,6 +119,15 @@ impl Window {
         })
     }
 
+    /// Returns whether the store is about to learn of the present window, so that its response limits what this process
+    /// may send. `reporting`: a report is in flight.
+    pub(super) fn is_unconfirmed(&self, reporting: bool) -> bool {
+        let current = self.current.as_ref();
+        let is_shared = self.key.partition.is_none()
+            && current.is_some_and(|current| current.reset_at.is_some());
+        is_shared && !self.grant.is_synced() && (self.grant.has_update || reporting)
+    }
+
     /// Returns whether another entry is about the same quota in another window.
     pub(super) fn has_key_of(&self, other: &Self) -> bool {
         self.key == other.key

@@ -261,7 +261,6 @@ const MAX_PROCESSES: usize = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rate_limit_retry::store::AnnouncedQuota;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -273,53 +272,77 @@ mod tests {
         Instant::now()
     }
 
-    fn report(process: ProcessId, reserved: u32, wanted: u32) -> QuotaReport {
-        QuotaReport {
-            process,
-            reserved,
-            wanted,
-            announced: None,
-            hold: None,
-        }
+    fn id(name: &str) -> WindowId {
+        WindowId::new(name).unwrap()
     }
 
-    fn announced(remaining: u64, age: Option<Duration>) -> Option<AnnouncedQuota> {
-        Some(AnnouncedQuota {
-            limit: Some(100),
-            remaining,
-            reset: 60 * SECOND,
-            age,
-        })
+    /// A report about one window.
+    fn report(process: ProcessId, reserved: u64, wanted: u64) -> QuotaReport {
+        let mut report = QuotaReport::new(process);
+        let mut requests = WindowReport::new(id("requests"));
+        (requests.reserved, requests.wanted) = (reserved, wanted);
+        report.windows.push(requests);
+        report
     }
 
-    fn remaining(snapshot: QuotaSnapshot) -> u64 {
-        snapshot.window.unwrap().remaining
+    fn announcing(
+        mut report: QuotaReport,
+        remaining: u64,
+        age: Option<Duration>,
+    ) -> QuotaReport {
+        let mut announced = AnnouncedQuota::new(remaining, 60 * SECOND);
+        (announced.limit, announced.age) = (Some(100), age);
+        report.windows[0].announced = Some(announced);
+        report
+    }
+
+    fn requests(snapshot: &QuotaSnapshot) -> &SharedWindow {
+        let window = snapshot.windows.iter().find(|w| w.id == id("requests"));
+        window.unwrap()
     }
 
     #[test]
     fn grants_never_exceed_remaining_and_are_fair() {
         let (mut quota, now) = (MemoryQuota::default(), start());
         let [a, b] = [ProcessId::random(), ProcessId::random()];
-        assert_eq!(quota.report(&report(b, 0, 10), now).0.granted, 0);
+        assert_eq!(quota.report(&report(b, 0, 10), now).0.windows, []);
 
-        let first = QuotaReport {
-            announced: announced(20, None),
-            ..report(a, 4, 100)
-        };
+        let first = announcing(report(a, 4, 100), 20, None);
         let first = quota.report(&first, now).0;
         let second = quota.report(&report(b, 2, 100), now).0;
         let third = quota.report(&report(a, 12, 100), now).0;
 
         // Half of what is free each time.
-        assert_eq!((first.granted, second.granted, third.granted), (8, 3, 1));
-        assert_eq!(third.window.unwrap().reserved, 18);
-        let all: u32 = (0..9)
+        let granted = [&first, &second, &third].map(|snapshot| requests(snapshot).granted);
+        assert_eq!(granted, [8, 3, 1]);
+        assert_eq!(requests(&third).reserved, 18);
+        let all: u64 = (0..9)
             .map(|n| {
                 let reserved = 13 + n.min(2);
-                quota.report(&report(a, reserved, 1), now).0.granted
+                let snapshot = quota.report(&report(a, reserved, 1), now).0;
+                requests(&snapshot).granted
             })
             .sum();
         assert_eq!(all, 2);
+    }
+
+    #[test]
+    fn a_grant_is_enough_for_one_request_or_nothing() {
+        let (mut quota, now) = (MemoryQuota::default(), start());
+        let [a, b] = [ProcessId::random(), ProcessId::random()];
+        quota.report(&announcing(report(b, 0, 0), 1_000, None), now);
+        let mut ask = |reserved, minimum| {
+            let mut report = report(a, reserved, 2_000);
+            report.windows[0].minimum = minimum;
+            requests(&quota.report(&report, now).0).granted
+        };
+
+        // An equal share is 500.
+        assert_eq!(ask(0, 700), 700);
+        assert_eq!(ask(700, 700), 0);
+        assert_eq!(ask(0, 1), 500);
+        assert_eq!(ask(0, 1_001), 0);
+        assert_eq!(ask(0, 1_000), 1_000);
     }
 
     #[test]
@@ -327,19 +350,38 @@ mod tests {
         let (mut quota, now) = (MemoryQuota::default(), start());
         let a = ProcessId::random();
         let mut tell = |remaining, age, at| {
-            let report = QuotaReport {
-                announced: announced(remaining, age),
-                ..report(a, 0, 0)
-            };
-            quota.report(&report, at).0
+            let report = announcing(report(a, 0, 0), remaining, age);
+            requests(&quota.report(&report, at).0).remaining
         };
 
-        assert_eq!(remaining(tell(20, None, now)), 20);
-        assert_eq!(remaining(tell(30, None, now + SECOND)), 20);
-        assert_eq!(remaining(tell(10, None, now + 2 * SECOND)), 10);
-        assert_eq!(remaining(tell(50, Some(SECOND), now + 3 * SECOND)), 10);
-        assert_eq!(remaining(tell(50, Some(SECOND / 2), now + 3 * SECOND)), 50);
-        assert_eq!(remaining(tell(90, None, now + 63 * SECOND)), 90);
+        assert_eq!(tell(20, None, now), 20);
+        assert_eq!(tell(30, None, now + SECOND), 20);
+        assert_eq!(tell(10, None, now + 2 * SECOND), 10);
+        assert_eq!(tell(50, Some(SECOND), now + 3 * SECOND), 10);
+        assert_eq!(tell(50, Some(SECOND / 2), now + 3 * SECOND), 50);
+        assert_eq!(tell(90, None, now + 63 * SECOND), 90);
+    }
+
+    #[test]
+    fn what_is_used_is_subtracted_and_a_greater_limit_adds() {
+        let (mut quota, now) = (MemoryQuota::default(), start());
+        let a = ProcessId::random();
+        let mut tell = |limit, used| {
+            let mut report = announcing(report(a, 0, 0), limit, None);
+            report.windows[0].used = used;
+            let announced = report.windows[0].announced.as_mut().unwrap();
+            announced.limit = Some(limit);
+            let snapshot = quota.report(&report, now).0;
+            (requests(&snapshot).limit, requests(&snapshot).remaining)
+        };
+
+        assert_eq!(tell(100, 30), (Some(100), 70));
+        assert_eq!(tell(101, 1), (Some(101), 70));
+        // Another process that has the same news, or older ones, changes nothing.
+        assert_eq!(tell(101, 0), (Some(101), 70));
+        assert_eq!(tell(80, 0), (Some(101), 70));
+        assert_eq!(tell(101, 90), (Some(101), 0));
+        assert_eq!(tell(u64::MAX, 0), (Some(MAX_AMOUNT), MAX_AMOUNT - 101));
     }
 
     #[test]
@@ -348,18 +390,70 @@ mod tests {
         let [a, b] = [ProcessId::random(), ProcessId::random()];
         let hold = |length: Duration| QuotaReport {
             hold: Some(length),
-            announced: announced(10, None),
-            ..report(a, 10, 0)
+            ..announcing(report(a, 10, 0), 10, None)
         };
 
         assert!(quota.report(&hold(30 * SECOND), now).1);
         let (snapshot, is_new_hold) = quota.report(&hold(5 * SECOND), now);
         assert_eq!((snapshot.hold, is_new_hold), (Some(30 * SECOND), false));
-        assert_eq!(quota.report(&report(b, 0, 5), now).0.granted, 0);
+        let granted = requests(&quota.report(&report(b, 0, 5), now).0).granted;
+        assert_eq!(granted, 0);
         let later = quota.report(&report(b, 0, 5), now + RESERVATION_TTL).0;
-        assert_eq!((later.granted, later.hold), (5, Some(29 * SECOND)));
+        assert_eq!((requests(&later).granted, later.hold), (5, Some(29 * SECOND)));
+        assert_eq!(later.processes, 1);
         let over = quota.report(&report(b, 5, 0), now + 30 * SECOND).0;
         assert_eq!(over.hold, None);
+    }
+
+    #[test]
+    fn versions_share_holds_and_no_windows() {
+        let (mut quota, now) = (MemoryQuota::default(), start());
+        let [old, new] = [ProcessId::random(), ProcessId::random()];
+        let of = |version, report| QuotaReport { version, ..report };
+        let newer = QuotaReport::VERSION + 1;
+        let held = QuotaReport {
+            hold: Some(9 * SECOND),
+            ..announcing(report(old, 3, 7), 50, None)
+        };
+        assert_eq!(quota.report(&held, now).0.processes, 1);
+
+        // The new version begins anew, and knows the hold.
+        let first = quota.report(&of(newer, report(new, 2, 0)), now).0;
+        assert_eq!((first.processes, first.hold), (1, Some(9 * SECOND)));
+        assert_eq!(first.windows, []);
+        let tells = of(newer, announcing(report(new, 2, 0), 40, None));
+        let before = quota.report(&tells, now).0;
+
+        // The old one changes nothing but the hold.
+        let longer = QuotaReport {
+            hold: Some(20 * SECOND),
+            ..announcing(report(old, 30, 7), 1, None)
+        };
+        let (alone, is_new_hold) = quota.report(&longer, now);
+        assert_eq!((alone.processes, &*alone.windows), (0, &[][..]));
+        assert_eq!((alone.hold, is_new_hold), (Some(20 * SECOND), true));
+        let after = quota.report(&of(newer, report(new, 2, 0)), now).0;
+        assert_eq!(after.windows, before.windows);
+        assert_eq!((after.processes, after.hold), (1, Some(20 * SECOND)));
+    }
+
+    #[test]
+    fn windows_and_processes_are_bounded() {
+        let (mut quota, now) = (MemoryQuota::default(), start());
+        for number in 0..10_000_u32 {
+            let mut report = report(ProcessId::random(), 1, 1);
+            report.windows[0].id = id(&format!("window {number}"));
+            report = announcing(report, 10, None);
+            quota.report(&report, now);
+        }
+        assert_eq!(quota.windows.len(), MAX_WINDOWS);
+        assert_eq!(quota.processes.len(), MAX_PROCESSES);
+
+        // Over, they make room.
+        let later = now + 60 * SECOND;
+        let snapshot = quota.report(&announcing(report(ProcessId::random(), 0, 3), 9, None), later);
+        assert_eq!(requests(&snapshot.0).granted, 3);
+        assert_eq!((quota.windows.len(), quota.processes.len()), (1, 1));
     }
 
     #[test]
