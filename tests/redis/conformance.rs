@@ -130,25 +130,37 @@ async fn entries_of_other_versions_are_kept_or_replaced() {
         report
     };
     let (old, new) = (0, 1);
-    let first = store.report(&quota, &report(old, Some(9 * SECOND))).await.unwrap();
+    let first = store
+        .report(&quota, &report(old, Some(9 * SECOND)))
+        .await
+        .unwrap();
     assert_eq!((first.processes, first.windows.len()), (1, 1));
 
     let replaced = store.report(&quota, &report(new, None)).await.unwrap();
     assert_eq!((replaced.processes, replaced.windows.len()), (1, 1));
     assert!(is_close(replaced.hold, Some(9 * SECOND)));
     let entry = || {
-        let key = redis.keys().into_iter().find(|key| key.ends_with(":windows"));
+        let key = redis
+            .keys()
+            .into_iter()
+            .find(|key| key.ends_with(":windows"));
         redis.command(&[b"HGET", key.unwrap().as_bytes(), b"windows"])
     };
     let before = entry();
 
     // A process of the old version goes on by itself, except for holds. The entry stays.
-    let alone = store.report(&quota, &report(old, Some(20 * SECOND))).await.unwrap();
+    let alone = store
+        .report(&quota, &report(old, Some(20 * SECOND)))
+        .await
+        .unwrap();
     assert_eq!((alone.processes, alone.windows.len()), (0, 0));
     assert!(is_close(alone.hold, Some(20 * SECOND)));
     assert_eq!(entry(), before);
     let after = store.report(&quota, &report(new, None)).await.unwrap();
-    assert_eq!((after.processes, after.windows[0].reserved), (2, 1 + 2 + 1 + 2));
+    assert_eq!(
+        (after.processes, after.windows[0].reserved),
+        (2, 1 + 2 + 1 + 2)
+    );
     assert!(is_close(after.hold, Some(20 * SECOND)));
 }
 

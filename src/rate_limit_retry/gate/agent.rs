@@ -59,7 +59,12 @@ impl Gate {
         };
         let due = partition.quota.report_due(now);
         if due.is_some_and(|due| due <= now)
-            && let Some(report) = { let config = &self.0.config; partition.quota.report(process, partition.queue.len(), config, now) }
+            && let Some(report) = {
+                let config = &self.0.config;
+                partition
+                    .quota
+                    .report(process, partition.queue.len(), config, now)
+            }
         {
             return Action::Report(report);
         }

@@ -18,8 +18,6 @@
 //!
 //! The models are not exact: probes and throttles correct them.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::{
@@ -27,6 +25,7 @@ use super::{
     bounds::{Bounds, TimeRange},
     fixed_window::FixedWindow,
     hold::Probe,
+    refill::RESET_TOLERANCE,
     sliding_window::SlidingWindow,
     snapshot::Estimate,
     throttled::Throttled,
@@ -287,7 +286,9 @@ impl LimitEstimator {
         began: Instant,
         end: Instant,
     ) -> bool {
-        let outdated = self.throttled.is_some_and(|throttled| began <= throttled.since);
+        let outdated = self
+            .throttled
+            .is_some_and(|throttled| began <= throttled.since);
         let other = matches!(self.model, Model::TokenBucket(_));
         if outdated || other || self.active_sliding_window().is_some() {
             return false;
@@ -304,7 +305,7 @@ impl LimitEstimator {
             }
         };
         let is_other = self.throttled.is_some()
-            || known.is_none_or(|known| end > add_capped(known, END_TOLERANCE));
+            || known.is_none_or(|known| end > add_capped(known, RESET_TOLERANCE));
         self.accepted = accepted;
         if is_other {
             self.throttled = None;
@@ -400,6 +401,3 @@ impl LimitEstimator {
         }
     }
 }
-
-/// Maximum difference between the ends of one window, as two processes know them.
-const END_TOLERANCE: Duration = Duration::from_secs(1);

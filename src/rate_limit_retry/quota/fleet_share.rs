@@ -16,7 +16,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use super::grant::Grant;
+use super::{grant::Grant, slow_start::MAX_WINDOW};
 use crate::{
     clock::add_capped,
     rate_limit_retry::{Cost, store::MAX_AMOUNT},
@@ -169,11 +169,11 @@ impl FleetShare {
         self.start.end();
     }
 
-    /// Returns the limit of slow start. Ends slow start if it exceeds [`MAX_START`].
+    /// Returns the limit of slow start. Ends slow start if it exceeds [`MAX_WINDOW`].
     pub(super) fn start_limit(&mut self, initial: u32) -> u64 {
         let accepted = self.counted + self.count.used;
         let limit = u64::from(initial.max(1)) + accepted / GROWTH_INTERVAL;
-        if limit > MAX_START {
+        if limit > u64::from(MAX_WINDOW) {
             self.end_start();
         }
         limit
@@ -309,8 +309,7 @@ impl FleetShare {
         } else if grants.exhausted {
             // Nothing more can be granted before the reset.
             self.dirty.then(|| add_capped(reported, MAX_RETRY_INTERVAL))
-        } else if grants.synced
-            && (self.starved || self.overdrawn || (self.sent > 0 && grants.low))
+        } else if grants.synced && (self.starved || self.overdrawn || (self.sent > 0 && grants.low))
         {
             Some(add_capped(reported, pause))
         } else if grants.scarce && self.dirty {
@@ -329,8 +328,6 @@ pub(super) const COUNT_FROM: u64 = MAX_AMOUNT;
 /// Number of accepted requests after which slow start allows one more request in flight. At 300 requests in the first
 /// window, about 10 more are in flight than at first, and are throttled at its end.
 const GROWTH_INTERVAL: u64 = 32;
-/// Number of requests in flight at which slow start ends: the fleet has found no limit.
-const MAX_START: u64 = 256;
 /// Minimum interval between two reports and between two marks.
 const MIN_REPORT_INTERVAL: Duration = Duration::from_millis(1);
 /// Time for which a process reserves requests in advance, if enough is free.

@@ -204,7 +204,11 @@ impl Quota {
         if self.exceeded_limit(cost, now).is_some() {
             return SendTime::Never;
         }
-        if let Some(fleet) = self.fleet_share.as_mut().filter(|fleet| fleet.cost != *cost) {
+        if let Some(fleet) = self
+            .fleet_share
+            .as_mut()
+            .filter(|fleet| fleet.cost != *cost)
+        {
             fleet.cost = cost.clone();
         }
         if let Some(until) = self.pause {

@@ -18,8 +18,8 @@ use super::{
     announced::AnnouncedWindow,
     fleet_share::{COUNT_FROM, FleetShare, Grants},
     grant::Grant,
-    throttle::ThrottleSample,
     shared_name::SharedName,
+    throttle::ThrottleSample,
     window::Window,
 };
 use crate::{
@@ -64,9 +64,30 @@ impl Quota {
         let mut fleet = self.fleet_share.take()?;
         let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
         let mut report = QuotaReport::new(process);
-        let in_flight = u64::from(self.in_flight);
+        let windows = &mut report.windows;
+        self.report_announced(&fleet, waiting, windows, now);
+        self.report_estimate(&mut fleet, waiting, windows, now);
+        self.report_concurrency(&mut fleet, waiting, windows, now);
+        self.report_start(&mut fleet, waiting, config, windows, now);
+        let hold = fleet.pending_hold.take().filter(|hold| *hold > now);
+        fleet.remote_hold = fleet.remote_hold.max(hold);
+        report.hold = hold.map(|hold| hold - now);
+        fleet.on_report(now);
+        self.fleet_share = Some(fleet);
+        Some(report)
+    }
+
+    /// Reports the announced quotas.
+    fn report_announced(
+        &mut self,
+        fleet: &FleetShare,
+        waiting: u32,
+        windows: &mut Vec<WindowReport>,
+        now: Instant,
+    ) {
+        let in_flight = self.in_flight.into();
         for window in self.windows.iter_mut() {
-            let Some(id) = id_of(window).filter(|_| report.windows.len() < MAX_SHARED) else {
+            let Some(id) = id_of(window).filter(|_| windows.len() < MAX_SHARED) else {
                 continue;
             };
             let requests = u64::from(fleet.demand(waiting, window.grant.scarce, now));
@@ -76,61 +97,86 @@ impl Quota {
             let announced = believed.filter(|_| window.grant.has_update);
             let demand = requests.saturating_mul(cost);
             let mut of_window = window.grant.report(id, reserved, demand, cost, now);
-            of_window.announced = announced.and_then(|current| to_announced(&current, &fleet, now));
-            report.windows.push(of_window);
+            of_window.announced = announced.and_then(|current| to_announced(&current, fleet, now));
+            windows.push(of_window);
         }
-        if report.windows.is_empty() {
+        if windows.is_empty() {
             // Other processes may know a quota that counts what is in flight here.
-            let demand = fleet.demand(waiting, false, now).into();
             let mut unknown = WindowReport::new(well_known(REQUESTS));
-            (unknown.reserved, unknown.wanted) = (in_flight, demand);
-            report.windows.push(unknown);
+            unknown.reserved = in_flight;
+            unknown.wanted = fleet.demand(waiting, false, now).into();
+            windows.push(unknown);
         }
-        let slots = |grant: &mut Grant, name, fleet_demand| {
-            grant.report(well_known(name), in_flight, fleet_demand, 1, now)
-        };
-        let demand = u64::from(fleet.demand(waiting, false, now));
-        let scarce_demand = u64::from(fleet.demand(waiting, fleet.estimate.scarce, now));
-        if !self.is_announced {
-            let news = self.news_of_estimate(&fleet, now);
-            if news.is_some() || fleet.estimate.is_synced() {
-                let mut of_window = slots(&mut fleet.estimate, ESTIMATE, scarce_demand);
-                of_window.announced = news.map(|(announced, _)| announced);
-                report.windows.push(of_window);
-            }
-            fleet.reported_estimate = news.map(|(_, of)| of).or(fleet.reported_estimate);
+    }
+
+    /// Reports the estimated window, while no response announces what remains.
+    fn report_estimate(
+        &self,
+        fleet: &mut FleetShare,
+        waiting: u32,
+        windows: &mut Vec<WindowReport>,
+        now: Instant,
+    ) {
+        let news = self.news_of_estimate(fleet, now);
+        if !self.is_announced && (news.is_some() || fleet.estimate.is_synced()) {
+            let demand = fleet.demand(waiting, fleet.estimate.scarce, now).into();
+            let id = well_known(ESTIMATE);
+            let in_flight = self.in_flight.into();
+            let mut of_window = fleet.estimate.report(id, in_flight, demand, 1, now);
+            of_window.announced = news.map(|(announced, _)| announced);
+            windows.push(of_window);
         }
+        fleet.reported_estimate = news.map(|(_, of)| of).or(fleet.reported_estimate);
         fleet.estimate.used = 0;
-        let cap = self.concurrency.announced();
-        if cap.is_some() {
-            let mut of_window = slots(&mut fleet.concurrency, CONCURRENCY, demand);
-            of_window.announced = cap
-                .filter(|_| fleet.reported_concurrency != cap)
-                .map(|cap| slots_of(cap.into(), Some(Duration::ZERO)));
-            report.windows.push(of_window);
+    }
+
+    /// Reports the requests in flight, if the server has announced a limit on them.
+    fn report_concurrency(
+        &self,
+        fleet: &mut FleetShare,
+        waiting: u32,
+        windows: &mut Vec<WindowReport>,
+        now: Instant,
+    ) {
+        let limit = self.concurrency.announced();
+        if let Some(limit) = limit {
+            let demand = fleet.demand(waiting, fleet.concurrency.scarce, now).into();
+            let id = well_known(CONCURRENCY);
+            let in_flight = self.in_flight.into();
+            let mut of_window = fleet.concurrency.report(id, in_flight, demand, 1, now);
+            of_window.announced = (fleet.reported_concurrency != Some(limit))
+                .then(|| slots(limit.into(), Some(Duration::ZERO)));
+            windows.push(of_window);
         }
-        fleet.reported_concurrency = cap;
+        fleet.reported_concurrency = limit;
+    }
+
+    /// Reports the requests in flight while slow start lasts, and those that were accepted.
+    fn report_start(
+        &self,
+        fleet: &mut FleetShare,
+        waiting: u32,
+        config: &QuotaConfig,
+        windows: &mut Vec<WindowReport>,
+        now: Instant,
+    ) {
         let limit = fleet.start_limit(config.initial_window);
         if fleet.cold.is_some() {
-            let mut of_window = slots(&mut fleet.start, START, demand);
-            of_window.announced = Some(slots_of(limit, None));
-            report.windows.push(of_window);
+            let demand = fleet.demand(waiting, fleet.start.scarce, now).into();
+            let in_flight = self.in_flight.into();
+            let mut of_window = fleet
+                .start
+                .report(well_known(START), in_flight, demand, 1, now);
+            of_window.announced = Some(slots(limit, None));
+            windows.push(of_window);
         }
         if fleet.cold.is_some() || fleet.count.used > 0 {
-            let mut counted = AnnouncedQuota::new(COUNT_FROM, START_TTL);
-            counted.limit = Some(COUNT_FROM);
             let mut of_window = WindowReport::new(well_known(COUNT));
             of_window.used = std::mem::take(&mut fleet.count.used);
+            of_window.announced = Some(slots(COUNT_FROM, None));
             fleet.counted += of_window.used;
-            of_window.announced = Some(counted);
-            report.windows.push(of_window);
+            windows.push(of_window);
         }
-        let hold = fleet.pending_hold.take().filter(|hold| *hold > now);
-        fleet.remote_hold = fleet.remote_hold.max(hold);
-        report.hold = hold.map(|hold| hold - now);
-        fleet.on_report(now);
-        self.fleet_share = Some(fleet);
-        Some(report)
     }
 
     /// Applies the store's response. Returns the end of a hold of other processes, if it is new here.
@@ -149,9 +195,32 @@ impl Quota {
         fleet.report_in_flight = false;
         fleet.processes = snapshot.processes.max(1);
         fleet.answers = snapshot.processes > 0;
-        let processes = fleet.processes;
+        self.apply_grants(&mut fleet, snapshot, now);
+        let announces = self.apply_announced(&fleet, snapshot, now);
+        let estimates = self.apply_estimate(&mut fleet, snapshot, now);
+        let held = snapshot
+            .hold
+            .map(|hold| add_capped(now, hold.min(max_hold)));
+        let held = held.filter(|until| {
+            let known = fleet.remote_hold;
+            known.is_none_or(|known| *until > known + HOLD_TOLERANCE)
+        });
+        fleet.remote_hold = held.or(fleet.remote_hold);
+        if announces || estimates || held.is_some() || !fleet.answers {
+            fleet.end_start();
+        }
+        self.fleet_share = Some(fleet);
+        if let Some(until) = held {
+            self.hold(until);
+            self.on_remote_throttle(until - now, now);
+        }
+        held
+    }
+
+    /// Applies what the store has granted of each window that is known here.
+    fn apply_grants(&mut self, fleet: &mut FleetShare, snapshot: &QuotaSnapshot, now: Instant) {
+        let (processes, is_cold) = (fleet.processes, fleet.cold.is_some());
         let (mut awaited, mut granted) = (false, false);
-        let mut shared = snapshot.windows.iter().filter(|w| !w.reset.is_zero());
         let mut apply = |grant: &mut Grant, window: Option<&SharedWindow>| match window {
             Some(window) => {
                 grant.apply(window, processes, add_capped(now, window.reset));
@@ -160,27 +229,36 @@ impl Quota {
             }
             None => grant.end(),
         };
-        let named = |name| shared.clone().find(|window| window.id.as_str() == name);
-        apply(&mut fleet.estimate, named(ESTIMATE));
-        apply(&mut fleet.concurrency, named(CONCURRENCY));
-        apply(&mut fleet.start, named(START).filter(|_| fleet.cold.is_some()));
-        let count = named(COUNT).filter(|_| fleet.cold.is_some() || self.hold.is_some());
-        let estimate = named(ESTIMATE).filter(|_| !self.is_announced);
+        apply(&mut fleet.estimate, known(snapshot, ESTIMATE));
+        apply(&mut fleet.concurrency, known(snapshot, CONCURRENCY));
+        apply(&mut fleet.start, known(snapshot, START).filter(|_| is_cold));
         for window in self.windows.iter_mut() {
-            let id = id_of(window);
-            let found = snapshot.windows.iter().find(|known| {
-                Some(&known.id) == id.as_ref() && !known.reset.is_zero()
-            });
-            apply(&mut window.grant, found);
+            let shared = id_of(window);
+            let shared = shared.and_then(|id| known(snapshot, id.as_str()));
+            apply(&mut window.grant, shared);
         }
-        let mut announces = false;
-        for window in shared.by_ref() {
+        fleet.empty_grants = if awaited && !granted {
+            fleet.empty_grants.saturating_add(1)
+        } else {
+            0
+        };
+    }
+
+    /// Applies what the store knows of announced quotas. Returns whether it knows any.
+    fn apply_announced(
+        &mut self,
+        fleet: &FleetShare,
+        snapshot: &QuotaSnapshot,
+        now: Instant,
+    ) -> bool {
+        let mut any = false;
+        let next = self.next_number;
+        for window in snapshot.windows.iter().filter(|w| !w.reset.is_zero()) {
             let Some(name) = SharedName::of(&window.id) else {
                 continue;
             };
-            announces = true;
+            any = true;
             let until = add_capped(now, window.reset);
-            let next = self.next_number;
             let known = self.windows.find_shared(&window.id);
             match known.map(|known| (known.grant.has_update, &mut known.current)) {
                 // Announced after the report was sent: newer than the store's state.
@@ -192,41 +270,43 @@ impl Quota {
                 None => {
                     let current = AnnouncedWindow::from_shared(window, until, next, now);
                     let mut new = Window::from_store(name, current);
-                    new.grant.apply(window, processes, until);
+                    new.grant.apply(window, fleet.processes, until);
                     self.windows.insert_shared(new);
                 }
             }
         }
-        if let Some(count) = count {
-            fleet.counted = COUNT_FROM - count.remaining.min(COUNT_FROM);
-            self.estimator.set_accepted(fleet.counted + fleet.count.used);
+        any
+    }
+
+    /// Applies what the store knows of accepted requests, and of the estimated window. Returns whether it knows that
+    /// window.
+    fn apply_estimate(
+        &mut self,
+        fleet: &mut FleetShare,
+        snapshot: &QuotaSnapshot,
+        now: Instant,
+    ) -> bool {
+        // The last requests before a throttle are reported during the hold.
+        let is_counting = fleet.cold.is_some() || self.hold.is_some();
+        if let Some(count) = known(snapshot, COUNT).filter(|_| is_counting) {
+            // The store may have forgotten some.
+            let counted = COUNT_FROM.saturating_sub(count.remaining);
+            fleet.counted = fleet.counted.max(counted);
+            self.estimator
+                .set_accepted(fleet.counted + fleet.count.used);
         }
-        if let Some(estimate) = estimate {
-            self.adopt_estimate(&mut fleet, estimate, now);
-        }
-        if announces || estimate.is_some() || !fleet.answers {
-            fleet.end_start();
-        }
-        fleet.empty_grants = if awaited && !granted {
-            fleet.empty_grants.saturating_add(1)
-        } else {
-            0
+        let estimate = known(snapshot, ESTIMATE).filter(|_| !self.is_announced);
+        let Some((estimate, limit)) = estimate.and_then(|known| Some((known, known.limit?))) else {
+            return false;
         };
-        let held = snapshot.hold.map(|hold| add_capped(now, hold.min(max_hold)));
-        let held = held.filter(|until| {
-            let known = fleet.remote_hold;
-            known.is_none_or(|known| *until > known + HOLD_TOLERANCE)
-        });
-        if let Some(until) = held {
-            fleet.remote_hold = Some(until);
-            fleet.end_start();
+        let accepted = limit.saturating_sub(estimate.remaining) + fleet.estimate.used;
+        let end = add_capped(now, estimate.reset);
+        let length = estimate.window.unwrap_or(estimate.reset);
+        let began = end.checked_sub(length).unwrap_or(now);
+        if self.estimator.adopt(limit, accepted, began, end) {
+            fleet.reported_estimate = Some((began, limit));
         }
-        self.fleet_share = Some(fleet);
-        if let Some(until) = held {
-            self.hold(until);
-            self.on_remote_throttle(until - now, now);
-        }
-        held
+        true
     }
 
     /// Learns from a hold of another process: its request was throttled as one of this process would have been.
@@ -268,20 +348,10 @@ impl Quota {
         let mut announced = AnnouncedQuota::new(limit.saturating_sub(before), end - now);
         announced.limit = Some(limit);
         announced.window = Some(end - began);
-        announced.age = reported.is_none().then(|| now.saturating_duration_since(began));
+        announced.age = reported
+            .is_none()
+            .then(|| now.saturating_duration_since(began));
         Some((announced, (began, limit)))
-    }
-
-    /// Replaces the estimate by that of the store, which the processes have learned together.
-    fn adopt_estimate(&mut self, fleet: &mut FleetShare, estimate: &SharedWindow, now: Instant) {
-        let Some(limit) = estimate.limit else { return };
-        let accepted = limit.saturating_sub(estimate.remaining) + fleet.estimate.used;
-        let end = add_capped(now, estimate.reset);
-        let length = estimate.window.unwrap_or(estimate.reset);
-        let began = end.checked_sub(length).unwrap_or(now);
-        if self.estimator.adopt(limit, accepted, began, end) {
-            fleet.reported_estimate = Some((began, limit));
-        }
     }
 
     /// Makes the next report due at once, because another process has reported something.
@@ -331,11 +401,17 @@ fn to_announced(
     Some(announced)
 }
 
-/// Returns a window of `limit` requests in flight.
-fn slots_of(limit: u64, age: Option<Duration>) -> AnnouncedQuota {
+/// Returns a window of `limit` units that does not begin anew.
+fn slots(limit: u64, age: Option<Duration>) -> AnnouncedQuota {
     let mut announced = AnnouncedQuota::new(limit, START_TTL);
     (announced.limit, announced.age) = (Some(limit), age);
     announced
+}
+
+/// Returns a window of a snapshot, if it is not over.
+fn known<'a>(snapshot: &'a QuotaSnapshot, id: &str) -> Option<&'a SharedWindow> {
+    let mut windows = snapshot.windows.iter();
+    windows.find(|window| window.id.as_str() == id && !window.reset.is_zero())
 }
 
 /// Returns the name of a window; `None` if it is not shared.

@@ -57,7 +57,11 @@ mod tests {
         for (unit, named, id) in [
             (Unit::Requests, None, "requests"),
             (Unit::Requests, named("burst", None), "requests burst"),
-            (Unit::Other, named("input tokens", Some(60)), "units/60 input tokens"),
+            (
+                Unit::Other,
+                named("input tokens", Some(60)),
+                "units/60 input tokens",
+            ),
             (Unit::ContentBytes, named("a/b 7", Some(1)), "bytes/1 a/b 7"),
         ] {
             let name = SharedName { unit, named };

@@ -154,4 +154,4 @@ impl Phase {
 /// Factor by which a probe may take longer than the first response of a partition.
 const PROBE_TIMEOUT_FACTOR: u32 = 8;
 /// Limit beyond which slow start ends.
-const MAX_WINDOW: u32 = 256;
+pub(super) const MAX_WINDOW: u32 = 256;

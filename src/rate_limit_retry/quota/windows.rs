@@ -176,7 +176,9 @@ impl Windows {
     /// Returns the quota that a fleet shares under this name.
     pub(super) fn find_shared(&mut self, id: &WindowId) -> Option<&mut Window> {
         let is_it = |window: &Window| window.shared_name().and_then(|name| name.id());
-        self.0.iter_mut().find(|window| is_it(window).as_ref() == Some(id))
+        self.0
+            .iter_mut()
+            .find(|window| is_it(window).as_ref() == Some(id))
     }
 
     /// Returns the index of the quota with the fewest available requests; of several, of the one that resets last.

@@ -285,11 +285,7 @@ mod tests {
         report
     }
 
-    fn announcing(
-        mut report: QuotaReport,
-        remaining: u64,
-        age: Option<Duration>,
-    ) -> QuotaReport {
+    fn announcing(mut report: QuotaReport, remaining: u64, age: Option<Duration>) -> QuotaReport {
         let mut announced = AnnouncedQuota::new(remaining, 60 * SECOND);
         (announced.limit, announced.age) = (Some(100), age);
         report.windows[0].announced = Some(announced);
@@ -399,7 +395,10 @@ mod tests {
         let granted = requests(&quota.report(&report(b, 0, 5), now).0).granted;
         assert_eq!(granted, 0);
         let later = quota.report(&report(b, 0, 5), now + RESERVATION_TTL).0;
-        assert_eq!((requests(&later).granted, later.hold), (5, Some(29 * SECOND)));
+        assert_eq!(
+            (requests(&later).granted, later.hold),
+            (5, Some(29 * SECOND))
+        );
         assert_eq!(later.processes, 1);
         let over = quota.report(&report(b, 5, 0), now + 30 * SECOND).0;
         assert_eq!(over.hold, None);
@@ -451,7 +450,10 @@ mod tests {
 
         // Over, they make room.
         let later = now + 60 * SECOND;
-        let snapshot = quota.report(&announcing(report(ProcessId::random(), 0, 3), 9, None), later);
+        let snapshot = quota.report(
+            &announcing(report(ProcessId::random(), 0, 3), 9, None),
+            later,
+        );
         assert_eq!(requests(&snapshot.0).granted, 3);
         assert_eq!((quota.windows.len(), quota.processes.len()), (1, 1));
     }

@@ -51,8 +51,8 @@ mod stored;
 
 use std::{fmt, future::Future, time::Duration};
 
-pub(crate) use self::fleet_sync::FleetSync;
 pub(crate) use self::exchange::{MAX_AMOUNT, MAX_WINDOWS};
+pub(crate) use self::fleet_sync::FleetSync;
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) use self::memory::MemoryQuota;
 #[cfg(feature = "redis")]

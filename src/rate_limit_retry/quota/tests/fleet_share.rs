@@ -83,8 +83,16 @@ fn a_report_of_a_window_gives_back_what_is_not_needed() {
 
         let report = grant.report(id(), 100, demand, 40, now);
 
-        assert_eq!((report.reserved, report.wanted), (reserved, wanted), "{granted} {demand}");
-        assert_eq!((report.minimum, report.used), (minimum, 9), "{granted} {demand}");
+        assert_eq!(
+            (report.reserved, report.wanted),
+            (reserved, wanted),
+            "{granted} {demand}"
+        );
+        assert_eq!(
+            (report.minimum, report.used),
+            (minimum, 9),
+            "{granted} {demand}"
+        );
         assert_eq!((grant.used, grant.is_awaited), (0, wanted > 0));
     }
     // The window has ended: nothing of the grant is left.
@@ -297,7 +305,10 @@ fn reservations_and_updates_are_reported_every_300_ms() {
         assert_eq!(next_report(synced, 1, |_, _| {}), Some(300));
         let granted: Change = |_, grant| grant.granted = 1;
         assert_eq!(next_report(synced, 0, granted), Some(300));
-        assert_eq!(next_report(synced, 0, |fleet, _| fleet.dirty = true), Some(300));
+        assert_eq!(
+            next_report(synced, 0, |fleet, _| fleet.dirty = true),
+            Some(300)
+        );
     }
 }
 
@@ -317,8 +328,14 @@ fn more_is_requested_at_half_of_the_demand() {
     fn set(fleet: &mut FleetShare, grant: &mut Grant, granted: u64) {
         (fleet.sent, grant.wanted, grant.granted) = (1, 10, granted);
     }
-    assert_eq!(next_report(true, 0, |fleet, grant| set(fleet, grant, 5)), Some(1));
-    assert_eq!(next_report(true, 0, |fleet, grant| set(fleet, grant, 6)), Some(300));
+    assert_eq!(
+        next_report(true, 0, |fleet, grant| set(fleet, grant, 5)),
+        Some(1)
+    );
+    assert_eq!(
+        next_report(true, 0, |fleet, grant| set(fleet, grant, 6)),
+        Some(300)
+    );
     // No request used any of it.
     let unused: Change = |_, grant| (grant.wanted, grant.granted) = (10, 5);
     assert_eq!(next_report(true, 0, unused), Some(300));
@@ -328,7 +345,10 @@ fn more_is_requested_at_half_of_the_demand() {
         grant.scarce = true;
     };
     assert_eq!(next_report(true, 0, scarce), Some(300));
-    assert_eq!(next_report(false, 0, |fleet, grant| set(fleet, grant, 5)), Some(300));
+    assert_eq!(
+        next_report(false, 0, |fleet, grant| set(fleet, grant, 5)),
+        Some(300)
+    );
 }
 
 #[test]

@@ -192,11 +192,7 @@ impl QuotaStore for RedisQuotaStore {
                 .arg(announced.map_or(0, |known| millis(known.reset)))
                 .arg(announced.and_then(|known| known.age).map_or(-1, millis))
                 .arg(amount(announced.and_then(|known| known.limit)))
-                .arg(
-                    announced
-                        .and_then(|known| known.window)
-                        .map_or(-1, millis),
-                );
+                .arg(announced.and_then(|known| known.window).map_or(-1, millis));
         }
         let reply = self.invoke(call).await?;
         let number = |at: usize| reply.get(at)?.parse::<u64>().ok();
@@ -266,7 +262,9 @@ fn window(values: &[String]) -> Option<SharedWindow> {
 /// Converts an amount to a number of a script, or to -1 if it is unknown.
 fn amount(amount: Option<u64>) -> i64 {
     let amount = amount.map(|amount| amount.min(MAX_AMOUNT));
-    amount.and_then(|amount| i64::try_from(amount).ok()).unwrap_or(-1)
+    amount
+        .and_then(|amount| i64::try_from(amount).ok())
+        .unwrap_or(-1)
 }
 
 /// Converts to milliseconds, at least 1 and at most one day. Expired times are not reported, so 0 is not needed.
