@@ -129,7 +129,11 @@ async fn a_cold_fleet_shares_its_first_burst() {
     let (api, inner) = announcing(300, 60 * SECOND);
     let store = MemoryQuotaStore::new();
     store.set_latency(2 * MILLI);
-    let fleet: Vec<_> = (0..100).map(|_| process(&store, &inner)).collect();
+    let patient = |builder: RateLimitRetryLayerBuilder| builder.max_wait(3600 * SECOND);
+    let quotas = || StoredQuotas::new("fleet", store.clone());
+    let fleet: Vec<_> = (0..100)
+        .map(|_| process_with(quotas(), &inner, patient))
+        .collect();
 
     // 400 at once would be 100 too many.
     work(&fleet, 4, 3).await;
@@ -160,7 +164,8 @@ async fn a_fleet_learns_a_silent_limit_together() {
 
     let (shared, alone) = (refused(true).await, refused(false).await);
 
-    assert!(shared * 3 < alone, "{shared} of {alone}");
+    // As for a single process: 4 % of the requests.
+    assert!(shared <= 81 && shared * 3 < alone * 2, "{shared}, {alone}");
 }
 
 #[tokio::test(start_paused = true)]

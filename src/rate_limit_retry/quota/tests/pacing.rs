@@ -82,8 +82,8 @@ fn grants_are_unpaced_if_others_used_our_share() {
     let mut world = evenly_paced(true);
     succeed(&mut world, &announcing(100, 100, secs(60)));
     succeed(&mut world, &announcing(100, 8, secs(60)));
-    super::report::report(&mut world, 5);
-    super::report::apply(&mut world, &super::report::snapshot(5, 8, 5, 2));
+    report::report(&mut world, 5);
+    report::apply(&mut world, &report::snapshot(5, 8, 5, 2));
     world.enter();
 
     assert_eq!(world.admit(), SendTime::Now);

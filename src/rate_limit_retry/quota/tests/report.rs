@@ -497,7 +497,12 @@ fn an_announced_concurrency_limit_is_shared() {
         reserved: 6,
         ..window("concurrency", 6, secs(600))
     };
-    apply(&mut world, &with_window(3, granted));
+    let mut snapshot = with_window(3, granted);
+    snapshot.windows.push(SharedWindow {
+        granted: 9,
+        ..window("start", 50, secs(600))
+    });
+    apply(&mut world, &snapshot);
 
     let numbers: Vec<_> = (0..9).filter_map(|_| world.send()).collect();
     assert_eq!(numbers.len(), 2);
@@ -535,7 +540,7 @@ fn a_process_adopts_the_estimate_of_the_fleet() {
     assert_eq!((of_estimate.used, of_estimate.reserved), (1, 2));
     assert_eq!(of_estimate.announced, None);
     // Others have used up the rest.
-    estimate.remaining = 0;
+    (estimate.remaining, estimate.granted) = (0, 0);
     world.succeed(1, &RateLimitInfo::default());
     world.succeed(2, &RateLimitInfo::default());
     apply(&mut world, &with_window(2, estimate));
