@@ -28,7 +28,15 @@ local windows = {}
 if not malformed and format == version and found[3] then
   local readable, decoded = pcall(cjson.decode, found[3])
   malformed = not readable or type(decoded) ~= 'table'
-  windows = decoded
+  windows = malformed and {} or decoded
+  for name, window in pairs(windows) do
+    malformed = malformed or type(name) ~= 'string' or type(window) ~= 'table' or type(window.reserved) ~= 'number'
+    if not malformed and window.remaining then
+      for _, field in ipairs({'remaining', 'updated', 'resets_at', 'limit', 'window'}) do
+        malformed = malformed or type(window[field]) ~= 'number'
+      end
+    end
+  end
 end
 if malformed then
   redis.call('DEL', quota, heartbeats)
@@ -63,9 +71,9 @@ end
 local function release(other)
   local former = redis.call('HGET', quota, other)
   local readable, amounts = pcall(cjson.decode, former or '{}')
-  for name, amount in pairs(readable and amounts or {}) do
+  for name, amount in pairs(readable and type(amounts) == 'table' and amounts or {}) do
     local window = windows[name]
-    if window then
+    if window and type(amount) == 'number' then
       window.reserved = math.max(window.reserved - amount, 0)
       if not is_used(window) then
         windows[name] = nil
