@@ -67,19 +67,25 @@ async fn play(quotas: Quotas, requests: usize) -> Result<bool, BoxError> {
         sleep(Duration::from_millis(1)).await;
     }
     let began = Instant::now();
-    fleet.ended().await;
+    let all = PROCESSES * requests;
+    let first = all.min(LIMIT as usize) as u64;
+    let first_window = async {
+        while api.stats().ok < first {
+            sleep(Duration::from_millis(1)).await;
+        }
+        began.elapsed()
+    };
+    let (used_up, ()) = tokio::join!(first_window, fleet.ended());
     let took = began.elapsed();
     let failed = fleet.take_failed();
     let seen = api.stats();
-    let all = PROCESSES * requests;
-    // All but the last window pass. Each process sends one request after the other, so that a window is used up when
-    // each has sent its part. The response that finds the window used up announces its end in whole seconds, rounded
-    // up: no client that follows the API's announcements can know the end better.
+    // All but the last window pass. The response that finds a window used up announces its end in whole seconds, rounded
+    // up: no client that follows the API's announcements can know the end better. In the last window, each process
+    // sends its part, one request after the other.
     let windows = all.div_ceil(LIMIT as usize) as u32;
-    let used_up = LATENCY * LIMIT / PROCESSES as u32;
-    let announced = (WINDOW - used_up).as_secs_f64().ceil();
+    let announced = WINDOW.saturating_sub(used_up).as_secs_f64().ceil();
     let window = used_up + Duration::from_secs_f64(announced);
-    let optimum = window * (windows - 1) + used_up;
+    let optimum = window * (windows - 1) + LATENCY * LIMIT / PROCESSES as u32;
     let (name, max_requests) = match quotas {
         Quotas::ByItself => ("without sharing", u64::MAX),
         // 0.2 %.
