@@ -184,8 +184,8 @@ async fn a_rolling_update_loses_nothing() {
 
     let stats = api.stats();
     assert_eq!(stats.ok, 1200);
-    // As without a store at worst: the old version goes on by itself.
-    assert!(stats.rate_limited <= 36, "{stats:?}");
+    // About as without a store: the processes of the old version go on by themselves.
+    assert!(stats.rate_limited <= 60, "{stats:?}");
     assert!(took <= 3 * 61 * SECOND * 102 / 100, "{took:?}");
     let quota = fleet[0].take_events();
     assert!(
