@@ -326,8 +326,8 @@ impl FleetShare {
 pub(super) const COUNT_FROM: u64 = MAX_AMOUNT;
 
 /// Number of accepted requests after which slow start allows one more request in flight. At 300 requests in the first
-/// window, 6 more are in flight than at first, and are throttled at its end.
-const GROWTH_INTERVAL: u64 = 48;
+/// window, 9 more are in flight than at first, and are throttled at its end.
+const GROWTH_INTERVAL: u64 = 32;
 /// Minimum interval between two reports and between two marks.
 const MIN_REPORT_INTERVAL: Duration = Duration::from_millis(1);
 /// Time for which a process reserves requests in advance, if enough is free.

@@ -148,8 +148,8 @@ fn slow_start_allows_one_request_until_the_store_grants_more() {
 fn slow_start_grows_with_the_requests_of_the_fleet_and_ends() {
     let (mut fleet, now) = (FleetShare::default(), origin());
     assert_eq!(fleet.start_limit(8), 8);
-    fleet.counted = 3 * 48;
-    for _ in 0..47 {
+    fleet.counted = 3 * 32;
+    for _ in 0..31 {
         fleet.on_success(true, now);
     }
     assert_eq!(fleet.start_limit(8), 8 + 3);
@@ -157,7 +157,7 @@ fn slow_start_grows_with_the_requests_of_the_fleet_and_ends() {
     assert_eq!(fleet.start_limit(8), 8 + 4);
     assert!(fleet.cold.is_some());
 
-    fleet.counted = 249 * 48;
+    fleet.counted = 249 * 32;
     fleet.start_limit(8);
 
     assert_eq!(fleet.cold, None);
