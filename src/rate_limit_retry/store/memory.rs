@@ -66,8 +66,8 @@ struct Process {
 }
 
 impl MemoryQuota {
-    /// Stores a report and returns the combined state. The flag says whether the report contains news that other
-    /// processes wait for: a later hold than the known one, or the beginning of a window.
+    /// Stores a report and returns the combined state. The flag says whether the report contains a later hold than
+    /// the known one.
     ///
     /// [`QuotaStore`](super::QuotaStore) lists the rules.
     pub(crate) fn report(&mut self, report: &QuotaReport, now: Instant) -> (QuotaSnapshot, bool) {
@@ -95,14 +95,13 @@ impl MemoryQuota {
         // The report replaces what its process had reserved.
         self.release(report.process);
         let mut reserved = BTreeMap::new();
-        let (mut counted, mut begins) = (Vec::new(), false);
+        let mut counted = Vec::new();
         for of_window in report.windows.iter().take(MAX_WINDOWS) {
             let id = &of_window.id;
             if self.windows.len() >= MAX_WINDOWS && !self.windows.contains_key(id) {
                 continue;
             }
             let window = self.windows.entry(id.clone()).or_default();
-            begins |= window.known.is_none() && of_window.announced.is_some();
             window.count(of_window, now);
             *reserved.entry(id.clone()).or_default() += of_window.reserved.min(MAX_AMOUNT);
             counted.push(of_window);
@@ -137,7 +136,7 @@ impl MemoryQuota {
             windows: windows.collect(),
             ..without_windows
         };
-        (snapshot, is_new_hold || begins)
+        (snapshot, is_new_hold)
     }
 
     /// Removes processes without reports for [`RESERVATION_TTL`], and windows that are over.

@@ -186,8 +186,7 @@ pub trait QuotaStore: Send + Sync + 'static {
         max_wait: Duration,
     ) -> impl Future<Output = Result<Reservation, StoreError>> + Send;
 
-    /// Completes when another process reports a hold, or that a window has begun. The details follow from the next
-    /// [`report`](Self::report).
+    /// Completes when another process reports a hold. The details follow from the next [`report`](Self::report).
     ///
     /// May complete spuriously. A store without notifications returns a future that never completes.
     ///

@@ -43,15 +43,11 @@ if malformed then
   return {1, -1, 0}
 end
 
--- Only a later hold and the beginning of a window are published, so that each costs the fleet one message.
-local new_hold, has_news = tonumber(ARGV[3]), false
+-- Only a later hold is published, so that a hold costs the fleet one message.
+local new_hold = tonumber(ARGV[3])
 if new_hold > 0 and now + new_hold > hold then
-  hold, has_news = now + new_hold, true
-end
-local function publish()
-  if has_news then
-    redis.call('PUBLISH', ARGV[4], process)
-  end
+  hold = now + new_hold
+  redis.call('PUBLISH', ARGV[4], process)
 end
 local answer = {0, hold > now and hold - now or -1, 0}
 
@@ -61,7 +57,6 @@ if version < format then
   if redis.call('PTTL', quota) < hold - now then
     redis.call('PEXPIRE', quota, hold - now)
   end
-  publish()
   return answer
 end
 if version > format then
@@ -107,8 +102,6 @@ for name, window in pairs(windows) do
   end
 end
 if processes >= MAX_PROCESSES and not redis.call('ZSCORE', heartbeats, process) then
-  redis.call('HSET', quota, 'hold', hold)
-  publish()
   return answer
 end
 
@@ -131,7 +124,6 @@ for at = 5, math.min(#ARGV, 4 + 10 * MAX_WINDOWS), 10 do
   if window then
     local remaining, age, limit = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 7]), tonumber(ARGV[at + 8])
     if remaining >= 0 then
-      has_news = has_news or not window.remaining
       if window.remaining and age < 0 and limit >= 0 and window.limit >= 0 and limit ~= window.limit then
         -- Without an age, an announcement changes another limit only by raising it.
         local raised = math.max(limit - window.limit, 0)
@@ -182,5 +174,4 @@ end
 redis.call('HSET', quota, 'format', version, 'hold', hold, 'windows', cjson.encode(windows), process, cjson.encode(mine))
 redis.call('PEXPIRE', quota, left)
 redis.call('PEXPIRE', heartbeats, left)
-publish()
 return answer
