@@ -129,6 +129,11 @@ impl ConcurrencyLimit {
         self.announced.is_some() || self.learned.is_some()
     }
 
+    /// Returns the announced limit.
+    pub(super) fn announced(&self) -> Option<u32> {
+        self.announced
+    }
+
     /// Returns whether there is a learned limit. It also limits the requests after a hold, so that slow start is not
     /// needed.
     pub(super) fn is_learned(&self) -> bool {

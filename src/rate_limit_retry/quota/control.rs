@@ -78,6 +78,9 @@ impl Quota {
     ///
     /// The end is taken for one that the server named. A hold that ends later stays.
     pub(crate) fn hold(&mut self, until: Instant) {
+        if let Some(fleet) = &mut self.fleet_share {
+            fleet.end_start();
+        }
         self.extend_hold(Hold {
             until,
             from_server: true,

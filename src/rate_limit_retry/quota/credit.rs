@@ -127,14 +127,12 @@ impl Quota {
 
     /// Counts a request that was sent on credit as in flight, because its outcome must be recorded. Returns its number.
     ///
-    /// `epoch`: the epoch of its terms, as far as it is known. The exact number is not known: in the present epoch, it is
-    /// one of the last requests.
+    /// `epoch`: the epoch of its terms, as far as it is known. When exactly it was sent is not known. So it counts as the
+    /// first request of its epoch: its response can reduce what remains, and not raise it.
     pub(crate) fn enter_from_credit(&mut self, epoch: Option<u64>) -> u64 {
         self.in_flight += 1;
         if epoch == Some(self.epoch) {
-            let in_flight = u64::from(self.credits.in_flight);
-            let earliest = self.next_number.saturating_sub(in_flight + 1);
-            earliest.max(self.epoch)
+            self.epoch
         } else {
             self.epoch.saturating_sub(1)
         }

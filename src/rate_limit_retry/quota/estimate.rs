@@ -30,8 +30,9 @@ use super::{
     snapshot::Estimate,
     throttled::Throttled,
     token_bucket::TokenBucket,
-    tuning::{MAX_TOKEN_BUCKET_WAIT, NEARLY_ALL},
+    tuning::{MAX_TOKEN_BUCKET_WAIT, NEARLY_ALL, RESET_TOLERANCE},
 };
+use crate::clock::add_capped;
 
 /// The estimator.
 #[derive(Clone, Debug)]
@@ -254,6 +255,70 @@ impl LimitEstimator {
         #[expect(clippy::cast_precision_loss, reason = "counts of requests")]
         let available = left as f64 - f64::from(in_flight);
         Some((available, window.length.latest_end(window_start.at)))
+    }
+
+    /// Returns the present window that requests obey: its start, its end as far as is known, its limit, and the number of
+    /// requests accepted in it.
+    pub(super) fn present_window(&self, now: Instant) -> Option<(Instant, Instant, u64, u64)> {
+        let Model::FixedWindow(window) = &self.model else {
+            return None;
+        };
+        let steady = self.throttled.is_none() && self.active_sliding_window().is_none();
+        let start = self.window_start.filter(|_| steady)?;
+        let end = window.length.latest_end(start.at);
+        (end > now).then_some((start.at.latest, end, window.limit, self.accepted))
+    }
+
+    /// Sets the number of requests that all processes of a fleet have had accepted, while no model is chosen.
+    pub(super) fn set_accepted(&mut self, accepted: u64) {
+        if matches!(self.model, Model::Unknown) {
+            self.accepted = accepted;
+        }
+    }
+
+    /// Adopts the window that another process of the fleet has found out, with the number of requests accepted in it.
+    /// Returns whether it is another one than is known here.
+    ///
+    /// A window that was exhausted before is not adopted again, and neither is one while another model applies.
+    pub(super) fn adopt(
+        &mut self,
+        limit: u64,
+        accepted: u64,
+        began: Instant,
+        end: Instant,
+    ) -> bool {
+        let outdated = self
+            .throttled
+            .is_some_and(|throttled| began <= throttled.since);
+        let other = matches!(self.model, Model::TokenBucket(_));
+        if outdated || other || self.active_sliding_window().is_some() {
+            return false;
+        }
+        let known = match (&mut self.model, self.window_start) {
+            (Model::FixedWindow(window), start) => {
+                window.limit = window.limit.max(limit);
+                start.map(|start| window.length.latest_end(start.at))
+            }
+            (model, _) => {
+                let length = Bounds::exactly(end - began);
+                *model = Model::FixedWindow(FixedWindow::new(limit, length));
+                None
+            }
+        };
+        let is_other = self.throttled.is_some()
+            || known.is_none_or(|known| end > add_capped(known, RESET_TOLERANCE));
+        self.accepted = accepted;
+        if is_other {
+            self.throttled = None;
+            self.window_start = Some(WindowStart {
+                at: TimeRange::at(began),
+                mid_window: false,
+            });
+            if let Model::FixedWindow(window) = &mut self.model {
+                window.limit = limit;
+            }
+        }
+        is_other
     }
 
     /// Returns whether the estimate limits requests after a hold, so that slow start is not needed.

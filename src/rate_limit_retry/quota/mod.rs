@@ -22,7 +22,8 @@
 //! | `concurrency` | the limit on requests in flight |
 //! | `local_limit` | the local limit |
 //! | `contradictions` | announcements that accepted requests contradict |
-//! | `fleet_share`, `report` | the part of a quota that other processes share |
+//! | `grant`, `shared_name` | the part of one window that the store has granted, and the window's name there |
+//! | `fleet_share`, `report` | when a process reports to the store, and what |
 //! | `record` | what responses change |
 //! | `control` | what the owner sets |
 //! | `credit` | credits: requests that threads send without asking |
@@ -40,6 +41,7 @@ mod credit;
 mod estimate;
 mod fixed_window;
 mod fleet_share;
+mod grant;
 mod hold;
 mod local_limit;
 mod mean_cost;
@@ -52,6 +54,7 @@ mod report;
 mod reserved;
 mod send_log;
 mod settle;
+mod shared_name;
 mod sliding_window;
 mod slow_start;
 mod snapshot;
@@ -211,6 +214,13 @@ impl Quota {
         if self.exceeded_limit(cost, now).is_some() {
             return SendTime::Never;
         }
+        if let Some(fleet) = self
+            .fleet_share
+            .as_mut()
+            .filter(|fleet| fleet.cost != *cost)
+        {
+            fleet.cost = cost.clone();
+        }
         if let Some(until) = self.pause {
             if now < until {
                 return SendTime::NotBefore(until);
@@ -249,6 +259,19 @@ impl Quota {
         }
         if let Some(wait) = self.concurrency.admit(in_flight, now) {
             return wait;
+        }
+        if let Some(fleet) = &mut self.fleet_share {
+            let grants = [
+                fleet.estimate.blocks(1, now).filter(|_| estimated),
+                fleet.concurrency.blocks(1, now),
+            ];
+            if let Some(until) = grants.into_iter().flatten().max() {
+                fleet.starved = true;
+                return SendTime::AfterResponse(Some(until));
+            }
+            if fleet.blocks_start(self.in_flight, config.initial_window_timeout, now) {
+                return SendTime::AfterResponse(None);
+            }
         }
         let wait = self.slow_start.admit(
             in_flight,
@@ -294,17 +317,19 @@ impl Quota {
         now: Instant,
     ) -> WindowsDecision {
         let (in_flight, last) = (self.all_in_flight(), self.last_used);
-        let fleet = self.fleet_share.as_ref();
-        let demand = Demand {
-            cost,
-            reserved_in_flight: &self.reserved_in_flight,
-            in_flight,
-            unused_credits: self.credits.unused,
-            synced: fleet.is_some_and(|fleet| fleet.is_synced()),
-        };
         let (mut ended, mut exhausted, mut disregarded) = (None, false, false);
-        let (mut wait, mut delay, mut end) = (None, None, None);
+        let (mut wait, mut delay, mut grant) = (None, None, None);
+        let fleet = self.fleet_share.as_ref();
+        let asks = fleet.is_some_and(|fleet| fleet.answers);
+        let reporting = fleet.is_some_and(|fleet| fleet.report_in_flight);
         for window in self.windows.iter_mut() {
+            let demand = Demand {
+                cost,
+                reserved_in_flight: &self.reserved_in_flight,
+                in_flight,
+                unused_credits: self.credits.unused,
+                synced: window.grant.is_synced(),
+            };
             let Some(current) = window.believed() else {
                 disregarded |= window.current.is_some();
                 continue;
@@ -321,14 +346,14 @@ impl Quota {
                 None => {
                     let room = window.headroom(in_flight, now);
                     delay = delay.max(pacing_delay(last, room, over, config, now));
-                    end = end.max(Some(over));
+                    grant = grant.max(window.grant.blocks(window.fleet_cost(cost), now));
+                    if asks && window.is_unconfirmed(reporting) {
+                        grant = grant.max(over);
+                    }
                 }
             }
         }
         if let Some(since) = ended {
-            if let Some(fleet) = &mut self.fleet_share {
-                fleet.on_window_end();
-            }
             // Slow start begins with one probe, unless another window still shows what the server accepts.
             if exhausted || self.windows.is_empty() {
                 self.probe(since);
@@ -337,13 +362,10 @@ impl Quota {
         if let Some(wait) = wait {
             return WindowsDecision::Wait(wait);
         }
-        if let Some(fleet) = &mut self.fleet_share
-            && let Some(until) = fleet.valid_until(now)
-            && let Some(end) = end
-            && !fleet.allows()
-        {
+        if let (Some(fleet), Some(until)) = (&mut self.fleet_share, grant) {
             // The process has used up what the store has granted. The agent's next report asks for more.
-            return WindowsDecision::Wait(SendTime::AfterResponse(Some(end.unwrap_or(until))));
+            fleet.starved = true;
+            return WindowsDecision::Wait(SendTime::AfterResponse(Some(until)));
         }
         match delay {
             Some(at) => WindowsDecision::Wait(SendTime::NotBefore(at)),
@@ -373,7 +395,15 @@ impl Quota {
         self.concurrency.on_sent(now);
         self.slow_start.on_sent(config.initial_window_timeout, now);
         if let Some(fleet) = &mut self.fleet_share {
-            fleet.on_sent(self.next_number, now);
+            let mut overdrawn = false;
+            for window in self.windows.iter_mut() {
+                let amount = window.fleet_cost(cost);
+                overdrawn |= window.grant.take(amount);
+            }
+            if !self.is_announced {
+                fleet.estimate.take(1);
+            }
+            fleet.on_sent(self.next_number, overdrawn, now);
         }
         self.next_number += 1;
         self.next_number - 1

@@ -257,7 +257,7 @@ impl Quota {
             cap.on_announced(limit);
         }
         if let Some(fleet) = &mut self.fleet_share {
-            fleet.on_announced();
+            fleet.end_start();
         }
         if throttled {
             // Throttled although something remains: another quota, which is not announced, is exhausted.
@@ -272,6 +272,9 @@ impl Quota {
         self.windows
             .current_mut()
             .for_each(AnnouncedWindow::on_success);
+        if let Some(fleet) = &mut self.fleet_share {
+            fleet.on_success(!self.is_announced, now);
+        }
         if number < self.epoch {
             self.estimator.on_late_success();
             return;
@@ -304,6 +307,9 @@ impl Quota {
     ) -> Option<Instant> {
         // Requests of one epoch may be throttled together: they count once.
         let first = number >= self.epoch;
+        if let Some(fleet) = &mut self.fleet_share {
+            fleet.end_start();
+        }
         let cause = self.cause(number, info, scope, now);
         if first {
             self.epoch = self.next_number;
@@ -356,13 +362,20 @@ impl Quota {
                 sent: self.probe.sent,
                 limit,
                 hint: info.retry_after,
-                all_counted: self.silent_responses < MIN_SILENT_RESPONSES,
+                // A log of what this process has sent says little about what a fleet has.
+                all_counted: self.silent_responses < MIN_SILENT_RESPONSES && !self.is_in_fleet(),
                 silent: info.retry_after.is_none() && info.limits.is_empty(),
                 sent_since: self.next_number.saturating_sub(number),
                 in_flight: self.all_in_flight(),
             };
             self.estimator.on_throttle(&sample, now);
         }
+    }
+
+    /// Returns whether other processes share the quota.
+    fn is_in_fleet(&self) -> bool {
+        let fleet = self.fleet_share.as_ref();
+        fleet.is_some_and(|fleet| fleet.processes > 1)
     }
 
     /// Returns the wait that a throttling response names, or the refill of one unit if it names a reset that means

@@ -8,10 +8,12 @@ use super::{
     admit::SendTime,
     announced::{AnnouncedWindow, Need},
     contradictions::Contradictions,
+    grant::Grant,
     mean_cost::MeanCost,
     refill::{Refill, as_f64},
     replicas::Replicas,
     reserved::Reserved,
+    shared_name::SharedName,
     tuning::{
         HINT_RESOLUTION, MAX_TOKEN_BUCKET_WAIT, MIN_SHARE, NEARLY_ALL, RECENT_RESPONSES,
         RESET_TOLERANCE,
@@ -49,6 +51,8 @@ pub(crate) struct Window {
     unnamed: u32,
     /// Minimum that must remain for a request: 1, or more than what remained when one was throttled.
     min_remaining: u64,
+    /// This process's part of it, if a fleet shares it.
+    pub(super) grant: Grant,
 }
 
 /// What identifies a quota among those of a partition.
@@ -94,14 +98,54 @@ impl Window {
     }
 
     /// Creates the entry of a quota that another process has reported.
-    pub(super) fn from_store(current: AnnouncedWindow) -> Self {
+    pub(super) fn from_store(name: SharedName, current: AnnouncedWindow) -> Self {
         Self {
             current: Some(current),
             ..Self::with_key(WindowKey {
-                name: None,
-                unit: Unit::Requests,
+                name: name.named.map(|(name, _)| name),
+                unit: name.unit,
                 partition: None,
             })
+        }
+    }
+
+    /// Returns the name under which a fleet shares the quota; `None` if it does not, because the server counts by a
+    /// partition key, or the limit by which quotas of one name differ is not known.
+    pub(super) fn shared_name(&self) -> Option<SharedName> {
+        let named = match &self.key.name {
+            None => None,
+            Some(name) => Some((name.clone(), self.current.as_ref()?.limit)),
+        };
+        self.key.partition.is_none().then_some(SharedName {
+            unit: self.key.unit,
+            named,
+        })
+    }
+
+    /// Returns whether the store is about to learn of the present window, so that its response limits what this process
+    /// may send. `reporting`: a report is in flight.
+    pub(super) fn is_unconfirmed(&self, reporting: bool) -> bool {
+        let current = self.current.as_ref();
+        let is_shared = self.key.partition.is_none()
+            && current.is_some_and(|current| current.reset_at.is_some());
+        is_shared && !self.grant.is_synced() && (self.grant.has_update || reporting)
+    }
+
+    /// Returns whether another entry is about the same quota in another window.
+    pub(super) fn has_key_of(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+
+    /// Returns the units that a request with this cost takes from what the store has granted. At least 1.
+    pub(super) fn fleet_cost(&self, cost: &Cost) -> u64 {
+        self.debit_for(cost).max(1)
+    }
+
+    /// Returns the units that `in_flight` requests have reserved, if they are alike and cost as this one does.
+    pub(super) fn fleet_reserved(&self, cost: &Cost, reserved: &Reserved, in_flight: u64) -> u64 {
+        match self.unit_of(cost) {
+            Some((unit, _)) => reserved.amount(unit),
+            None => self.fleet_cost(cost).saturating_mul(in_flight),
         }
     }
 
@@ -118,6 +162,7 @@ impl Window {
             mean_cost: MeanCost::default(),
             unnamed: 0,
             min_remaining: 1,
+            grant: Grant::default(),
         }
     }
 
@@ -182,6 +227,7 @@ impl Window {
             self.contradictions.on_contradicted();
         }
         self.unnamed = 0;
+        self.grant.has_update = true;
         self.refill.observe(limit, remaining, by.now);
         if by.throttled {
             self.learn_min_remaining(remaining);
@@ -319,6 +365,7 @@ impl Window {
         self.own_share = self.share(in_flight);
         self.replicas.end_window();
         self.current = None;
+        self.grant.end();
     }
 
     /// Learns from a throttled request that it cost more than what remained, if the mean cost makes that plausible.
