@@ -89,7 +89,7 @@ impl FastPath {
         let entry = entries.find(uri, named)?;
         let permit = match &entry.access {
             Access::Open(flag) => flag.get().then(Permit::uncounted)?,
-            Access::Credits(credits) if on_credit => credits.take()?,
+            Access::Credits(credits) if on_credit => Permit::on_credit(credits.take()?),
             Access::Credits(_) => return None,
         };
         Some((Arc::clone(&entry.keys), entry.account, permit))

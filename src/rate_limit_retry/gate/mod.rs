@@ -21,6 +21,7 @@
 //! | `keys` | the partitions of a request, and its number in each of them |
 //! | `reservation` | the cost that a request has reserved, until it is settled |
 //! | `credits` | requests that threads send without the lock, while an announced quota has much room |
+//! | `grants` | the terms of these credits, and what threads count themselves |
 //! | `openness` | the flag by which requests skip the gate |
 //! | `outcomes` | the part of an outcome that concerns each partition |
 //! | `agent` | the interface to the tasks that report to a store |
@@ -72,6 +73,7 @@ mod models;
 mod agent;
 mod credits;
 mod dispatch;
+mod grants;
 mod keys;
 mod openness;
 mod outcomes;
@@ -98,7 +100,6 @@ pub(crate) use self::{
     waiter::{Waiter, WaiterPoll},
 };
 use self::{
-    credits::CreditPermit,
     keys::Numbers,
     partitions::Partition,
     state::{Blocked, GateState, wake_all},
@@ -311,53 +312,6 @@ impl Gate {
             None,
             false,
         )
-    }
-
-    /// Counts a request that was sent on credit, because its outcome must be recorded. `None` if the partition has been
-    /// removed since.
-    fn enter_from_credit(&self, credit: &CreditPermit) -> Option<Permit> {
-        let keys = credit.keys();
-        let mut state = lock(&self.0.state);
-        // Under the lock, so that the request is in flight for every admission, on credit or counted.
-        credit.release();
-        state.last_sequence += 1;
-        let sequence = state.last_sequence;
-        let partition = keys.first().and_then(|key| state.partitions.get_mut(key))?;
-        let numbers = Numbers::of(keys, |_| partition.enter_from_credit());
-        drop(state);
-        Some(Permit::new(
-            self.clone(),
-            Arc::clone(keys),
-            numbers,
-            sequence,
-            None,
-            false,
-        ))
-    }
-
-    /// Gives credits for the partition to the calling thread. `None` if the partition does not exist any more.
-    pub(crate) fn add_thread(&self, keys: &Keys) -> Option<Arc<ThreadCredits>> {
-        let [key] = &**keys else {
-            return None;
-        };
-        let mut state = lock(&self.0.state);
-        let partition = state.partitions.get_mut(key)?;
-        Some(partition.add_thread(self, keys, &self.0.config))
-    }
-
-    /// Wakes the first waiter, because a request has ended that was in flight when its credits ended. The waiter's poll
-    /// dispatches.
-    fn on_credit_ended(&self, keys: &Keys) {
-        let wakers = {
-            let mut state = lock(&self.0.state);
-            for key in keys.iter() {
-                if let Some(partition) = state.partitions.get_mut(key) {
-                    partition.collect_credits();
-                }
-            }
-            state.take_first_wakers(keys)
-        };
-        wake_all(wakers);
     }
 
     /// Returns the time at which a request could be admitted, as far as is known: the latest of its partitions'

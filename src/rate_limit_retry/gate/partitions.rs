@@ -13,9 +13,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Gate,
-    credits::{Grants, ThreadCredits},
-    keys::Keys,
+    grants::{Counts, Grants},
     openness::FastPathFlag,
     queue::Queue,
 };
@@ -182,16 +180,11 @@ impl Partition {
     }
 
     /// Gives credits to another thread.
-    pub(super) fn add_thread(
-        &mut self,
-        gate: &Gate,
-        keys: &Keys,
-        config: &QuotaConfig,
-    ) -> Arc<ThreadCredits> {
+    pub(super) fn add_thread(&mut self, config: &QuotaConfig) -> Arc<Counts> {
         let grants = self.grants.get_or_insert_with(|| Box::new(Grants::new()));
-        let credits = grants.add_thread(gate, keys);
+        let counts = grants.add_thread();
         self.update_credits(config);
-        credits
+        counts
     }
 
     /// Records what threads have done on credit. Called before the quota decides or records anything.

@@ -118,7 +118,7 @@ impl Permit {
     }
 
     /// Creates the permit of a request that a thread counts itself.
-    pub(super) fn on_credit(credit: CreditPermit) -> Self {
+    pub(crate) fn on_credit(credit: CreditPermit) -> Self {
         Self(Kind::OnCredit(credit))
     }
 
@@ -169,18 +169,19 @@ impl Permit {
         let Kind::OnCredit(credit) = &self.0 else {
             return false;
         };
-        let permit = match credit.gate() {
-            Some(gate) => gate.enter_from_credit(credit),
-            None => {
-                credit.release();
-                None
-            }
-        };
-        self.0 = permit.map_or(Kind::Uncounted, |mut permit| {
-            permit.set_credits(Arc::clone(&credit.credits));
-            // Moves the content, so that no counted permit is dropped.
-            std::mem::replace(&mut permit.0, Kind::Uncounted)
+        let counted = credit.convert().map(|converted| {
+            Box::new(CountedPermit {
+                gate: converted.gate,
+                keys: Arc::clone(credit.keys()),
+                numbers: converted.numbers,
+                sequence: converted.sequence,
+                // Nothing was reserved for it.
+                reservation: None,
+                credits: Some(Arc::clone(&credit.credits)),
+                offers_credits: false,
+            })
         });
+        self.0 = counted.map_or(Kind::Uncounted, Kind::Counted);
         true
     }
 

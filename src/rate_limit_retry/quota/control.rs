@@ -100,7 +100,8 @@ impl Quota {
     pub(crate) fn forget(&mut self, config: &QuotaConfig) {
         *self = Self {
             in_flight: self.in_flight,
-            credits: self.credits,
+            on_credit: self.on_credit,
+            unused_credits: self.unused_credits,
             next_number: self.next_number,
             // Responses to requests that were sent before must not confirm anything about the new state.
             epoch: self.next_number,

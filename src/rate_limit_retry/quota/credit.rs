@@ -44,15 +44,6 @@ pub(crate) struct Usage {
     pub(crate) lowest: Option<u64>,
 }
 
-/// The requests that the quota reserves for threads.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Credits {
-    /// Number of requests that are in flight on credit.
-    pub(super) in_flight: u32,
-    /// Number of further requests that threads may send.
-    pub(super) unused: u32,
-}
-
 impl Quota {
     /// Returns the terms of credits for this number of threads; `None` if each request has to ask.
     ///
@@ -70,7 +61,7 @@ impl Quota {
         if held || limited || !self.is_announced || config.pacing != Pacing::Burst {
             return None;
         }
-        let in_flight = self.in_flight.saturating_add(self.credits.in_flight);
+        let in_flight = self.all_in_flight();
         let mut room: Option<(f64, f64)> = None;
         let (mut since, mut windows) = (None, 0);
         for window in self.windows.iter() {
@@ -108,7 +99,7 @@ impl Quota {
 
     /// Records what was done on credit, and what is in flight and reserved now.
     pub(crate) fn on_credits_used(&mut self, used: Usage, in_flight: u32, unused: u32) {
-        self.credits = Credits { in_flight, unused };
+        (self.on_credit, self.unused_credits) = (in_flight, unused);
         if used.sent == 0 && used.accepted == 0 && used.lowest.is_none() {
             return;
         }

@@ -81,7 +81,6 @@ pub(crate) use self::{
 };
 use self::{
     concurrency::ConcurrencyLimit,
-    credit::Credits,
     estimate::{EstimatorDecision, LimitEstimator},
     fleet_share::FleetShare,
     hold::{Hold, Probe},
@@ -129,8 +128,10 @@ pub(crate) struct Quota {
     next_number: u64,
     /// Number of requests that were counted and have not ended.
     in_flight: u32,
-    /// Requests in flight that were not counted, and those that threads may still send, on credit.
-    credits: Credits,
+    /// Number of requests in flight that threads have sent on credit, without counting them here.
+    on_credit: u32,
+    /// Number of further requests that threads may send on credit.
+    unused_credits: u32,
     /// End of the pause that the owner has set.
     pause: Option<Instant>,
     /// The local limit, if there is one.
@@ -179,7 +180,8 @@ impl Quota {
         Self {
             next_number: 0,
             in_flight: 0,
-            credits: Credits::default(),
+            on_credit: 0,
+            unused_credits: 0,
             pause: None,
             local_limit: local_limit.map(|local_limit| Box::new(LocalLimiter::new(local_limit))),
             hold: None,
@@ -327,7 +329,7 @@ impl Quota {
                 cost,
                 reserved_in_flight: &self.reserved_in_flight,
                 in_flight,
-                unused_credits: self.credits.unused,
+                unused_credits: self.unused_credits,
                 synced: window.grant.is_synced(),
             };
             let Some(current) = window.believed() else {
@@ -375,7 +377,7 @@ impl Quota {
 
     /// Returns the number of requests in flight, counted or on credit.
     fn all_in_flight(&self) -> u32 {
-        self.in_flight.saturating_add(self.credits.in_flight)
+        self.in_flight.saturating_add(self.on_credit)
     }
 
     /// Counts a request as in flight. Returns its number, by which its outcome is reported to [`record`](Self::record).

@@ -50,9 +50,14 @@ impl TestGate {
     }
 }
 
+/// Takes a permit on credit, if the terms allow it.
+fn take(credits: &Arc<ThreadCredits>) -> Option<Permit> {
+    credits.take().map(Permit::on_credit)
+}
+
 /// Sends one request on credit, if the terms allow it, and ends it.
 fn use_credit(credits: &Arc<ThreadCredits>, world: &TestGate) {
-    if let Some(mut permit) = credits.take()
+    if let Some(mut permit) = take(credits)
         && !permit.finish_on_credit(&fields(98))
     {
         world.announce(permit, 98);
@@ -74,7 +79,7 @@ fn loom_a_hold_ends_credits() {
             }
         });
         let before = held.load(SeqCst);
-        if let Some(mut permit) = credits.take() {
+        if let Some(mut permit) = take(&credits) {
             assert!(!before, "taken during the hold");
             // In flight at the hold: it is finished or converted.
             if !permit.finish_on_credit(&fields(98)) {
@@ -82,7 +87,7 @@ fn loom_a_hold_ends_credits() {
             }
         }
         hold.join().unwrap();
-        assert!(credits.take().is_none());
+        assert!(take(&credits).is_none());
         world.assert_idle();
     });
 }
@@ -96,7 +101,7 @@ fn loom_a_request_on_credit_is_counted_by_every_admission() {
         let pause = in_thread(&world, move |world| {
             world.gate.pause(&key, world.now + SECOND, world.now);
         });
-        let permit = credits.take();
+        let permit = take(&credits);
         pause.join().unwrap();
         let in_flight = world.gate.inspect(|_, quota, _| quota.in_flight());
         assert_eq!(in_flight, [u32::from(permit.is_some())]);
@@ -110,7 +115,7 @@ fn loom_the_end_of_a_request_on_credit_releases_waiters() {
     explore("a credit that ends beside a waiter", || {
         let (world, keys) = (TestGate::new(2), keys(["a"]));
         let credits = world.lend(&keys);
-        let mut on_credit = credits.take().unwrap();
+        let mut on_credit = take(&credits).unwrap();
         let counted = world.admit_now(&keys);
         let ends = in_thread(&world, move |world| {
             if !on_credit.finish_on_credit(&fields(98)) {
@@ -169,7 +174,7 @@ fn loom_credits_of_a_thread_that_ends_leave_nothing() {
     explore("credits dropped beside an admission", || {
         let (world, keys) = (TestGate::new(2), keys(["a"]));
         let credits = world.lend(&keys);
-        let permit = credits.take();
+        let permit = take(&credits);
         let ends = in_thread(&world, move |_| drop((permit, credits)));
         drop(world.admit_now(&keys));
         ends.join().unwrap();

@@ -5,6 +5,11 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Takes a permit on credit, if the terms allow it.
+fn take(credits: &Arc<ThreadCredits>) -> Option<Permit> {
+    credits.take().map(Permit::on_credit)
+}
+
 /// A request that was sent.
 struct Sent {
     permit: Permit,
@@ -45,7 +50,7 @@ impl World {
     /// Sends a request as a thread does: on credit, or else through the gate. Returns whether it was sent.
     fn send(&mut self, thread: usize) -> bool {
         let credits = self.threads[thread].clone();
-        let permit = if let Some(permit) = credits.as_ref().and_then(ThreadCredits::take) {
+        let permit = if let Some(permit) = credits.as_ref().and_then(take) {
             self.on_credit += 1;
             permit
         } else {
@@ -230,11 +235,11 @@ fn a_hold_a_pause_and_a_forgotten_partition_end_credits() {
             world.respond(0);
         }
         let credits = world.threads[0].clone().unwrap();
-        drop(credits.take().expect("on credit"));
+        drop(take(&credits).expect("on credit"));
 
         end(&world);
 
-        assert!(credits.take().is_none());
+        assert!(take(&credits).is_none());
     }
 }
 
@@ -246,7 +251,7 @@ fn a_429_on_credit_holds_the_partition() {
         world.count(0);
         world.respond(0);
     }
-    let on_credit = world.threads[0].as_ref().and_then(ThreadCredits::take);
+    let on_credit = world.threads[0].as_ref().and_then(take);
     let permit = on_credit.expect("on credit");
     let info = RateLimitInfo {
         retry_after: Some(30 * SECOND),
@@ -259,7 +264,7 @@ fn a_429_on_credit_holds_the_partition() {
     let settled = permit.settle(outcome, world.now);
 
     assert!(settled.held_until >= Some(world.now + 30 * SECOND));
-    let other = world.threads[1].as_ref().and_then(ThreadCredits::take);
+    let other = world.threads[1].as_ref().and_then(take);
     assert!(other.is_none());
     assert!(!world.send(1));
 }
@@ -278,10 +283,5 @@ fn credits_are_reserved_for_threads_that_exist() {
     }
 
     world.threads[0].as_ref().unwrap().renew();
-    assert!(
-        world.threads[0]
-            .as_ref()
-            .and_then(ThreadCredits::take)
-            .is_some()
-    );
+    assert!(world.threads[0].as_ref().and_then(take).is_some());
 }
