@@ -80,7 +80,10 @@ mod trim;
 mod waiting;
 
 #[cfg(feature = "jwt")]
-pub use self::endpoint::{KeyAlgorithm, SecretAlgorithm, SignError, Signer, SigningKey};
+pub use self::endpoint::{
+    AssertionClaims, CertificateHeader, GoogleServiceAccount, KeyAlgorithm, SecretAlgorithm,
+    SignError, Signer, SigningKey,
+};
 #[cfg(feature = "redis")]
 pub use self::store::RedisTokenStore;
 pub(crate) use self::{

@@ -167,11 +167,7 @@ impl TokenEndpoint {
     ) -> Result<TokenRequest, TokenError> {
         let uri = endpoint.token_endpoint.clone();
         let mut request = self.base_request(&uri, endpoint, &self.assertion_audience, deadline, cx);
-        self.grant.write(&mut request).await?;
-        // Without the parameter the server uses its default scope (RFC 6749 §3.3).
-        if !self.scopes.is_empty() {
-            request.parameter("scope", self.scopes.join(" "));
-        }
+        self.grant.write(&mut request, &self.scopes).await?;
         request.form.extend(&self.parameters);
         // Values of additional parameters are redacted from the server's error text, except those in
         // `PUBLIC_PARAMETERS`.

@@ -1,5 +1,5 @@
 //! Signatures with the crypto provider that the features of this build select. The only file that depends on
-//! jsonwebtoken.
+//! jsonwebtoken, and for ES512, which jsonwebtoken lacks, on the crates that it signs with.
 //!
 //! The provider is selected by the features of this crate rather than by the process, so that a signature does not
 //! depend on what other crates install.
@@ -50,12 +50,49 @@ mod provider {
     ) -> Result<Vec<u8>, CannotSign> {
         let (algorithm, key) = match algorithm {
             KeyAlgorithm::Rs256 => (Algorithm::RS256, EncodingKey::from_rsa_der(key)),
+            KeyAlgorithm::Rs384 => (Algorithm::RS384, EncodingKey::from_rsa_der(key)),
+            KeyAlgorithm::Rs512 => (Algorithm::RS512, EncodingKey::from_rsa_der(key)),
             KeyAlgorithm::Ps256 => (Algorithm::PS256, EncodingKey::from_rsa_der(key)),
+            KeyAlgorithm::Ps384 => (Algorithm::PS384, EncodingKey::from_rsa_der(key)),
+            KeyAlgorithm::Ps512 => (Algorithm::PS512, EncodingKey::from_rsa_der(key)),
             KeyAlgorithm::Es256 => (Algorithm::ES256, EncodingKey::from_ec_der(key)),
             KeyAlgorithm::Es384 => (Algorithm::ES384, EncodingKey::from_ec_der(key)),
+            KeyAlgorithm::Es512 => return sign_es512(key, message),
             KeyAlgorithm::EdDsa => (Algorithm::EdDSA, EncodingKey::from_ed_der(key)),
         };
         sign_with(algorithm, &key, message)
+    }
+
+    /// Signs `message` with a key on P-521 in PKCS #8.
+    #[cfg(feature = "jwt-aws-lc-rs")]
+    fn sign_es512(key: &[u8], message: &[u8]) -> Result<Vec<u8>, CannotSign> {
+        use aws_lc_rs::{
+            rand::SystemRandom,
+            signature::{ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair},
+        };
+
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P521_SHA512_FIXED_SIGNING, key);
+        let key = key.map_err(|_| CannotSign::UnsuitableKey)?;
+        let signed = key.sign(&SystemRandom::new(), message);
+        let signed = signed.map_err(|_| CannotSign::UnsuitableKey)?;
+        Ok(signed.as_ref().to_vec())
+    }
+
+    /// Signs `message` with a key on P-521 in PKCS #8.
+    #[cfg(not(feature = "jwt-aws-lc-rs"))]
+    fn sign_es512(key: &[u8], message: &[u8]) -> Result<Vec<u8>, CannotSign> {
+        use p521::{
+            SecretKey,
+            ecdsa::{Signature, SigningKey, signature::Signer},
+            pkcs8::DecodePrivateKey,
+        };
+
+        let key = SecretKey::from_pkcs8_der(key).map_err(|_| CannotSign::UnsuitableKey)?;
+        let key = SigningKey::from_bytes(&key.to_bytes()).map_err(|_| CannotSign::UnsuitableKey)?;
+        let signed: Signature = key
+            .try_sign(message)
+            .map_err(|_| CannotSign::UnsuitableKey)?;
+        Ok(signed.to_vec())
     }
 
     /// Returns the HMAC of `message` with a secret.
