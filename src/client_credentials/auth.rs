@@ -8,20 +8,25 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use tokio::time::Instant;
 
 use super::{
-    Challenge, TokenFingerprint,
+    Challenge, TokenError, TokenFingerprint,
     authorize::Authorizer,
     cache::{CachedToken, Rejection},
     challenge::{self, Verdict},
     context::RejectedToken,
     event::{RejectionAction, TokenEvent},
+    proof::{MAX_PROOF_RETRIES, MAX_UNSENT_PROOFS, Proof},
+    proof_servers::ProofServers,
+    prover::{DPOP_SCHEME, ProofTarget},
     refresher::Refresher,
 };
 use crate::{
-    Attempts,
+    Attempts, BoxError,
+    boxed::BoxFuture,
+    clock::add_capped,
     misuse::{self, Misuse, Usage},
 };
 
@@ -39,6 +44,8 @@ pub(crate) struct Auth {
     pub(crate) replay: bool,
     /// Detects misuse of the layer.
     pub(crate) usage: Usage,
+    /// Nonces and clocks of the APIs, for tokens that are bound to a key.
+    pub(crate) proof_servers: ProofServers,
 }
 
 /// One call that carries a token, over all its attempts.
@@ -53,12 +60,18 @@ pub(crate) struct Auth {
 /// | any | `true` | second attempt; a further 401 is returned and extends the cooldown |
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AuthCall {
-    /// Index of the destination in the list of origins. Half a word, because each request in flight holds one.
-    origin: u32,
+    /// Index of the destination in the list of origins. Small, because each request in flight holds one.
+    origin: u16,
     /// Whether the request may be sent once more after a 401.
     pub(crate) may_replay: bool,
     /// Whether the next attempt, or the one in flight, is a replay after a 401.
     pub(crate) is_replay: bool,
+    /// Whether the token is bound to a key, so that each attempt needs a proof. Known once the call was admitted.
+    pub(crate) is_bound: bool,
+    /// Number of further attempts because of rejected proofs.
+    pub(crate) proof_retries: u8,
+    /// Number of proofs for the next attempt that were not sent.
+    pub(crate) unsent_proofs: u8,
 }
 
 /// The token that an attempt was sent with, and when.
@@ -73,6 +86,8 @@ pub(crate) struct SentWith {
     pub(crate) at: Instant,
     /// Whether a success of the attempt is reported.
     pub(crate) report: bool,
+    /// State of the server that the proof was made with; 0 for a bearer token.
+    pub(crate) proof: u32,
 }
 
 impl AuthCall {
@@ -80,9 +95,12 @@ impl AuthCall {
     pub(crate) fn new(origin: usize, may_replay: bool) -> Self {
         Self {
             // No list is that long; an index that is not in the list matches no origin.
-            origin: u32::try_from(origin).unwrap_or(u32::MAX),
+            origin: u16::try_from(origin).unwrap_or(u16::MAX),
             may_replay,
             is_replay: false,
+            is_bound: false,
+            proof_retries: 0,
+            unsent_proofs: 0,
         }
     }
 
@@ -95,7 +113,12 @@ impl AuthCall {
 
     /// Returns the index of the destination in the list of origins.
     pub(crate) fn origin(self) -> usize {
-        self.origin as usize
+        self.origin.into()
+    }
+
+    /// Returns whether the request may be sent once more because its proof was rejected.
+    pub(crate) fn may_prove_again(self) -> bool {
+        self.is_bound && self.proof_retries < MAX_PROOF_RETRIES
     }
 }
 
@@ -107,6 +130,7 @@ impl SentWith {
             fingerprint: identity,
             at,
             report,
+            proof: 0,
         }
     }
 }
@@ -157,7 +181,10 @@ impl Auth {
         if Attempts::of(response) > 1 {
             self.report(self.usage.on_inner_retry());
         }
-        let scheme = self.refresher.cache.settings().scheme.as_deref();
+        let scheme = match sent.proof {
+            0 => self.refresher.cache.settings().scheme.as_deref(),
+            _ => Some(DPOP_SCHEME),
+        };
         let verdict = challenge::verdict(response.headers(), scheme);
         let is_refusal = match verdict {
             Verdict::TokenRejected => true,
@@ -174,6 +201,93 @@ impl Auth {
             sent_at: sent.at,
             for_other_scheme: verdict == Verdict::OtherScheme,
         })
+    }
+
+    /// Signs a proof for the next attempt of `call`. `None` if the cached token is not bound to a key.
+    pub(crate) fn prove(
+        &self,
+        call: &mut AuthCall,
+        method: &Method,
+        uri: &Uri,
+    ) -> Option<BoxFuture<'static, Result<Proof, BoxError>>> {
+        if !call.is_bound {
+            return None;
+        }
+        let clock = &self.refresher.clock;
+        let now = clock.now();
+        let (token, _) = self.refresher.get_cached(now)?;
+        let prover = Arc::clone(token.token.prover()?);
+        let origin = self.authorizer.origin(call.origin())?;
+        let server = self.proof_servers.get(origin);
+        let limit = self.refresher.cache.settings().fetch_timeout;
+        let target = ProofTarget {
+            method: method.as_str().to_owned(),
+            // The path as it is sent: servers compare it byte by byte (RFC 9449 §4.3).
+            url: format!("{origin}{}", path(uri)),
+            issued_at: server.time(clock.wall_clock()),
+            nonce: server.nonce,
+            now,
+            deadline: add_capped(now, limit),
+        };
+        let (generation, fingerprint) = (server.generation, token.fingerprint);
+        Some(Box::pin(async move {
+            let header = prover.prove(target).await;
+            let header = header.map_err(TokenError::of_proof)?;
+            Ok(Proof {
+                header,
+                fingerprint,
+                made_at: now,
+                generation,
+            })
+        }))
+    }
+
+    /// Returns the header with the usable token and the record of an attempt that is sent now on the slow path. `None` if
+    /// there is no token, or `proof` does not belong to it.
+    pub(crate) fn started(
+        &self,
+        call: &mut AuthCall,
+        now: Instant,
+        proof: Option<&Proof>,
+    ) -> Option<(HeaderValue, SentWith)> {
+        let (token, _) = self.refresher.get_cached(now)?;
+        let mut sent = SentWith::new(token.fingerprint, now);
+        if token.token.prover().is_some() {
+            let proof = proof.filter(|proof| proof.fingerprint == token.fingerprint)?;
+            // An inner service that is always slow gets a proof that is not recent, rather than none.
+            if !proof.is_recent(now) && call.unsent_proofs < MAX_UNSENT_PROOFS {
+                call.unsent_proofs += 1;
+                return None;
+            }
+            call.unsent_proofs = 0;
+            sent.proof = proof.generation;
+        } else if proof.is_some() {
+            return None;
+        }
+        Some((token.header.clone(), sent))
+    }
+
+    /// Records what a response to a request with a proof says about proofs. Returns whether the response rejects the
+    /// proof, and another one may be accepted.
+    pub(crate) fn on_proof_response<RB>(
+        &self,
+        response: &Response<RB>,
+        call: AuthCall,
+        sent: SentWith,
+    ) -> bool {
+        if sent.proof == 0 {
+            return false;
+        }
+        let Some(origin) = self.authorizer.origin(call.origin()) else {
+            return false;
+        };
+        let headers = response.headers();
+        let wall = self.refresher.clock.wall_clock();
+        let generation = self.proof_servers.observe(origin, headers, wall);
+        generation != sent.proof
+            && response.status() == StatusCode::UNAUTHORIZED
+            && call.may_prove_again()
+            && challenge::rejects_proof(headers)
     }
 
     /// Returns whether `request` may be sent once more after a 401. Not if an outer retry layer sends the call again
@@ -265,6 +379,14 @@ impl Auth {
                 action,
             });
         }
+    }
+}
+
+/// Returns the path of a URI, which is never empty (RFC 9110 §4.2.3).
+fn path(uri: &Uri) -> &str {
+    match uri.path() {
+        "" => "/",
+        path => path,
     }
 }
 

@@ -13,6 +13,7 @@ use super::{
     cache::TokenCache,
     event::TokenEvents,
     policy::AuthPolicy,
+    proof_servers::ProofServers,
     refresher::Refresher,
     settings::Settings,
     store::{BoxTokenStore, SharingSettings, TokenSharing},
@@ -508,6 +509,7 @@ impl ClientCredentialsLayerBuilder {
             authorizer,
             replay: self.replay,
             usage,
+            proof_servers: ProofServers::default(),
         });
         // Reported last, when all sinks are in place.
         exchange.report(misuse.or(self.set_once.misuse()));

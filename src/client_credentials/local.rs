@@ -111,6 +111,10 @@ impl LocalCache {
     ) -> Option<(HeaderValue, TokenFingerprint)> {
         // Locks the snapshot of the shared cache for a moment, and may start an early refresh.
         let (token, fresh_for) = tokens.get_cached(now)?;
+        // A request with a proof takes the slow path, where it is signed. The copy of another token is out of date then.
+        if token.token.prover().is_some() {
+            return None;
+        }
         // An allocation of its own, which is zeroized when it is dropped.
         let mut header = HeaderValue::from_maybe_shared(secret_bytes(token.header.as_bytes()))
             .unwrap_or_else(|_| token.header.clone());

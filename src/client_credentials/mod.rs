@@ -42,6 +42,7 @@
 //! |---|---|---|
 //! | service | `layer`, `service`, `policy` | one call: token, attempt, 401, replay |
 //! | rules | `auth`, `authorize`, `challenge` | where the token may go, and what a 401 means |
+//! | proofs | `proof`, `prover`, `proof_servers` | proofs of possession for bound tokens |
 //! | token | `local`, `refresher`, `waiting`, `shutdown` | copies per thread, tasks of fetches, waiting callers |
 //! | state | `cache`, `in_flight`, `cooldown`, `backoff_state`, `freshness` | decisions without a runtime or a clock |
 //! | source | `endpoint`, `store`, `source` | token requests, and tokens of other processes |
@@ -67,6 +68,9 @@ mod layer;
 mod local;
 mod non_conformance;
 mod policy;
+mod proof;
+mod proof_servers;
+mod prover;
 mod reason;
 mod redact;
 mod refresher;
@@ -84,6 +88,8 @@ pub use self::endpoint::{
     AssertionClaims, CertificateHeader, GoogleServiceAccount, KeyAlgorithm, SecretAlgorithm,
     SignError, Signer, SigningKey,
 };
+#[cfg(feature = "dpop")]
+pub use self::endpoint::{BearerAnswer, Dpop, DpopKey};
 #[cfg(feature = "redis")]
 pub use self::store::RedisTokenStore;
 pub(crate) use self::{
@@ -91,6 +97,7 @@ pub(crate) use self::{
     cache::Rejection,
     event::TokenEvents,
     policy::AuthPolicy,
+    proof::Proof,
 };
 pub use self::{
     authorize::{ExistingCredential, ForeignOrigin, HostMismatch},

@@ -3,6 +3,7 @@
 //! | response | call | action |
 //! |---|---|---|
 //! | not a 401 about the token | any | returned |
+//! | 401 about the proof, with a new nonce or another time | has a copy | the copy is sent with another proof |
 //! | 401 about the token | may be replayed, with a copy | another token, then the copy is sent once |
 //! | 401 about the token | is a replay | returned; recorded in the cooldown of the origin |
 //! | 401 about the token | cannot be replayed | returned; the token is refreshed for later requests |
@@ -11,17 +12,18 @@
 //!
 //! 1. `begin` checks the destination. On the fast path it also returns the token, and the request is sent in the same
 //!    poll.
-//! 2. `admit` and `start`, if there is no usable token: wait for the one fetch, then take the token.
-//! 3. `authorize` adds the header to each attempt.
+//! 2. `admit` and `start`, if there is no usable token, or if it needs a proof: wait for the one fetch, then take the
+//!    token. `prove` signs the proof in between.
+//! 3. `authorize` and `add_proof` add the headers to each attempt.
 //! 4. `is_final` and `on_final` for a response that needs no decision, otherwise `on_response`.
 //! 5. `reauthenticate` before a replay, while the inner service is not held ready.
 //!
 //! Between 2 and 3 the inner service is polled ready again. The token may expire meanwhile, so that `start` may send
 //! the call back to `admit`.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use tokio::time::Instant;
 
@@ -31,9 +33,12 @@ use super::{
     authorize::Destination,
     cache::Rejection,
     local::LocalCache,
+    proof::Proof,
+    prover::DPOP,
 };
 use crate::{
     Attempts, BoxError,
+    boxed::BoxFuture,
     call::{Begin, Next, Policy, Started, copy::Resend},
 };
 
@@ -92,20 +97,13 @@ impl AuthPolicy {
     /// # Cancel safety
     ///
     /// Dropping the future does not affect other callers. The fetch continues.
-    pub(crate) async fn obtain(&self, now: Instant) -> Result<(), TokenError> {
-        if self.auth.refresher.get_cached(now).is_none() {
-            self.auth.refresher.get().await?;
-        }
+    pub(crate) async fn obtain(&self, call: &mut AuthCall, now: Instant) -> Result<(), TokenError> {
+        let token = match self.auth.refresher.get_cached(now) {
+            Some((token, _)) => token,
+            None => self.auth.refresher.get().await?,
+        };
+        call.is_bound = token.token.prover().is_some();
         Ok(())
-    }
-
-    /// Returns the header with the usable token, if there is one, for an attempt on the slow path. Does not use the
-    /// local cache.
-    ///
-    /// The slow path is rare and its caller may have moved to another thread, so that a local copy would not pay.
-    pub(crate) fn started(&self, now: Instant) -> Option<(HeaderValue, SentWith)> {
-        let (token, _) = self.auth.refresher.get_cached(now)?;
-        Some((token.header.clone(), SentWith::new(token.fingerprint, now)))
     }
 
     /// Decides what follows a response that rejects the token.
@@ -139,6 +137,7 @@ impl Policy for AuthPolicy {
     type Call = AuthCall;
     type Pending = Infallible;
     type Permit = ();
+    type Proof = Proof;
     type Attempt = SentWith;
     type Rejection = Rejection;
 
@@ -157,18 +156,38 @@ impl Policy for AuthPolicy {
 
     fn needs_copy(&self, call: &AuthCall) -> bool {
         // A replay is not replayed again.
-        call.may_replay && !call.is_replay
+        (call.may_replay && !call.is_replay) || call.may_prove_again()
     }
 
-    async fn admit(&self, _: &mut AuthCall, _: Option<Infallible>) -> Result<(), BoxError> {
-        self.obtain(self.auth.refresher.clock.now()).await?;
+    async fn admit(&self, call: &mut AuthCall, _: Option<Infallible>) -> Result<(), BoxError> {
+        self.obtain(call, self.auth.refresher.clock.now()).await?;
         Ok(())
     }
 
-    fn start(&self, _: &mut AuthCall, (): ()) -> Result<Option<Started<Self>>, BoxError> {
+    fn prove(
+        &self,
+        call: &mut AuthCall,
+        method: &Method,
+        uri: &Uri,
+    ) -> Option<BoxFuture<'static, Result<Proof, BoxError>>> {
+        self.auth.prove(call, method, uri)
+    }
+
+    fn start(
+        &self,
+        call: &mut AuthCall,
+        (): (),
+        proof: Option<&Proof>,
+    ) -> Result<Option<Started<Self>>, BoxError> {
         // `None` if the token expired while the call waited for readiness: it waits for another token then.
-        let token = self.started(self.auth.refresher.clock.now());
+        let token = self
+            .auth
+            .started(call, self.auth.refresher.clock.now(), proof);
         Ok(token.map(started))
+    }
+
+    fn add_proof(&self, headers: &mut HeaderMap, proof: Proof) {
+        headers.insert(DPOP, proof.header);
     }
 
     fn authorize(&self, headers: &mut HeaderMap, credential: HeaderValue) {
@@ -197,9 +216,20 @@ impl Policy for AuthPolicy {
             Ok(response) => response,
             error => return Next::Return(error),
         };
-        if call.is_replay {
-            // For outer layers: two attempts, the second with another token.
-            Attempts::record(&mut response, 2, true);
+        if call.is_replay || call.proof_retries > 0 {
+            // For outer layers: how many attempts, and whether the last one had another token.
+            let attempts = 1 + u32::from(call.is_replay) + u32::from(call.proof_retries);
+            Attempts::record(&mut response, attempts, call.is_replay);
+        }
+        if self.auth.on_proof_response(&response, *call, sent) {
+            return match copy {
+                Some(copy) if copy.supersede() => {
+                    call.proof_retries += 1;
+                    Next::Retry(Some(response), Duration::ZERO, copy)
+                }
+                // The request cannot be sent again. Another token would not help.
+                _ => Next::Return(Ok(response)),
+            };
         }
         match self.auth.rejection(&response, *call, sent) {
             Some(rejection) => self.on_rejected(call, rejection, response, copy),

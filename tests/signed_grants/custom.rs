@@ -63,7 +63,10 @@ async fn parameters_are_redacted_and_not_printed() {
 
     let error = handle(endpoint).token().await.unwrap_err();
 
-    let text = format!("{error} {error:?} {:?} {printed}", error.error_description());
+    let text = format!(
+        "{error} {error:?} {:?} {printed}",
+        error.error_description()
+    );
     let quoted = error.error_description().unwrap();
     assert!(quoted.starts_with("no key "), "{quoted}");
     assert!(!text.contains("canary"), "{text}");

@@ -41,7 +41,10 @@ mod custom_grant;
 #[cfg(feature = "https")]
 mod default_client;
 mod discovery;
+#[cfg(feature = "dpop")]
+mod dpop;
 mod fetch;
+mod fetch_key;
 mod form;
 #[cfg(feature = "jwt")]
 mod google;
@@ -66,6 +69,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use http::Uri;
 
+#[cfg(feature = "dpop")]
+pub use self::dpop::{BearerAnswer, Dpop, DpopKey};
 #[cfg(feature = "jwt")]
 pub use self::{
     assertion_claims::AssertionClaims,
@@ -158,6 +163,9 @@ pub struct TokenEndpoint {
     revocation: Option<RevocationEndpoint>,
     /// Audience of signed assertions in revocation requests. `None` means that of token requests.
     revocation_audience: Option<AssertionAudience>,
+    /// Settings of sender-constrained tokens. `None` for bearer tokens.
+    #[cfg(feature = "dpop")]
+    dpop: Option<Dpop>,
     /// Whether plain http is allowed to any host. Default: `false`.
     allow_http: bool,
     /// HTTP client.

@@ -30,11 +30,15 @@ pub(super) const HAS_PROVIDER: bool =
 /// Signatures with jsonwebtoken's provider. If both features are enabled, aws-lc-rs is used.
 #[cfg(any(feature = "jwt-aws-lc-rs", feature = "jwt-rust-crypto"))]
 mod provider {
+    #[cfg(feature = "dpop")]
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
     #[cfg(feature = "jwt-aws-lc-rs")]
     use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
     #[cfg(not(feature = "jwt-aws-lc-rs"))]
     use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
     use jsonwebtoken::{Algorithm, EncodingKey};
+    #[cfg(feature = "dpop")]
+    use serde_json::{Map, Value};
 
     use super::{CannotSign, KeyAlgorithm, SecretAlgorithm};
 
@@ -61,6 +65,94 @@ mod provider {
             KeyAlgorithm::EdDsa => (Algorithm::EdDSA, EncodingKey::from_ed_der(key)),
         };
         sign_with(algorithm, &key, message)
+    }
+
+    /// Returns the public half of a private key as a JWK (RFC 7518 §6, RFC 8037 §2).
+    ///
+    /// # Errors
+    ///
+    /// [`CannotSign::UnsuitableKey`], if the provider rejects the key.
+    #[cfg(feature = "dpop")]
+    pub(in super::super) fn public_jwk(
+        algorithm: KeyAlgorithm,
+        key: &[u8],
+    ) -> Result<Map<String, Value>, CannotSign> {
+        use jsonwebtoken::jwk::EllipticCurve;
+
+        let utils = &DEFAULT_PROVIDER.key_utils;
+        let ec = |algorithm| {
+            let parts = (utils.ec_pub_components_from_private_key)(key, algorithm).ok()?;
+            Some((parts.1, parts.2))
+        };
+        let members = match algorithm {
+            KeyAlgorithm::Es256 => ec(Algorithm::ES256).map(|point| of_point("P-256", &point)),
+            KeyAlgorithm::Es384 => ec(Algorithm::ES384).map(|point| of_point("P-384", &point)),
+            KeyAlgorithm::Es512 => p521_point(key).map(|point| of_point("P-521", &point)),
+            KeyAlgorithm::EdDsa => {
+                let read = utils.ed_pub_components_from_private_key;
+                let x = read(key, &EllipticCurve::Ed25519).ok();
+                x.map(|x| {
+                    vec![
+                        ("kty", "OKP".into()),
+                        ("crv", "Ed25519".into()),
+                        ("x", encode(&x)),
+                    ]
+                })
+            }
+            _ => {
+                let parts = (utils.rsa_pub_components_from_private_key)(key).ok();
+                parts.map(|(n, e)| {
+                    vec![
+                        ("kty", "RSA".to_owned()),
+                        ("n", encode(&n)),
+                        ("e", encode(&e)),
+                    ]
+                })
+            }
+        };
+        let members = members.ok_or(CannotSign::UnsuitableKey)?;
+        let members = members.into_iter();
+        Ok(members
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect())
+    }
+
+    /// Returns the members of a JWK for a point on `curve`.
+    #[cfg(feature = "dpop")]
+    fn of_point(curve: &str, (x, y): &(Vec<u8>, Vec<u8>)) -> Vec<(&'static str, String)> {
+        vec![
+            ("kty", "EC".to_owned()),
+            ("crv", curve.to_owned()),
+            ("x", encode(x)),
+            ("y", encode(y)),
+        ]
+    }
+
+    /// Encodes a number in base64url.
+    #[cfg(feature = "dpop")]
+    fn encode(number: &[u8]) -> String {
+        URL_SAFE_NO_PAD.encode(number)
+    }
+
+    /// Returns the public point of a key on P-521 in PKCS #8.
+    #[cfg(all(feature = "dpop", feature = "jwt-aws-lc-rs"))]
+    fn p521_point(key: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+        use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P521_SHA512_FIXED_SIGNING, key).ok()?;
+        // An uncompressed point: one byte, and two coordinates of equal length.
+        let (x, y) = key.public_key().as_ref().get(1..)?.split_at_checked(66)?;
+        Some((x.to_vec(), y.to_vec()))
+    }
+
+    /// Returns the public point of a key on P-521 in PKCS #8.
+    #[cfg(all(feature = "dpop", not(feature = "jwt-aws-lc-rs")))]
+    fn p521_point(key: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+        use p521::{SecretKey, elliptic_curve::sec1::ToEncodedPoint, pkcs8::DecodePrivateKey};
+
+        let key = SecretKey::from_pkcs8_der(key).ok()?;
+        let point = key.public_key().to_encoded_point(false);
+        Some((point.x()?.to_vec(), point.y()?.to_vec()))
     }
 
     /// Signs `message` with a key on P-521 in PKCS #8.
@@ -129,6 +221,15 @@ mod provider {
     use super::{CannotSign, KeyAlgorithm, SecretAlgorithm};
 
     /// Fails, because the build has no provider.
+    #[cfg(feature = "dpop")]
+    pub(in super::super) fn public_jwk(
+        _: KeyAlgorithm,
+        _: &[u8],
+    ) -> Result<serde_json::Map<String, serde_json::Value>, CannotSign> {
+        Err(CannotSign::NoProvider)
+    }
+
+    /// Fails, because the build has no provider.
     pub(in super::super) fn sign(
         _: KeyAlgorithm,
         _: &[u8],
@@ -147,4 +248,6 @@ mod provider {
     }
 }
 
+#[cfg(feature = "dpop")]
+pub(super) use self::provider::public_jwk;
 pub(super) use self::provider::{sign, sign_with_secret};

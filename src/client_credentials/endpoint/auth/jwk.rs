@@ -59,6 +59,14 @@ pub(super) fn read(
     }
 }
 
+/// Encodes PKCS #8 with a private key on P-256 without its public point.
+#[cfg(feature = "dpop")]
+pub(super) fn p256(scalar: &[u8; 32]) -> Bytes {
+    let key = join(&[&integer(&[1]), &element(OCTET_STRING, scalar)]);
+    let algorithm = join(&[EC_PUBLIC_KEY, P256]);
+    pkcs8(&algorithm, &element(SEQUENCE, &key))
+}
+
 /// Returns whether `alg` names `algorithm`. RFC 9864 renames EdDSA with this curve to Ed25519.
 fn names(algorithm: KeyAlgorithm, alg: &str) -> bool {
     alg == algorithm.as_str() || (algorithm == KeyAlgorithm::EdDsa && alg == "Ed25519")

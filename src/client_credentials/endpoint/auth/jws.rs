@@ -40,6 +40,16 @@ pub(in super::super) trait JwsSigner: Send + Sync {
         request: &'a mut TokenRequest,
     ) -> BoxFuture<'a, Result<String, TokenError>>;
 
+    /// Signs `claims` under `header` until `deadline`, apart from any token request. A key in this process must be fixed.
+    #[cfg(feature = "dpop")]
+    fn sign_until<'a>(
+        &'a self,
+        header: Map<String, Value>,
+        claims: &'a Value,
+        now: Instant,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<String, TokenError>>;
+
     /// Calls [`Signer::changed`].
     fn changed_boxed(&self) -> BoxFuture<'_, bool>;
 
@@ -58,6 +68,28 @@ impl<S: Signer> JwsSigner for S {
         request: &'a mut TokenRequest,
     ) -> BoxFuture<'a, Result<String, TokenError>> {
         Box::pin(sign(self, typ, claims, request))
+    }
+
+    #[cfg(feature = "dpop")]
+    fn sign_until<'a>(
+        &'a self,
+        header: Map<String, Value>,
+        claims: &'a Value,
+        now: Instant,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<String, TokenError>> {
+        Box::pin(async move {
+            let input = signing_input(header, claims);
+            let signature = match local_key(self) {
+                // At once, and without a timer: a program may poll its requests outside a runtime.
+                Some(key) => {
+                    let signed = key.sign_now(input.as_bytes());
+                    signed.map_err(|error| cannot_sign(error, self.algorithm().as_str()))?
+                }
+                None => signature_by(self, &input, now, deadline).await?,
+            };
+            Ok(compact(&input, &signature))
+        })
     }
 
     fn changed_boxed(&self) -> BoxFuture<'_, bool> {

@@ -5,6 +5,8 @@
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
+#[cfg(feature = "dpop")]
+use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::{
@@ -228,6 +230,48 @@ impl SigningKey {
         self
     }
 
+    /// Generates a key on P-256 for ES256.
+    ///
+    /// # Errors
+    ///
+    /// A configuration error, if this build has no provider, or the operating system has no random numbers.
+    #[cfg(feature = "dpop")]
+    pub(in super::super) fn generate() -> Result<Self, TokenError> {
+        let mut scalar = Zeroizing::new([0; 32]);
+        for _ in 0..MAX_GENERATION_ATTEMPTS {
+            getrandom::fill(&mut *scalar).map_err(|error| {
+                TokenError::configuration(
+                    "was not sent: the operating system has no random numbers for a key",
+                )
+                .with_source(error)
+            })?;
+            let key = jwk::p256(&scalar);
+            match crypto::public_jwk(KeyAlgorithm::Es256, &key) {
+                Ok(_) => return Self::checked(KeyAlgorithm::Es256, key, None, || "one".to_owned()),
+                // Zero, or not less than the order of the curve. Practically never happens.
+                Err(CannotSign::UnsuitableKey) => {}
+                Err(error) => return Err(jws_error(error)),
+            }
+        }
+        Err(jws_error(CannotSign::UnsuitableKey))
+    }
+
+    /// Returns the public half as a JWK (RFC 7517).
+    ///
+    /// # Errors
+    ///
+    /// A configuration error, if the key has a source, or this build has no provider.
+    #[cfg(feature = "dpop")]
+    pub(in super::super) fn public_jwk(&self) -> Result<Map<String, Value>, TokenError> {
+        match &self.0.key {
+            Key::Fixed(key) => crypto::public_jwk(self.0.algorithm, key).map_err(jws_error),
+            Key::Read(_) => Err(TokenError::configuration(
+                "was not sent: a DPoP key must not change, and cannot have a source; use `SigningKey::pem` or \
+                 `SigningKey::jwk`",
+            )),
+        }
+    }
+
     /// Creates a key after a trial signature, if this build can sign: only a signature reveals a key that is damaged or
     /// too short.
     ///
@@ -365,6 +409,20 @@ impl fmt::Debug for SigningKey {
     }
 }
 
+/// Converts the error of a key whose public half is needed.
+#[cfg(feature = "dpop")]
+fn jws_error(error: CannotSign) -> TokenError {
+    TokenError::configuration(match error {
+        CannotSign::NoProvider => {
+            "was not sent: this build has no crypto provider for DPoP keys; enable the feature `jwt-aws-lc-rs` or \
+             `jwt-rust-crypto`, or use `DpopKey::signer`"
+        }
+        CannotSign::UnsuitableKey => {
+            "was not sent: the key has no public half; check that it is not damaged"
+        }
+    })
+}
+
 /// Describes the key that `algorithm` requires.
 fn needed(algorithm: KeyAlgorithm) -> &'static str {
     match algorithm {
@@ -390,6 +448,9 @@ fn invalid(algorithm: KeyAlgorithm, found: &str, remedy: &str) -> TokenError {
     )
 }
 
+/// Maximum number of random numbers that are tried as a key.
+#[cfg(feature = "dpop")]
+const MAX_GENERATION_ATTEMPTS: usize = 8;
 /// Error for a build without a crypto provider.
 const NO_PROVIDER: &str =
     "has no crypto provider in this build; enable the feature `jwt-aws-lc-rs` or `jwt-rust-crypto`";
