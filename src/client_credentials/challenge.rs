@@ -100,6 +100,16 @@ pub(crate) fn verdict(headers: &HeaderMap, scheme: Option<&str>) -> Verdict {
     }
 }
 
+/// Returns the scopes that a response with these `headers` asks for (RFC 6750 §3.1), separated by spaces. `scheme` is the
+/// authentication scheme that the token was sent with.
+pub(crate) fn insufficient_scope(headers: &HeaderMap, scheme: Option<&str>) -> Option<String> {
+    let scheme = scheme?;
+    let challenges = challenges(headers, None).into_iter();
+    let mut own = challenges.filter(|challenge| challenge.scheme.eq_ignore_ascii_case(scheme));
+    own.find(|challenge| challenge.error() == Some("insufficient_scope"))?
+        .scope
+}
+
 /// Returns whether a 401 with these `headers` rejects the proof of its request, not the token (RFC 9449 §7.1, §9).
 pub(crate) fn rejects_proof(headers: &HeaderMap) -> bool {
     let rejected = |challenge: &Challenge| {

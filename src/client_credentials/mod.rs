@@ -43,7 +43,7 @@
 //! | service | `layer`, `service`, `policy` | one call: token, attempt, 401, replay |
 //! | rules | `auth`, `authorize`, `challenge` | where the token may go, and what a 401 means |
 //! | proofs | `proof`, `prover`, `proof_servers` | proofs of possession for bound tokens |
-//! | token | `local`, `refresher`, `waiting`, `shutdown` | copies per thread, tasks of fetches, waiting callers |
+//! | token | `local`, `refresher`, `scoped_tokens`, `step_up`, `waiting`, `shutdown` | copies per thread, tasks of fetches, waiting callers |
 //! | state | `cache`, `in_flight`, `cooldown`, `backoff_state`, `freshness` | decisions without a runtime or a clock |
 //! | source | `endpoint`, `store`, `source` | token requests, and tokens of other processes |
 //!
@@ -74,12 +74,16 @@ mod prover;
 mod reason;
 mod redact;
 mod refresher;
+mod scoped_source;
+mod scoped_tokens;
 mod service;
 mod settings;
 mod shutdown;
 mod source;
+mod step_up;
 mod store;
 mod token;
+mod token_scope;
 mod trim;
 mod waiting;
 
@@ -119,6 +123,7 @@ pub use self::{
     source::{BoxTokenSource, TokenSource},
     store::{Lease, LeaseId, StoredToken, TokenStore},
     token::{AccessToken, TokenFingerprint},
+    token_scope::TokenScope,
 };
 pub use crate::secret::{Secret, SecretBytes};
 use crate::store::{CacheKey, StoreError};

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | not a 401 about the token | any | returned |
 //! | 401 about the proof, with a new nonce or another time | has a copy | the copy is sent with another proof |
+//! | 403 about a scope, with step-up | may be replayed, with a copy | a token with that scope, then the copy is sent once |
 //! | 401 about the token | may be replayed, with a copy | another token, then the copy is sent once |
 //! | 401 about the token | is a replay | returned; recorded in the cooldown of the origin |
 //! | 401 about the token | cannot be replayed | returned; the token is refreshed for later requests |
@@ -28,7 +29,7 @@ use http_body::Body;
 use tokio::time::Instant;
 
 use super::{
-    TokenError,
+    TokenError, TokenScope,
     auth::{Auth, AuthCall, SentWith},
     authorize::Destination,
     cache::Rejection,
@@ -77,13 +78,25 @@ impl AuthPolicy {
             return Ok(None);
         };
         let may_replay = self.auth.may_replay(request);
-        Ok(Some(AuthCall::new(origin, may_replay)))
+        let call = AuthCall::new(origin, may_replay);
+        Ok(Some(match request.extensions().get::<TokenScope>() {
+            None => call,
+            Some(scope) => call.with_tokens(self.auth.refresher.for_scope(scope)),
+        }))
     }
 
     /// Returns the header with the usable token, if there is one, for an attempt on the fast path.
     #[inline]
-    pub(crate) fn token(&self, now: Instant, origin: usize) -> Option<(HeaderValue, SentWith)> {
-        self.local.token(&self.auth.refresher, now, origin)
+    pub(crate) fn token(
+        &self,
+        call: &mut AuthCall,
+        now: Instant,
+    ) -> Option<(HeaderValue, SentWith)> {
+        // The local cache has the tokens of the layer only.
+        if call.is_scoped() {
+            return self.auth.started(call, now, None);
+        }
+        self.local.token(&self.auth.refresher, now, call.origin())
     }
 
     /// Waits for a usable token. Returns at once if there is one.
@@ -98,9 +111,10 @@ impl AuthPolicy {
     ///
     /// Dropping the future does not affect other callers. The fetch continues.
     pub(crate) async fn obtain(&self, call: &mut AuthCall, now: Instant) -> Result<(), TokenError> {
-        let token = match self.auth.refresher.get_cached(now) {
+        let tokens = call.tokens(&self.auth);
+        let token = match tokens.get_cached(now) {
             Some((token, _)) => token,
-            None => self.auth.refresher.get().await?,
+            None => tokens.get().await?,
         };
         call.is_bound = token.token.prover().is_some();
         Ok(())
@@ -125,9 +139,9 @@ impl AuthPolicy {
                 return Next::Reauthenticate(response, rejection, copy);
             }
             // The replacement was rejected too.
-            _ if call.is_replay => self.auth.on_replay_rejected(&rejection),
+            _ if call.is_replay => self.auth.on_replay_rejected(call, &rejection),
             // For the requests after this one.
-            _ => self.auth.refresh_in_background(rejection),
+            _ => self.auth.refresh_in_background(call, rejection),
         }
         Next::Return(Ok(response))
     }
@@ -143,12 +157,12 @@ impl Policy for AuthPolicy {
 
     #[inline]
     fn begin<B>(&self, request: &mut Request<B>) -> Result<Begin<Self>, BoxError> {
-        let Some(call) = self.begin_call(request)? else {
+        let Some(mut call) = self.begin_call(request)? else {
             return Ok(Begin::Passthrough);
         };
         // The destination is checked by now: a refused request causes no token request.
         let now = self.auth.refresher.clock.now();
-        Ok(match self.token(now, call.origin()) {
+        Ok(match self.token(&mut call, now) {
             Some(token) => Begin::Ready(call, started(token)),
             None => Begin::Wait(call, None),
         })
@@ -197,12 +211,15 @@ impl Policy for AuthPolicy {
     #[inline]
     fn is_final<RB>(&self, call: &AuthCall, _: &SentWith, response: &Response<RB>) -> bool {
         // The response to a replay is not final: `on_response` records the attempts in its extensions.
-        response.status() != StatusCode::UNAUTHORIZED && !call.is_replay
+        let status = response.status();
+        status != StatusCode::UNAUTHORIZED
+            && !call.is_replay
+            && (status != StatusCode::FORBIDDEN || !self.auth.step_up)
     }
 
     #[inline]
     fn on_final<RB>(&self, call: &AuthCall, sent: &SentWith, response: &Response<RB>) {
-        self.auth.on_final(response, *call, *sent);
+        self.auth.on_final(response, call, *sent);
     }
 
     fn on_response<RB: Body, C: Resend>(
@@ -221,7 +238,7 @@ impl Policy for AuthPolicy {
             let attempts = 1 + u32::from(call.is_replay) + u32::from(call.proof_retries);
             Attempts::record(&mut response, attempts, call.is_replay);
         }
-        if self.auth.on_proof_response(&response, *call, sent) {
+        if self.auth.on_proof_response(&response, call, sent) {
             return match copy {
                 Some(copy) if copy.supersede() => {
                     call.proof_retries += 1;
@@ -231,7 +248,7 @@ impl Policy for AuthPolicy {
                 _ => Next::Return(Ok(response)),
             };
         }
-        match self.auth.rejection(&response, *call, sent) {
+        match self.auth.rejection(&response, call, sent) {
             Some(rejection) => self.on_rejected(call, rejection, response, copy),
             None => Next::Return(Ok(response)),
         }
@@ -245,7 +262,7 @@ impl Policy for AuthPolicy {
     ) -> bool {
         // Set before the wait: whatever follows, the request is not replayed a second time.
         call.is_replay = true;
-        self.auth.refresh_and_wait(rejection).await.is_some()
+        self.auth.refresh_and_wait(call, rejection).await.is_some()
     }
 }
 

@@ -79,14 +79,16 @@ impl Policy for M2mPolicy {
 
     #[inline]
     fn begin<B>(&self, request: &mut Request<B>) -> Result<Begin<Self>, BoxError> {
-        let auth = self.auth.begin_call(request)?;
+        let mut auth = self.auth.begin_call(request)?;
         let limiter = &self.limits.limiter;
         let now = limiter.now();
-        let token = auth.and_then(|auth| self.auth.token(limiter.to_tokio(now), auth.origin()));
+        let token = auth
+            .as_mut()
+            .and_then(|auth| self.auth.token(auth, limiter.to_tokio(now)));
         let head = (&*request).into();
         let settings = self.auth.auth.refresher.cache.settings();
         // A request without the token belongs to the partition of the origin, not to that of the credential.
-        let credential = auth.and(settings.credential.as_deref());
+        let credential = auth.as_ref().and(settings.credential.as_deref());
         if token.is_some() != auth.is_some() {
             // The token is awaited before the permit: a caller that waits for a token does not block others.
             let limits = limiter.begin(&head, credential, now);
@@ -110,10 +112,10 @@ impl Policy for M2mPolicy {
         mut pending: Option<Admission>,
     ) -> Result<Permit, BoxError> {
         let limiter = &self.limits.limiter;
-        let tokens = &self.auth.auth.refresher;
         // A usable token is checked again after each wait.
         let now = limiter.to_tokio(limiter.now());
         if let Some(auth) = &mut call.auth {
+            let tokens = auth.tokens(&self.auth.auth);
             let token = match tokens.get_cached(now) {
                 Some((token, _)) => token,
                 None => {
@@ -187,7 +189,7 @@ impl Policy for M2mPolicy {
     #[inline]
     fn on_final<RB>(&self, call: &M2mCall, attempt: &M2mAttempt, response: &Response<RB>) {
         self.limits.limiter.on_success(&call.limits);
-        if let Some((auth, sent)) = call.auth.zip(attempt.sent) {
+        if let Some((auth, sent)) = call.auth.as_ref().zip(attempt.sent) {
             self.auth.auth.on_final(response, auth, sent);
         }
     }
@@ -199,20 +201,20 @@ impl Policy for M2mPolicy {
         outcome: Result<Response<RB>, BoxError>,
         mut copy: Option<C>,
     ) -> Next<Self, RB, C> {
-        let needs_proof = match (&outcome, call.auth.zip(attempt.sent)) {
+        let needs_proof = match (&outcome, call.auth.as_ref().zip(attempt.sent)) {
             (Ok(response), Some((auth, sent))) => {
                 self.auth.auth.on_proof_response(response, auth, sent)
             }
             _ => false,
         };
-        let rejected = match (&outcome, call.auth.zip(attempt.sent)) {
+        let rejected = match (&outcome, call.auth.as_ref().zip(attempt.sent)) {
             // The proof was rejected, not the token.
             _ if needs_proof => None,
             (Ok(response), Some((auth, sent))) => self
                 .auth
                 .auth
                 .rejection(response, auth, sent)
-                .map(|refusal| (auth, refusal)),
+                .map(|refusal| (auth.clone(), refusal)),
             _ => None,
         };
         if let Some(auth) = &mut call.auth {
@@ -245,7 +247,10 @@ impl Policy for M2mPolicy {
         // At most one replay per call.
         call.limits.token_replaced = true;
         let limiter = &self.limits.limiter;
-        let replacement = self.auth.auth.refresh_and_wait(refusal);
+        let Some(auth) = &call.auth else {
+            return false;
+        };
+        let replacement = self.auth.auth.refresh_and_wait(auth, refusal);
         let token = with_deadline(limiter.time_left(&call.limits), replacement).await;
         if let Some(auth) = &mut call.auth {
             auth.is_replay = true;

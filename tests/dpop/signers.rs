@@ -1,20 +1,14 @@
 //! Proofs by a signer outside the process: slow, throttled, failing.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering::SeqCst},
-};
-
 use http::Request;
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, ServiceExt};
 use tower_m2m::{
     Clock, SystemClock,
     client_credentials::{
-        Dpop, DpopKey, KeyAlgorithm, SignError, Signer, SigningKey, TokenError,
-        TokenErrorKind as Kind,
+        Dpop, DpopKey, KeyAlgorithm, SigningKey, TokenError, TokenErrorKind as Kind,
     },
-    test_util::Probe,
+    test_util::{FaultySigner, Probe, SignerFault},
 };
 
 use crate::{
@@ -24,58 +18,12 @@ use crate::{
 
 const EC: &str = include_str!("../keys/ec.jwk");
 
-/// What a call of the signer comes to.
-#[derive(Clone, Copy, Debug)]
-enum Call {
-    Slow(u32),
-    Never,
-    Throttled,
-    Denied,
-    Panics,
-}
+type Kms = FaultySigner<SigningKey>;
 
-/// A key in a KMS.
-#[derive(Clone, Default)]
-struct Kms(Arc<(Mutex<Vec<Call>>, AtomicUsize)>);
-
-impl Kms {
-    fn then(&self, calls: &[Call]) {
-        *self.0.0.lock().unwrap() = calls.to_vec();
-    }
-
-    fn calls(&self) -> usize {
-        self.0.1.load(SeqCst)
-    }
-
-    fn dpop(&self) -> Dpop {
-        Dpop::key(DpopKey::signer(self.clone(), EC).unwrap())
-    }
-}
-
-impl Signer for Kms {
-    fn algorithm(&self) -> KeyAlgorithm {
-        KeyAlgorithm::Es256
-    }
-
-    async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
-        self.0.1.fetch_add(1, SeqCst);
-        let call = {
-            let mut calls = self.0.0.lock().unwrap();
-            (!calls.is_empty()).then(|| calls.remove(0))
-        };
-        match call {
-            None => {}
-            Some(Call::Slow(seconds)) => sleep(seconds * SECOND).await,
-            Some(Call::Never) => std::future::pending().await,
-            Some(Call::Throttled) => {
-                return Err(SignError::transient("is throttled").with_retry_after(2 * SECOND));
-            }
-            Some(Call::Denied) => return Err(SignError::permanent("may not use the key")),
-            Some(Call::Panics) => panic!("canary"),
-        }
-        let key = SigningKey::jwk(KeyAlgorithm::Es256, EC).unwrap();
-        key.sign(message).await
-    }
+fn kms() -> (Kms, Dpop) {
+    let kms = FaultySigner::new(SigningKey::jwk(KeyAlgorithm::Es256, EC).unwrap());
+    let dpop = Dpop::key(DpopKey::signer(kms.clone(), EC).unwrap());
+    (kms, dpop)
 }
 
 fn now() -> Instant {
@@ -85,8 +33,8 @@ fn now() -> Instant {
 #[tokio::test(start_paused = true)]
 async fn a_kms_signs_the_proofs_of_token_requests_and_of_the_api() {
     let world = World::new();
-    let kms = Kms::default();
-    let service = world.layer(kms.dpop()).build().layer(world.api());
+    let (kms, dpop) = kms();
+    let service = world.layer(dpop).build().layer(world.api());
 
     for _ in 0..3 {
         send(&service, get("/")).await.unwrap();
@@ -99,12 +47,12 @@ async fn a_kms_signs_the_proofs_of_token_requests_and_of_the_api() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_signature_holds_no_readiness() {
     let world = World::new();
-    let kms = Kms::default();
+    let (kms, dpop) = kms();
     let api = world.api();
     let probe = Probe::new(move |request: Request<Body>| api.clone().oneshot(request)).permits(1);
-    let service = world.layer(kms.dpop()).build().layer(probe);
+    let service = world.layer(dpop).build().layer(probe);
     send(&service, get("/")).await.unwrap();
-    kms.then(&[Call::Slow(20)]);
+    kms.next(SignerFault::Delayed(20 * SECOND));
     let slow = spawn(&service, get("/slow"));
     sleep(SECOND).await;
 
@@ -122,17 +70,35 @@ async fn a_slow_signature_holds_no_readiness() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_signature_is_the_error_of_its_request_only() {
     let world = World::new();
-    let kms = Kms::default();
-    let service = world.layer(kms.dpop()).build().layer(world.api());
+    let (kms, dpop) = kms();
+    let service = world.layer(dpop).build().layer(world.api());
     send(&service, get("/")).await.unwrap();
-    for (call, transient, says) in [
-        (Call::Throttled, true, "the signer is throttled"),
-        (Call::Denied, false, "the signer may not use the key"),
-        (Call::Panics, true, "the signer panicked"),
-        (Call::Never, true, "the signer did not respond within 30s"),
+    for (fault, transient, says) in [
+        (
+            SignerFault::Throttled(SECOND),
+            true,
+            "the signer is throttled",
+        ),
+        (SignerFault::Denied, false, "the signer may not use the key"),
+        (SignerFault::Panics, true, "the signer panicked"),
+        (
+            SignerFault::Unreachable,
+            true,
+            "the signer could not be reached",
+        ),
+        (
+            SignerFault::Malformed,
+            false,
+            "returned 8 bytes that are not a valid ES256 signature",
+        ),
+        (
+            SignerFault::Hangs,
+            true,
+            "the signer did not respond within 30s",
+        ),
     ] {
         let sent = world.sent();
-        kms.then(&[call]);
+        kms.next(fault);
 
         let error = send(&service, get("/")).await.unwrap_err();
 
@@ -157,13 +123,13 @@ async fn a_signature_counts_against_the_deadline_of_the_call() {
     use tower_m2m::{M2mLayer, RateLimitRetryLayer};
 
     let world = World::new();
-    let kms = Kms::default();
+    let (kms, dpop) = kms();
     let limits = RateLimitRetryLayer::builder().deadline(5 * SECOND);
     let limits = limits.clock(world.clock()).build();
-    let layer = M2mLayer::new(limits, world.layer(kms.dpop()).build());
+    let layer = M2mLayer::new(limits, world.layer(dpop).build());
     let service = layer.layer(world.api());
     send(&service, get("/")).await.unwrap();
-    kms.then(&[Call::Never]);
+    kms.next(SignerFault::Hangs);
     let began = now();
 
     send(&service, get("/")).await.unwrap_err();
@@ -175,9 +141,10 @@ async fn a_signature_counts_against_the_deadline_of_the_call() {
 #[tokio::test(start_paused = true)]
 async fn a_signer_that_fails_at_the_token_endpoint_is_retried_within_the_fetch() {
     let world = World::new();
-    let kms = Kms::default();
-    kms.then(&[Call::Panics, Call::Never]);
-    let handle = world.layer(kms.dpop()).build().handle();
+    let (kms, dpop) = kms();
+    kms.next(SignerFault::Panics);
+    kms.next(SignerFault::Hangs);
+    let handle = world.layer(dpop).build().handle();
     let began = now();
 
     handle.token().await.unwrap();

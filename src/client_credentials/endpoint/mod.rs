@@ -56,6 +56,7 @@ pub(super) mod pem;
 mod response;
 mod retry;
 mod revocation;
+mod scoped;
 mod secret;
 #[cfg(feature = "jwt")]
 mod signed_grant;

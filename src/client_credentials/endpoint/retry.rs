@@ -31,7 +31,13 @@ use crate::{
 
 impl TokenSource for TokenEndpoint {
     async fn fetch(&self, cx: FetchContext<'_>) -> Result<AccessToken, TokenError> {
-        let token = self.fetch_with_retries(cx.surroundings()).await;
+        let token = match cx.token_scope() {
+            None => self.fetch_with_retries(cx.surroundings()).await,
+            Some(scope) => {
+                let scoped = self.for_scope(scope);
+                scoped.fetch_with_retries(cx.surroundings()).await
+            }
+        };
         token.map_err(|error| self.with_endpoint(error))
     }
 
