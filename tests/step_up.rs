@@ -53,7 +53,7 @@ impl World {
                 let form = String::from_utf8(form.to_vec())?;
                 let scope = form.split('&').find_map(|pair| pair.strip_prefix("scope="));
                 let scope = scope.unwrap_or_default().replace("%20", " ");
-                Ok::<_, BoxError>(world.with(|state| state.grant(scope)))
+                Ok::<_, BoxError>(world.with(|state| state.grant(&scope)))
             }
         });
         TokenEndpoint::new(
@@ -84,8 +84,8 @@ impl World {
 }
 
 impl State {
-    fn grant(&mut self, scope: String) -> Response<Body> {
-        self.requested.push(scope.clone());
+    fn grant(&mut self, scope: &str) -> Response<Body> {
+        self.requested.push(scope.to_owned());
         let (status, body) = if scope.split(' ').any(|scope| self.refused.contains(scope)) {
             (400, r#"{"error":"invalid_scope"}"#.to_owned())
         } else {
