@@ -39,6 +39,10 @@ impl FetchKey {
             request.parameter("dpop_jkt", key.thumbprint());
         }
         let (proof, generation) = dpop.prove(key, &uri, cx, deadline).await?;
+        // A server may quote the proof in its error.
+        if let Ok(text) = proof.to_str() {
+            request.redact(text);
+        }
         request.header(crate::client_credentials::prover::DPOP, proof);
         Ok(generation)
     }
@@ -83,6 +87,18 @@ impl TokenEndpoint {
             return Ok(FetchKey(None));
         };
         Ok(FetchKey(Some((dpop.clone(), dpop.key_for_fetch()?))))
+    }
+
+    /// Checks that this build can generate keys, if it has to.
+    ///
+    /// # Errors
+    ///
+    /// A configuration error, if it has no crypto provider.
+    pub(super) fn validate_key(&self) -> Result<(), TokenError> {
+        match &self.dpop {
+            Some(dpop) => dpop.validate(),
+            None => Ok(()),
+        }
     }
 
     /// Returns the binding that a token must have.
@@ -155,6 +171,11 @@ mod bearer {
         /// Returns no key.
         pub(in super::super) fn fetch_key(&self) -> Result<FetchKey, TokenError> {
             Ok(FetchKey)
+        }
+
+        /// Returns that nothing is missing.
+        pub(in super::super) fn validate_key(&self) -> Result<(), TokenError> {
+            Ok(())
         }
 
         /// Returns that tokens are not bound.

@@ -149,7 +149,7 @@ pub(super) fn validate<S: Signer>(signer: &S) -> Result<(), TokenError> {
 }
 
 /// Checks that this build can sign. Without a provider, a program that depends on this crate must enable one.
-pub(super) fn validate_provider() -> Result<(), TokenError> {
+pub(in super::super) fn validate_provider() -> Result<(), TokenError> {
     match crypto::HAS_PROVIDER {
         true => Ok(()),
         false => Err(TokenError::configuration(NO_PROVIDER)),

@@ -42,6 +42,8 @@ mod signer;
 
 use std::{fmt, sync::Arc};
 
+#[cfg(feature = "dpop")]
+pub(super) use self::jws::validate_provider;
 pub(super) use self::request::Target;
 #[cfg(feature = "jwt")]
 pub use self::{

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Uri};
 
-use super::key::DpopKey;
+use super::{super::auth::validate_provider, key::DpopKey};
 use crate::{
     Origin,
     client_credentials::{
@@ -93,6 +93,18 @@ impl Dpop {
     pub fn jkt(mut self, jkt: bool) -> Self {
         self.jkt = jkt;
         self
+    }
+
+    /// Checks that this build can generate keys, if none is given.
+    ///
+    /// # Errors
+    ///
+    /// A configuration error, if it has no crypto provider.
+    pub(in super::super) fn validate(&self) -> Result<(), TokenError> {
+        match &self.key {
+            Some(_) => Ok(()),
+            None => validate_provider(),
+        }
     }
 
     /// Returns the key for the next token.
