@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Request, StatusCode};
 use tokio::time::sleep;
-use tower::{Layer, ServiceExt};
+use tower::{Layer, Service, ServiceExt};
 use tower_m2m::{
     Attempts,
     client_credentials::{AccessToken, BearerAnswer, Dpop, DpopKey},
@@ -12,7 +12,7 @@ use tower_m2m::{
 };
 
 use crate::{
-    support::{API, Body, SECOND, get, post, send, spawn},
+    support::{API, Body, SECOND, get, post, send},
     world::World,
 };
 
@@ -231,8 +231,11 @@ async fn a_proof_is_made_again_if_the_inner_service_was_slow() {
     let probe = Probe::new(move |request: Request<Body>| api.clone().oneshot(request));
     let service = world.layer(Dpop::generated()).build().layer(probe.clone());
     send(&service, get("/")).await.unwrap();
+    // Ready for the call, and not again for the attempt after the signature.
+    let mut ready = service.clone();
+    ready.ready().await.unwrap();
     probe.block();
-    let call = spawn(&service, get("/"));
+    let call = tokio::spawn(ready.call(get("/")));
 
     sleep(30 * SECOND).await;
     probe.unblock();
@@ -256,8 +259,11 @@ async fn a_token_that_was_replaced_while_the_inner_service_was_slow_gets_another
     let layer = world.layer(Dpop::generated()).build();
     let service = layer.layer(probe.clone());
     send(&service, get("/")).await.unwrap();
+    // Ready for the call, and not again for the attempt after the signature.
+    let mut ready = service.clone();
+    ready.ready().await.unwrap();
     probe.block();
-    let call = spawn(&service, get("/"));
+    let call = tokio::spawn(ready.call(get("/")));
     sleep(SECOND).await;
 
     layer.handle().refresh_now().await.unwrap();
