@@ -109,18 +109,19 @@ impl AuthCall {
         }
     }
 
-    /// Returns the call with tokens for the scope of its request.
-    pub(crate) fn with_tokens(self, tokens: Arc<Refresher>) -> Self {
-        let scoped = Some(tokens);
-        Self { scoped, ..self }
+    /// Sets the tokens for the scope of the request.
+    pub(crate) fn set_tokens(&mut self, tokens: Arc<Refresher>) {
+        self.scoped = Some(tokens);
     }
 
     /// Returns whether the request has a scope of its own.
+    #[inline]
     pub(crate) fn is_scoped(&self) -> bool {
         self.scoped.is_some()
     }
 
     /// Returns the tokens for the request: its own, or those of the layer.
+    #[inline]
     pub(crate) fn tokens<'a>(&'a self, auth: &'a Auth) -> &'a Arc<Refresher> {
         self.scoped.as_ref().unwrap_or(&auth.refresher)
     }

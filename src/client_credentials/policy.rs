@@ -24,7 +24,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use tokio::time::Instant;
 
@@ -78,11 +78,12 @@ impl AuthPolicy {
             return Ok(None);
         };
         let may_replay = self.auth.may_replay(request);
-        let call = AuthCall::new(origin, may_replay);
-        Ok(Some(match request.extensions().get::<TokenScope>() {
-            None => call,
-            Some(scope) => call.with_tokens(self.auth.refresher.for_scope(scope)),
-        }))
+        let mut call = AuthCall::new(origin, may_replay);
+        // Most requests have no extensions, and none of these is looked up.
+        if !request.extensions().is_empty() {
+            self.choose_tokens(&mut call, request.extensions());
+        }
+        Ok(Some(call))
     }
 
     /// Returns the header with the usable token, if there is one, for an attempt on the fast path.
@@ -94,9 +95,25 @@ impl AuthPolicy {
     ) -> Option<(HeaderValue, SentWith)> {
         // The local cache has the tokens of the layer only.
         if call.is_scoped() {
-            return self.auth.started(call, now, None);
+            return self.scoped_token(call, now);
         }
         self.local.token(&self.auth.refresher, now, call.origin())
+    }
+
+    /// Chooses the tokens for the scope of the request, if it has one.
+    ///
+    /// Not inlined, as the next function: requests without a scope pay for neither.
+    #[inline(never)]
+    fn choose_tokens(&self, call: &mut AuthCall, extensions: &Extensions) {
+        if let Some(scope) = extensions.get::<TokenScope>() {
+            call.set_tokens(self.auth.refresher.for_scope(scope));
+        }
+    }
+
+    /// Returns the header with the usable token for the scope of the request.
+    #[cold]
+    fn scoped_token(&self, call: &mut AuthCall, now: Instant) -> Option<(HeaderValue, SentWith)> {
+        self.auth.started(call, now, None)
     }
 
     /// Waits for a usable token. Returns at once if there is one.
