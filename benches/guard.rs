@@ -1,7 +1,9 @@
-//! Instructions and allocations per request, on six named paths (`bare` has no layer). Run by `benches/guard.sh`, which
-//! counts instructions with callgrind and compares them with the figures in `benches/guard.txt`.
+//! Instructions and allocations per request, on named paths. Run by `benches/guard.sh`, which counts instructions with
+//! callgrind and compares them with the figures in `benches/guard.txt`.
 //!
-//! `guard PATH` runs that path [`ROUNDS`] times inside [`measured`]; `guard` alone prints the allocations of every path.
+//! A path is a stack of layers (`bare` has none), and the fields in which the server announces its quota on every answer,
+//! if it does: `both github`. `guard STACK [FIELDS]` runs a path [`ROUNDS`] times inside [`measured`]; `guard` alone
+//! prints the allocations of every path.
 #![expect(
     clippy::disallowed_methods,
     reason = "shares its support with benchmarks"
@@ -31,10 +33,14 @@ use tower_m2m::{
     client_credentials::{AccessToken, FetchContext, TokenError, TokenSource},
 };
 
-use support::{Answer, Immediate, Sent, block_on, credentials, prefetch, request};
+use support::{
+    Announcing, Answer, Immediate, Sent,
+    announced::{Fields, Quotas},
+    block_on, credentials, prefetch, request,
+};
 
 const ROUNDS: u64 = 1000;
-const PATHS: [&str; 6] = [
+const SILENT: [&str; 6] = [
     "bare",
     "token",
     "token_replay",
@@ -42,32 +48,71 @@ const PATHS: [&str; 6] = [
     "both",
     "replay_after_401",
 ];
+/// What is measured over a server that announces its quota.
+const ANNOUNCED: [&str; 3] = ["bare", "limits", "both"];
 
 fn main() {
-    let mut arguments = std::env::args()
-        .skip(1)
-        .filter(|word| !word.starts_with("--"));
-    match arguments.next() {
-        Some(path) => drop(run(&path)),
-        None => {
-            for path in PATHS {
-                println!("{path} {}", run(path));
+    let arguments = std::env::args().skip(1);
+    let words: Vec<_> = arguments.filter(|word| !word.starts_with("--")).collect();
+    match &words[..] {
+        [] => {
+            for stack in SILENT {
+                println!("{stack} silent {}", silent(stack));
+            }
+            for fields in Fields::SETS {
+                for stack in ANNOUNCED {
+                    println!("{stack} {} {}", fields.name(), announced(stack, fields));
+                }
             }
         }
+        [stack, fields] if fields == "silent" => drop(silent(stack)),
+        [stack, name] => {
+            let fields = Fields::SETS.into_iter().find(|set| set.name() == name);
+            let fields = fields.unwrap_or_else(|| panic!("no such fields: {name}"));
+            announced(stack, fields);
+        }
+        _ => panic!("guard, or guard STACK FIELDS"),
     }
 }
 
-/// Runs a path, and returns its allocations per request.
-fn run(path: &str) -> f64 {
-    let limits = RateLimitRetryLayer::new;
-    match path {
-        "bare" => count(Immediate),
+/// Runs a stack over a server that never mentions limits, and returns its allocations per request.
+fn silent(stack: &str) -> f64 {
+    match stack {
         "token" => count(prefetch(credentials().replay(false)).layer(Immediate)),
         "token_replay" => count(prefetch(credentials()).layer(Immediate)),
-        "limits" => count(limits().layer(Immediate)),
-        "both" => count(M2mLayer::new(limits(), prefetch(credentials())).layer(Immediate)),
         "replay_after_401" => replays(),
-        other => panic!("no such path: {other}"),
+        other => layered(other, Immediate, &RateLimitRetryLayer::new()),
+    }
+}
+
+/// The same over one that announces its quota on every answer.
+fn announced(stack: &str, fields: Fields) -> f64 {
+    let quotas = Quotas::leak(fields, 1);
+    let limits = RateLimitRetryLayer::new();
+    let allocations = layered(stack, Announcing(quotas), &limits);
+    if stack != "bare" {
+        let last = quotas.last_remaining(0).expect("answers");
+        let status = limits.handle().status();
+        // A layer may report what it reads a little later; it must not stop reading.
+        let mut read = status.iter().filter_map(|quota| quota.remaining());
+        assert!(
+            read.any(|remaining| remaining.abs_diff(last) < ROUNDS / 10),
+            "the last answer said {last}; the layer has read {status:?}"
+        );
+    }
+    allocations
+}
+
+fn layered<S>(stack: &str, inner: S, limits: &RateLimitRetryLayer) -> f64
+where
+    S: Service<Sent, Response = Answer, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    match stack {
+        "bare" => count(inner),
+        "limits" => count(limits.layer(inner)),
+        "both" => count(M2mLayer::new(limits.clone(), prefetch(credentials())).layer(inner)),
+        other => panic!("no such stack: {other}"),
     }
 }
 

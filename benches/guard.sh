@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Instructions (callgrind) and allocations per request of five named paths, compared with benches/guard.txt: more than
-# 3 % above the kept figures fails. `benches/guard.sh --keep` writes the file anew; `--features redis`, before that, builds
-# with further features, which must cost a request nothing.
+# Instructions (callgrind) and allocations per request of named paths, compared with benches/guard.txt: more than 3 %
+# above the kept instructions fails, and so does any allocation more. `benches/guard.sh --keep` writes the file anew;
+# `--features redis`, before that, builds with further features, which must cost a request nothing.
+#
+# A path is a stack of layers and what the server announces: nothing, or its quota on every answer, in the fields of
+# Didit, GitHub or the IETF's draft 10. Each is compared with the bare service that announces the same.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 kept=benches/guard.txt
@@ -13,27 +16,28 @@ if [ "${1:-}" = --features ]; then
 fi
 
 command -v valgrind >/dev/null || { apt-get update -qq && apt-get install -y -qq valgrind >/dev/null; }
-build=$(CARGO_PROFILE_BENCH_DEBUG=line-tables-only cargo bench --bench guard "${features[@]}" --no-run --message-format=json 2>/dev/null)
+build=$(cargo bench --bench guard "${features[@]}" --no-run --message-format=json 2>/dev/null)
 program=$(grep -o '"executable":"[^"]*/guard-[^"]*"' <<<"$build" | tail -1 | cut -d'"' -f4)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 instructions() {
-  valgrind --tool=callgrind --callgrind-out-file="$work/$1" --toggle-collect='guard::measured*' "$program" "$1" 2>/dev/null
-  awk '/^summary:|^totals:/ { print $2; exit }' "$work/$1"
+  valgrind --tool=callgrind --callgrind-out-file="$work/$1-$2" --toggle-collect='guard::measured*' "$program" "$1" "$2" 2>/dev/null
+  awk '/^summary:|^totals:/ { print $2; exit }' "$work/$1-$2"
 }
 
 "$program" >"$work/allocations"
-bare=$(instructions bare)
-printf '# Per request, above the bare service: path, instructions, allocations.\n' >"$work/now"
-while read -r path allocations; do
-  if [ "$path" = bare ]; then
+printf '# Per request, above the bare service: stack, what the server announces, instructions, allocations.\n' >"$work/now"
+while read -r stack announced allocations; do
+  count=$(instructions "$stack" "$announced")
+  # Each server's bare service comes before its stacks.
+  if [ "$stack" = bare ]; then
+    bare=$count
     bare_allocations=$allocations
     continue
   fi
-  count=$(instructions "$path")
-  awk -v p="$path" -v c="$count" -v b="$bare" -v r=$rounds -v a="$allocations" -v ba="$bare_allocations" \
-    'BEGIN { printf "%s %d %.1f\n", p, (c - b) / r, a - ba }' >>"$work/now"
+  awk -v s="$stack" -v n="$announced" -v c="$count" -v b="$bare" -v r=$rounds -v a="$allocations" -v ba="$bare_allocations" \
+    'BEGIN { printf "%s %s %d %.1f\n", s, n, (c - b) / r, a - ba }' >>"$work/now"
 done <"$work/allocations"
 cat "$work/now"
 
@@ -43,9 +47,14 @@ if [ "${1:-}" = --keep ]; then
 fi
 awk '
   /^#/ { next }
-  FNR == NR { instructions[$1] = $2; allocations[$1] = $3; next }
-  !($1 in instructions) { printf "%s is not in the recorded figures\n", $1; bad = 1; next }
-  $2 > instructions[$1] * 1.03 { printf "%s: %d instructions instead of %d\n", $1, $2, instructions[$1]; bad = 1 }
-  $3 > allocations[$1] + 0.05 { printf "%s: %s allocations instead of %s\n", $1, $3, allocations[$1]; bad = 1 }
-  END { exit bad }
+  { path = $1 " " $2 }
+  FNR == NR { instructions[path] = $3; allocations[path] = $4; next }
+  !(path in instructions) { printf "%s is not in the recorded figures\n", path; bad = 1; next }
+  $3 > instructions[path] * 1.03 { printf "%s: %d instructions instead of %d\n", path, $3, instructions[path]; bad = 1 }
+  $4 > allocations[path] + 0.05 { printf "%s: %s allocations instead of %s\n", path, $4, allocations[path]; bad = 1 }
+  { delete instructions[path] }
+  END {
+    for (path in instructions) { printf "%s is not measured any more\n", path; bad = 1 }
+    exit bad
+  }
 ' "$kept" "$work/now"

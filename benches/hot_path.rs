@@ -3,6 +3,9 @@
 //! Each stack is measured over two inner services (one whose clone is free, and one that is boxed, so that its clone
 //! allocates), with both habits of callers (one long-lived clone per thread; a clone per request), on 1, 2 and 8 threads.
 //! A figure is the time from the first start to the last end divided by the number of requests; subtract `bare`.
+//!
+//! `hot_path/announced`: the same over a server that announces its quota on every answer, in the fields of Didit, GitHub
+//! and the IETF's draft 10, with long-lived clones.
 #![expect(clippy::disallowed_methods, reason = "benchmarks measure time")]
 
 mod support;
@@ -21,7 +24,11 @@ use tower::{
 use tower_http::auth::AddAuthorizationLayer;
 use tower_m2m::{M2mLayer, RateLimitRetryLayer};
 
-use support::{Answer, Immediate, Sent, block_on, credentials, prefetch, request, together, token};
+use support::{
+    Announcing, Answer, Immediate, Sent,
+    announced::{Fields, Quotas},
+    block_on, credentials, prefetch, request, together, token,
+};
 
 /// A policy that copies each request and never uses the copy, as policies do when nothing goes wrong.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +96,34 @@ where
     }
 }
 
+fn announced(c: &mut Criterion) {
+    for fields in Fields::SETS {
+        // A server for each stack, whose quota no other uses.
+        let server = || Announcing(Quotas::leak(fields, 1));
+        let authorized = AddAuthorizationLayer::bearer(&token()).layer(server());
+        let retried = RetryLayer::new(Copying).layer(server());
+        let retried_and_authorized = RetryLayer::new(Copying).layer(authorized);
+        let limited = RateLimitRetryLayer::new().layer(server());
+        let combined = M2mLayer::new(RateLimitRetryLayer::new(), prefetch(credentials()));
+        let combined = combined.layer(server());
+
+        let mut group = c.benchmark_group(format!("hot_path/announced/{}", fields.name()));
+        group.throughput(Throughput::Elements(1));
+        let group = &mut group;
+        let habit = CloneMode::Reused;
+        measure(group, habit, "bare", &server());
+        measure(
+            group,
+            habit,
+            "retry_and_add_authorization",
+            &retried_and_authorized,
+        );
+        measure(group, habit, "retry", &retried);
+        measure(group, habit, "limits", &limited);
+        measure(group, habit, "both_combined", &combined);
+    }
+}
+
 /// How callers use a service.
 #[derive(Clone, Copy, Debug)]
 enum CloneMode {
@@ -145,5 +180,5 @@ fn config() -> Criterion {
         .sample_size(20)
 }
 
-criterion_group!(name = benches; config = config(); targets = immediate, boxed);
+criterion_group!(name = benches; config = config(); targets = immediate, boxed, announced);
 criterion_main!(benches);

@@ -28,6 +28,14 @@ pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Orders sequentially consistent operations before it with those after it, for loom, which treats them as acquire and
+/// release only. In other builds, the operations themselves are in one order, and this does nothing.
+#[inline]
+pub(crate) fn sequential_fence() {
+    #[cfg(all(test, tower_m2m_loom))]
+    loom::sync::atomic::fence(atomic::Ordering::SeqCst);
+}
+
 /// Runs `scenario` in every interleaving of its threads within the bound, and prints their number.
 ///
 /// The bound is `LOOM_MAX_PREEMPTIONS`, or 3 by default: the maximum number of preemptions in one interleaving.

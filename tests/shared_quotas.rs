@@ -125,6 +125,104 @@ async fn eight_processes_share_one_quota_without_overshoot() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cold_fleet_shares_its_first_burst() {
+    let (api, inner) = announcing(300, 60 * SECOND);
+    let store = MemoryQuotaStore::new();
+    store.set_latency(2 * MILLI);
+    let patient = |builder: RateLimitRetryLayerBuilder| builder.max_wait(3600 * SECOND);
+    let quotas = || StoredQuotas::new("fleet", store.clone());
+    let fleet: Vec<_> = (0..100)
+        .map(|_| process_with(quotas(), &inner, patient))
+        .collect();
+
+    // 400 at once would be 100 too many.
+    work(&fleet, 4, 3).await;
+
+    let stats = api.stats();
+    assert_eq!(stats.ok, 1200);
+    assert!(stats.rate_limited <= 36, "{stats:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fleet_learns_a_silent_limit_together() {
+    let refused = async |shared: bool| {
+        let (api, inner) = announcing_in(Dialect::None, 300, 60 * SECOND);
+        let store = MemoryQuotaStore::new();
+        store.set_latency(2 * MILLI);
+        // Without sharing, each process has a name of its own.
+        let name = |number| format!("{}", if shared { 0 } else { number });
+        let patient =
+            |builder: RateLimitRetryLayerBuilder| builder.max_wait(3600 * SECOND).max_retries(50);
+        let fleet: Vec<_> = (0..4)
+            .map(|number| StoredQuotas::new(name(number), store.clone()))
+            .map(|quotas| process_with(quotas, &inner, patient))
+            .collect();
+        work(&fleet, 64, 8).await;
+        assert_eq!(api.stats().ok, 4 * 64 * 8);
+        api.stats().rate_limited
+    };
+
+    let (shared, alone) = (refused(true).await, refused(false).await);
+
+    // As for a single process: 4 % of the requests.
+    assert!(shared <= 81 && shared * 3 < alone * 2, "{shared}, {alone}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rolling_update_loses_nothing() {
+    let (api, inner) = announcing(300, 60 * SECOND);
+    let store = MemoryQuotaStore::new();
+    store.set_latency(2 * MILLI);
+    let version = |newer| {
+        let quotas = StoredQuotas::new("fleet", VersionedStore(store.clone(), newer));
+        process_with(quotas, &inner, |b| b)
+    };
+    // Half of the fleet has been updated.
+    let fleet: Vec<_> = (0..8).map(|number| version(number % 2)).collect();
+
+    let took = work(&fleet, 5, 30).await;
+
+    let stats = api.stats();
+    assert_eq!(stats.ok, 1200);
+    // About as without a store: the processes of the old version go on by themselves.
+    assert!(stats.rate_limited <= 60, "{stats:?}");
+    assert!(took <= 3 * 61 * SECOND * 102 / 100, "{took:?}");
+    let quota = fleet[0].take_events();
+    assert!(
+        quota.iter().all(|event| event.starts_with("held")),
+        "{quota:?}"
+    );
+}
+
+/// A store as a process uses it whose version is later by a number.
+struct VersionedStore(MemoryQuotaStore, u32);
+
+impl QuotaStore for VersionedStore {
+    async fn report(
+        &self,
+        quota: &CacheKey,
+        report: &QuotaReport,
+    ) -> Result<QuotaSnapshot, StoreError> {
+        let mut report = report.clone();
+        report.version += self.1;
+        self.0.report(quota, &report).await
+    }
+
+    async fn reserve(
+        &self,
+        quota: &CacheKey,
+        exact: FleetQuota,
+        longest: Duration,
+    ) -> Result<Reservation, StoreError> {
+        self.0.reserve(quota, exact, longest).await
+    }
+
+    async fn changed(&self, quota: &CacheKey) -> Result<(), StoreError> {
+        self.0.changed(quota).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_429_in_one_process_holds_all_processes() {
     let refuses = Arc::new(AtomicBool::new(false));
     let (inner, calls) = serving({

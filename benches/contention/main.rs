@@ -5,6 +5,8 @@
 //! that is boxed. With `refreshing`, a writer publishes a new token every millisecond, far more often than any issuer
 //! allows. `Cloned` clones the client for each request; otherwise threads and tasks keep theirs. A figure is the time from
 //! the first start to the last end divided by the number of requests.
+//!
+//! `contention/announced` does the same for quotas: see `quotas.rs`.
 #![expect(
     clippy::disallowed_methods,
     reason = "benchmarks measure time, and their writer sleeps on a thread of its own"
@@ -15,6 +17,7 @@
 )]
 
 mod clients;
+mod quotas;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -201,5 +204,5 @@ fn config() -> Criterion {
         .sample_size(20)
 }
 
-criterion_group!(name = benches; config = config(); targets = contention);
+criterion_group!(name = benches; config = config(); targets = contention, quotas::announced);
 criterion_main!(benches);

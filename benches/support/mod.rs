@@ -1,5 +1,8 @@
-//! What the benchmarks share: the request, the service under the layers, a token of 900 bytes, and threads that start
+//! What the benchmarks share: the request, the services under the layers, a token of 900 bytes, and threads that start
 //! together.
+
+#[allow(dead_code, reason = "no benchmark uses all of it")]
+pub(crate) mod announced;
 
 use std::{
     convert::Infallible,
@@ -23,12 +26,19 @@ use tower_m2m::{
     },
 };
 
+use announced::{Quotas, origin};
+
 pub(crate) type Sent = Request<Full<Bytes>>;
 pub(crate) type Answer = Response<Empty<Bytes>>;
 
 /// A POST with 4 headers and a body of 85 bytes. Made once for each thread: its clones then share nothing with others.
 pub(crate) fn request() -> Sent {
-    Request::post("https://api.example.com/v1/orders?expand=lines")
+    request_to(&origin(0, 1))
+}
+
+/// The same to `origin`.
+pub(crate) fn request_to(origin: &str) -> Sent {
+    Request::post(format!("{origin}/v1/orders?expand=lines"))
         .header(header::ACCEPT, "application/json")
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::USER_AGENT, "bench/1.0")
@@ -56,6 +66,28 @@ impl Service<Sent> for Immediate {
     }
 }
 
+/// The same, and announces its quota on every answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Announcing(pub(crate) &'static Quotas);
+
+impl Service<Sent> for Announcing {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Ready<Result<Answer, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Sent) -> Self::Future {
+        let mut answer = Response::new(Empty::new());
+        let host = request.uri().host().expect("an absolute URI");
+        self.0.announce(host, answer.headers_mut());
+        drop(black_box(request));
+        ready(Ok(answer))
+    }
+}
+
 /// A source that returns a token immediately.
 #[derive(Clone, Copy, Debug)]
 struct Issuer;
@@ -71,8 +103,16 @@ pub(crate) fn token() -> String {
 }
 
 pub(crate) fn credentials() -> ClientCredentialsLayerBuilder {
-    let origin = "https://api.example.com".parse().expect("an origin");
-    ClientCredentialsLayer::builder(Issuer, origin)
+    credentials_for(1)
+}
+
+/// For `origins` origins.
+pub(crate) fn credentials_for(origins: usize) -> ClientCredentialsLayerBuilder {
+    let origin = |number| origin(number, origins).parse().expect("an origin");
+    let first = ClientCredentialsLayer::builder(Issuer, origin(0));
+    (1..origins).fold(first, |builder, number| {
+        builder.allow_origin(origin(number))
+    })
 }
 
 /// A layer that has its token.

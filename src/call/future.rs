@@ -133,7 +133,7 @@ where
                     let outcome = ready!(future.poll(cx));
                     // Checked in place, which saves one move of the response.
                     if let Ok(response) = &outcome
-                        && in_flight.is_final(response)
+                        && in_flight.finish(response)
                     {
                         return Poll::Ready(outcome.map_err(Into::into));
                     }
@@ -162,15 +162,11 @@ where
     ///
     /// Also `true` for a request that the policy does not apply to: its response is never inspected.
     #[inline]
-    fn is_final(&self, response: &Response<RB>) -> bool {
-        let Some((call, attempt)) = &self.attempt else {
+    fn finish(&mut self, response: &Response<RB>) -> bool {
+        let Some((call, attempt)) = &mut self.attempt else {
             return true;
         };
-        let is_final = self.policy.is_final(call, attempt, response);
-        if is_final {
-            self.policy.on_final(call, attempt, response);
-        }
-        is_final
+        self.policy.finish(call, attempt, response)
     }
 
     /// Returns the outcome of the call, or the future of its next attempt.

@@ -11,7 +11,7 @@
 //!     ├─ Policy::authorize     ├─ Policy::authorize
 //!     └─ inner.call            └─ inner.call
 //!          │                        │
-//!   Policy::is_final ── yes ─▶ on_final ─▶ response          (fast path only; no side effect in the question)
+//!   Policy::finish ── yes ─▶ response                        (fast path only)
 //!          │ no
 //!   Policy::on_response
 //!     ├─ Return         ─▶ response or error
@@ -25,18 +25,19 @@
 //!
 //! # Cost of a warm request
 //!
-//! Each thread has its own policy value, in a [`Sharded`](crate::sharded::Sharded). A request with a usable token, to a
-//! partition that has never reported a limit, reads and writes:
+//! Each thread has its own policy value, in a [`Sharded`](crate::sharded::Sharded). A request with a usable token reads and
+//! writes the following, if its partition has never reported a limit, or has announced a quota with much room:
 //!
 //! | what | written by | cache line |
 //! |---|---|---|
-//! | the shard's reference count, local token, last partition | requests of this thread | the shard's own, 128-byte aligned |
+//! | the shard's reference count, local token, partitions | requests of this thread | the shard's own, 128-byte aligned |
 //! | the token cache's generation | publication and rejection of a token | shared, read only |
-//! | whether the partition is open | the gate, when that changes | shared, read only |
+//! | whether the partition is open, or the terms of its credits | the gate, when they change | shared, read only |
+//! | the credits of this thread, and the template of the server's fields | requests of this thread | the shard's own |
 //! | the counter of successes | requests of this thread | the shard's own |
 //!
 //! It allocates once, for the copy of the request, if its body can be sent again. It takes no lock that another thread
-//! writes, and reads the clock once.
+//! writes, and reads the clock once. One request in 512 to an announced quota asks the gate.
 //!
 //! # Lock order
 //!

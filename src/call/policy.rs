@@ -1,7 +1,8 @@
 //! Trait for what a layer adds to the request path.
 //!
 //! The methods are called in this order: `begin`; on the slow path `admit`, `prove` and `start`; `needs_copy`, `mark`,
-//! `attach`, `authorize` and `add_proof` before the request is sent; `is_final` and `on_final`, or `on_response`, after it. `reauthenticate`
+//! `attach`, `authorize` and `add_proof` before the request is sent; `finish`, and `on_response` unless it has returned
+//! `true`, after it. `reauthenticate`
 //! follows if `on_response` returns [`Next::Reauthenticate`]. See the [module](super) for the whole path.
 //!
 //! | method | called | may wait | side effects |
@@ -12,9 +13,8 @@
 //! | `prove` | after `admit` | yes | may sign a proof |
 //! | `start` | when the inner service is ready | no | turns the permit into an attempt, or returns it |
 //! | `mark`, `attach`, `authorize` | before each attempt, after the copy | no | change the request |
-//! | `is_final` | after the first attempt of the fast path | no | none |
-//! | `on_final` | if `is_final` returned `true` | no | records a success |
-//! | `on_response` | otherwise | no | records the outcome, may report events |
+//! | `finish` | after the first attempt of the fast path | no | records a response from which nothing follows |
+//! | `on_response` | if `finish` returned `false`, and after every other attempt | no | records the outcome, may report events |
 //! | `reauthenticate` | once per call at most | yes | invalidates the token, waits for another |
 //!
 //! | policy | `Call` | `Permit` | `Proof` | `Rejection` |
@@ -125,16 +125,15 @@ pub(crate) trait Policy: Send + Sync + 'static {
     /// Called after the copy is made, so that the copy does not contain the handle.
     fn attach<B>(&self, _attempt: &Self::Attempt, _request: &mut Request<B>) {}
 
-    /// Returns whether the response is returned unchanged, as nearly all are. Has no side effect.
-    fn is_final<RB>(
+    /// Ends an attempt whose response is returned unchanged, as nearly all are: records it and returns `true`.
+    ///
+    /// Otherwise it has no effect, and [`on_response`](Self::on_response) follows.
+    fn finish<RB>(
         &self,
         call: &Self::Call,
-        attempt: &Self::Attempt,
+        attempt: &mut Self::Attempt,
         response: &Response<RB>,
     ) -> bool;
-
-    /// Records a response for which [`is_final`](Self::is_final) returned `true`.
-    fn on_final<RB>(&self, call: &Self::Call, attempt: &Self::Attempt, response: &Response<RB>);
 
     /// Records the outcome of an attempt and decides what follows. `copy` is `None` if the request cannot be sent
     /// again.

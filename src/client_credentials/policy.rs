@@ -16,7 +16,7 @@
 //! 2. `admit` and `start`, if there is no usable token, or if it needs a proof: wait for the one fetch, then take the
 //!    token. `prove` signs the proof in between.
 //! 3. `authorize` and `add_proof` add the headers to each attempt.
-//! 4. `is_final` and `on_final` for a response that needs no decision, otherwise `on_response`.
+//! 4. `finish` for a response that needs no decision, otherwise `on_response`.
 //! 5. `reauthenticate` before a replay, while the inner service is not held ready.
 //!
 //! Between 2 and 3 the inner service is polled ready again. The token may expire meanwhile, so that `start` may send
@@ -226,17 +226,16 @@ impl Policy for AuthPolicy {
     }
 
     #[inline]
-    fn is_final<RB>(&self, call: &AuthCall, _: &SentWith, response: &Response<RB>) -> bool {
+    fn finish<RB>(&self, call: &AuthCall, sent: &mut SentWith, response: &Response<RB>) -> bool {
         // The response to a replay is not final: `on_response` records the attempts in its extensions.
         let status = response.status();
-        status != StatusCode::UNAUTHORIZED
+        let is_final = status != StatusCode::UNAUTHORIZED
             && !call.is_replay
-            && (status != StatusCode::FORBIDDEN || !self.auth.step_up)
-    }
-
-    #[inline]
-    fn on_final<RB>(&self, call: &AuthCall, sent: &SentWith, response: &Response<RB>) {
-        self.auth.on_final(response, call, *sent);
+            && (status != StatusCode::FORBIDDEN || !self.auth.step_up);
+        if is_final {
+            self.auth.on_final(response, call, *sent);
+        }
+        is_final
     }
 
     fn on_response<RB: Body, C: Resend>(

@@ -135,7 +135,7 @@ pub use self::{
     service::{RateLimitRetry, ResponseFuture},
     store::{
         AnnouncedQuota, FleetQuota, ProcessId, QuotaReport, QuotaSnapshot, QuotaStore, Reservation,
-        SharedWindow, StoredQuotas,
+        SharedWindow, StoredQuotas, WindowId, WindowReport,
     },
     usage::{ReadUsage, ReadUsageFuture, ReadUsageLayer, UsageBody},
 };

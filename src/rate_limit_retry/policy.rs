@@ -3,7 +3,7 @@
 //! - `begin` derives the partition keys, and tries to obtain a permit without waiting.
 //! - `admit` waits for a permit in the boxed future.
 //! - `start` checks immediately before the send whether the permit is still valid.
-//! - `on_final` records a success that needs no further processing.
+//! - `finish` records a response that needs no further processing.
 //! - `on_response` returns the permit with the outcome, and decides what follows.
 //!
 //! This policy never requests new credentials, so its `Rejection` is uninhabited.
@@ -12,12 +12,13 @@
 //!
 //! | | fast | slow |
 //! |---|---|---|
-//! | condition | the partition has no known limit, and the layer has nothing that needs the gate | otherwise |
-//! | permit | uncounted | counted by the gate |
+//! | condition | the partition has no known limit, or much room in an announced one, and the layer has nothing that needs the gate | otherwise |
+//! | permit | uncounted, or on credit | counted by the gate |
 //! | success | counter of the shard | counter of the shard; the quota records it |
 //!
 //! A response with anything to record moves the request to the slow path afterwards:
-//! [`Limiter::on_response`] counts it with [`Gate::enter_late`](super::gate::Gate::enter_late).
+//! [`Limiter::on_response`] counts it with [`Gate::enter_late`](super::gate::Gate::enter_late) or
+//! [`Permit::count`].
 
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ use crate::{
 pub(crate) struct LimitPolicy {
     /// The limiter, shared by all clones of the layer.
     pub(crate) limiter: SharedLimiter,
-    /// The partition that requests of this shard used last.
+    /// The partitions that requests of this shard use.
     fast_path: FastPath,
 }
 
@@ -68,7 +69,8 @@ impl LimitPolicy {
     ///
     /// | condition | result |
     /// |---|---|
-    /// | the cached partition matches and is open | ready, uncounted |
+    /// | the partition is cached and open | ready, uncounted |
+    /// | the partition is cached, and its credits allow it | ready, on credit |
     /// | the layer has a deadline or a fleet quota | wait, nothing requested yet |
     /// | the gate admits the request | ready |
     /// | the gate queues or rejects it | wait, with the gate's result |
@@ -81,8 +83,10 @@ impl LimitPolicy {
         // With a credential, the default keys differ: the cache must not mix the two.
         let named = credential.is_some();
         // The fast path reads no clock and does not touch the gate.
-        if let Some((keys, account)) = self.fast_path.cached_keys(head.uri, named) {
-            return Begun::Ready(limiter.call(keys, account, head), Permit::uncounted());
+        // While a route is held, or sends slowly after a hold, each request needs its keys.
+        let on_credit = limiter.routes.is_empty();
+        if let Some((keys, account, permit)) = self.fast_path.admit(head.uri, named, on_credit) {
+            return Begun::Ready(limiter.call(keys, account, head), permit);
         }
         let now = limiter.now();
         let mut call = limiter.begin(head, credential, now);
@@ -91,10 +95,11 @@ impl LimitPolicy {
             return Begun::Wait(call, None);
         }
         match limiter.try_admit(&mut call, now) {
-            Ok(permit) => {
-                // The gate does not count requests of an open partition; later ones may skip it.
-                if permit.is_uncounted() && limiter.has_fast_path() {
-                    self.fast_path.cache(&limiter.gate, head.uri, named, &call);
+            Ok(mut permit) => {
+                // Later requests may skip the gate.
+                if limiter.has_fast_path() && (permit.is_uncounted() || permit.offers_credits()) {
+                    self.fast_path
+                        .cache(&limiter.gate, head.uri, named, &call, &mut permit);
                 }
                 Begun::Ready(call, permit)
             }
@@ -147,13 +152,8 @@ impl Policy for LimitPolicy {
     }
 
     #[inline]
-    fn is_final<RB>(&self, call: &Call, permit: &Permit, response: &Response<RB>) -> bool {
-        Limiter::is_final(call, permit, response)
-    }
-
-    #[inline]
-    fn on_final<RB>(&self, call: &Call, _: &Permit, _: &Response<RB>) {
-        self.limiter.on_success(call);
+    fn finish<RB>(&self, call: &Call, permit: &mut Permit, response: &Response<RB>) -> bool {
+        self.limiter.finish(call, permit, response)
     }
 
     fn on_response<RB: Body, C: Resend>(

@@ -181,17 +181,19 @@ impl Policy for M2mPolicy {
     }
 
     #[inline]
-    fn is_final<RB>(&self, call: &M2mCall, attempt: &M2mAttempt, response: &Response<RB>) -> bool {
-        // A final response is a success, which rejects no token.
-        Limiter::is_final(&call.limits, &attempt.permit, response)
-    }
-
-    #[inline]
-    fn on_final<RB>(&self, call: &M2mCall, attempt: &M2mAttempt, response: &Response<RB>) {
-        self.limits.limiter.on_success(&call.limits);
-        if let Some((auth, sent)) = call.auth.as_ref().zip(attempt.sent) {
+    fn finish<RB>(
+        &self,
+        call: &M2mCall,
+        attempt: &mut M2mAttempt,
+        response: &Response<RB>,
+    ) -> bool {
+        // A response that the limiter finishes is a success, which rejects no token.
+        let limiter = &self.limits.limiter;
+        let finished = limiter.finish(&call.limits, &mut attempt.permit, response);
+        if finished && let Some((auth, sent)) = call.auth.as_ref().zip(attempt.sent) {
             self.auth.auth.on_final(response, auth, sent);
         }
+        finished
     }
 
     fn on_response<RB: Body, C: Resend>(

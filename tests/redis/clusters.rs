@@ -108,7 +108,7 @@ async fn a_quota_is_shared_during_slot_migration() {
         })
         .await
         .unwrap();
-        let (from, key) = cluster.holder(":quota");
+        let (from, key) = cluster.holder(":windows");
         let to = (from + 1) % 3;
         let slot = cluster.begin_slot_migration(&key, from, to);
         sleep(Duration::from_millis(50)).await;
@@ -120,7 +120,7 @@ async fn a_quota_is_shared_during_slot_migration() {
 
     let (processes, to) = tokio::join!(sending, moving);
 
-    assert_eq!(cluster.holder(":quota").0, to);
+    assert_eq!(cluster.holder(":windows").0, to);
     a_hold_reaches_all_processes(&fleet, &processes).await;
     assert_eq!(fleet.api.stats().rate_limited, 1);
 }
@@ -265,7 +265,7 @@ async fn quotas_leave_an_unresponsive_node() {
     let quotas = || cluster.quotas_within(Duration::from_millis(500), Duration::from_secs(1));
     let processes = [(); 2].map(|()| fleet.process_with(quotas()));
     let node = shared_by(&processes, &cluster).await;
-    let (_, key) = cluster.holder(":quota");
+    let (_, key) = cluster.holder(":windows");
 
     cluster.fail_over(node, &key);
 
@@ -279,7 +279,7 @@ async fn quotas_leave_an_unresponsive_node() {
 
 /// Sends until the quota is in the store, and returns the node that has it.
 async fn shared_by(processes: &[Process], cluster: &Cluster) -> usize {
-    let has_it = |node: &Server| node.keys().iter().any(|key| key.ends_with(":quota"));
+    let has_it = |node: &Server| node.keys().iter().any(|key| key.ends_with(":windows"));
     let sending = async {
         loop {
             for process in processes {

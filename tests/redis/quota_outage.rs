@@ -129,12 +129,14 @@ async fn quotas_work_when_redis_is_killed_and_restarts_empty() {
 
 #[tokio::test]
 async fn foreign_values_under_quota_keys_are_reported_and_overwritten() {
-    let garbage: [(&str, &[&[u8]]); 6] = [
-        (":quota", &[b"SET", b"KEY", b"garbage"]),
-        (":quota", &[b"HSET", b"KEY", b"format", b"9"]),
-        (":quota", &[b"HSET", b"KEY", b"remaining", b"many"]),
-        (":quota", &[b"RPUSH", b"KEY", b"a list"]),
-        (":heartbeats", &[b"SET", b"KEY", b"garbage"]),
+    let garbage: [(&str, &[&[u8]]); 8] = [
+        (":windows", &[b"SET", b"KEY", b"garbage"]),
+        (":windows", &[b"HSET", b"KEY", b"format", b"latest"]),
+        (":windows", &[b"HSET", b"KEY", b"hold", b"long"]),
+        (":windows", &[b"HSET", b"KEY", b"windows", b"[{"]),
+        (":windows", &[b"HSET", b"KEY", b"windows", b"{\"a\": 1}"]),
+        (":windows", &[b"RPUSH", b"KEY", b"a list"]),
+        (":processes", &[b"SET", b"KEY", b"garbage"]),
         (":gcra", &[b"SET", b"KEY", b"garbage"]),
     ];
     for (end, command) in garbage {

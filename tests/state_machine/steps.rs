@@ -113,7 +113,9 @@ pub(crate) fn history() -> impl Strategy<Value = History> {
 }
 
 fn setup() -> impl Strategy<Value = Setup> {
-    let quota = (1u64..20, 1u64..60, any::<bool>()).prop_map(|(limit, window, announced)| Quota {
+    // With the greater ones, requests are sent on credit.
+    let limit = prop_oneof![1u64..20, 20u64..400];
+    let quota = (limit, 1u64..60, any::<bool>()).prop_map(|(limit, window, announced)| Quota {
         limit,
         window: Duration::from_secs(window),
         announced,

@@ -2,8 +2,34 @@
 
 use crate::contestants::{
     AUTHORIZATION, BOTH_OF_TOWER, CF_GEARS, COMBINED, CloneMode, LIMITS, RETRY, STACKED, TOKEN,
-    TOKEN_REPLAY,
+    TOKEN_REPLAY, Under,
 };
+
+/// The goals over one service.
+pub struct Goals {
+    pub ratios: &'static [Goal],
+    /// The time of two threads ÷ that of one, with kept clones, where two threads that share nothing have 1.
+    pub scaling: f64,
+    /// Allocations above the bare service.
+    pub allocations: &'static [(&'static str, f64)],
+}
+
+impl Goals {
+    pub fn over(under: Under) -> Self {
+        match under {
+            Under::Free | Under::HyperUtil => Self {
+                ratios: &SILENT,
+                scaling: 1.3,
+                allocations: &SILENT_ALLOCATIONS,
+            },
+            Under::Announcing { origins, .. } => Self {
+                ratios: &ANNOUNCED,
+                scaling: if origins == 1 { 1.3 } else { 1.2 },
+                allocations: &ANNOUNCED_ALLOCATIONS,
+            },
+        }
+    }
+}
 
 pub struct Goal {
     pub ours: &'static str,
@@ -36,7 +62,7 @@ const fn goal(
     }
 }
 
-pub const GOALS: [Goal; 10] = [
+const SILENT: [Goal; 10] = [
     goal(TOKEN, AUTHORIZATION, CloneMode::Reused, 1.7, 0.4),
     goal(TOKEN, AUTHORIZATION, CloneMode::Cloned, 1.5, 0.6),
     goal(TOKEN_REPLAY, BOTH_OF_TOWER, CloneMode::Reused, 0.6, 0.33),
@@ -49,13 +75,16 @@ pub const GOALS: [Goal; 10] = [
     goal(COMBINED, CF_GEARS, CloneMode::Cloned, 0.15, 0.12),
 ];
 
-/// The time of two threads ÷ that of one, with kept clones, where two threads that share nothing have 1.
-pub const SCALING: f64 = 1.3;
+const ANNOUNCED: [Goal; 2] = [
+    goal(LIMITS, RETRY, CloneMode::Reused, 1.6, 1.6),
+    goal(COMBINED, BOTH_OF_TOWER, CloneMode::Reused, 1.6, 0.8),
+];
 
-/// Allocations above the bare service.
-pub const ALLOCATIONS: [(&str, f64); 4] = [
+const SILENT_ALLOCATIONS: [(&str, f64); 4] = [
     (TOKEN, 0.0),
     (TOKEN_REPLAY, 1.0),
     (STACKED, 2.0),
     (COMBINED, 1.0),
 ];
+
+const ANNOUNCED_ALLOCATIONS: [(&str, f64); 2] = [(LIMITS, 1.0), (COMBINED, 1.0)];

@@ -21,12 +21,15 @@ use hyper_util::{
 };
 use tower::Service;
 
+use crate::announced::{Quotas, origin};
+
 pub type Sent = Request<Full<Bytes>>;
 
-/// Makes requests: POST, 4 headers, a body of 85 bytes. One for each thread, so that its requests share nothing with
-/// others.
+/// Makes requests: POST, 4 headers, a body of 85 bytes, to each origin in turn. One for each thread, so that its requests
+/// share nothing with others.
 pub struct Template {
-    request: Sent,
+    by_origin: Vec<Sent>,
+    next: usize,
     room: Room,
 }
 
@@ -40,27 +43,42 @@ pub enum Room {
 }
 
 impl Template {
-    pub fn new(room: Room) -> Self {
-        let request = Request::post("https://api.example.com/v1/orders?expand=lines")
+    pub fn new(room: Room, origins: usize) -> Self {
+        let request = |number| {
+            Request::post(format!(
+                "{}/v1/orders?expand=lines",
+                origin(number, origins)
+            ))
             .header(header::ACCEPT, "application/json")
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::USER_AGENT, "bench/1.0")
             .header("x-request-id", "5f1c7a52-8d5e-4a6e-a1a5-4f2b7f3f8c11")
             .body(Full::new(Bytes::from_static(&[b'x'; 85])))
-            .expect("a request");
-        Self { request, room }
+            .expect("a request")
+        };
+        Self {
+            by_origin: (0..origins).map(request).collect(),
+            // Threads begin at different origins, so that they do not meet at each of them.
+            next: fastrand::usize(..origins),
+            room,
+        }
     }
 
-    pub fn request(&self) -> Sent {
-        if self.room == Room::No {
-            return self.request.clone();
+    pub fn request(&mut self) -> Sent {
+        let template = &self.by_origin[self.next];
+        self.next += 1;
+        if self.next == self.by_origin.len() {
+            self.next = 0;
         }
-        let mut request = Request::new(self.request.body().clone());
-        request.method_mut().clone_from(self.request.method());
-        request.uri_mut().clone_from(self.request.uri());
+        if self.room == Room::No {
+            return template.clone();
+        }
+        let mut request = Request::new(template.body().clone());
+        request.method_mut().clone_from(template.method());
+        request.uri_mut().clone_from(template.uri());
         let headers = request.headers_mut();
         headers.reserve(6);
-        for (name, value) in self.request.headers() {
+        for (name, value) in template.headers() {
             headers.append(name, value.clone());
         }
         request
@@ -68,7 +86,7 @@ impl Template {
 }
 
 pub fn request() -> Sent {
-    Template::new(Room::Yes).request()
+    Template::new(Room::Yes, 1).request()
 }
 
 pub fn token() -> String {
@@ -151,6 +169,45 @@ impl<K: Kind> Service<Sent> for Free<K> {
     fn call(&mut self, request: Sent) -> Self::Future {
         drop(black_box(request));
         ready(Ok(Response::new(K::body())))
+    }
+}
+
+/// The same, and announces its quota on every answer.
+pub struct Announcing<K> {
+    quotas: &'static Quotas,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K> Announcing<K> {
+    pub fn new(quotas: &'static Quotas) -> Self {
+        Self {
+            quotas,
+            kind: PhantomData,
+        }
+    }
+}
+
+impl<K> Clone for Announcing<K> {
+    fn clone(&self) -> Self {
+        Self::new(self.quotas)
+    }
+}
+
+impl<K: Kind> Service<Sent> for Announcing<K> {
+    type Response = Answer<K>;
+    type Error = K::Error;
+    type Future = Ready<Result<Answer<K>, K::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), K::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Sent) -> Self::Future {
+        let mut answer = Response::new(K::body());
+        let host = request.uri().host().expect("an absolute URI");
+        self.quotas.announce(host, answer.headers_mut());
+        drop(black_box(request));
+        ready(Ok(answer))
     }
 }
 

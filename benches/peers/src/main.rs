@@ -8,9 +8,15 @@
 //! `--loopback`: requests per second and latency end to end, with and without the layers. `--refresh`: latency while a
 //! token is renewed, and the end of a cold start; with `--plot FILE.svg`, each request's latency through one refresh.
 //! `--memory`: bytes of what there can be many of. `--instructions`: of each request, counted by callgrind.
+//!
+//! `--announced`: those that retry, over a server that announces its quota on every answer: in the fields of Didit, GitHub
+//! and the IETF's draft 10, and with a hundred origins; beside them, over one that never mentions limits. Clones are kept.
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 mod allocations;
+#[path = "../../support/announced.rs"]
+#[expect(dead_code, reason = "shared with the benchmarks of the crate")]
+mod announced;
 mod contestants;
 mod goals;
 mod inner;
@@ -26,7 +32,7 @@ mod turns;
 
 use std::process::ExitCode;
 
-use contestants::{CloneMode, Contestant, Under};
+use contestants::{CloneMode, Contestant, SILENT_AND_ANNOUNCING, Under};
 use inner::Room;
 use options::{Mode, Options};
 use report::{Block, Row};
@@ -44,10 +50,11 @@ fn main() -> ExitCode {
     drop(rustls::crypto::ring::default_provider().install_default());
     let outcome = match options.mode {
         _ if options.count.is_some() => {
-            instructions::count(options.count.as_deref().unwrap_or_default())
+            let name = options.count.as_deref().unwrap_or_default();
+            instructions::count(name, &options.under)
         }
         Mode::Instructions => instructions::run(&options),
-        Mode::Requests => requests(&options),
+        Mode::Requests | Mode::Announced => requests(&options),
         Mode::Loopback => loopback::run(&options),
         Mode::Refresh => refresh::run(&options),
         Mode::Memory => memory::run(&options),
@@ -71,21 +78,22 @@ fn requests(options: &Options) -> std::io::Result<()> {
         quick: options.quick,
     };
     let mut blocks = Vec::new();
-    for under in [Under::Free, Under::HyperUtil] {
-        let all = runtime.block_on(contestants::all(under));
+    for (under, habits, threads) in plan(options.mode) {
+        let all = runtime.block_on(async {
+            match options.mode {
+                Mode::Announced => contestants::retrying(under).await,
+                _ => contestants::all(under).await,
+            }
+        });
         let all = wanted(all, &options.only)?;
-        let allocations: Vec<_> = all.iter().map(turns::allocations).collect();
-        let bare = |c: &Contestant| all.iter().position(|other| other.name == c.bare);
-        for habit in [CloneMode::Reused, CloneMode::Cloned] {
-            let above = all.iter().zip(&allocations).map(|(contestant, own)| {
-                let bare = bare(contestant).map_or(0.0, |bare| allocations[bare]);
-                Row::new(contestant, own - bare)
-            });
+        let allocations = turns::allocations_above_bare(&all);
+        for &habit in habits {
+            let rows = all.iter().zip(&allocations);
             let mut block = Block {
                 under,
                 habit,
-                threads: vec![1, 2, 8],
-                rows: above.collect(),
+                threads: threads.to_vec(),
+                rows: rows.map(|(one, above)| Row::new(one, *above)).collect(),
             };
             for threads in &block.threads {
                 let figures = turns::play(&all, habit, *threads, turns);
@@ -98,6 +106,23 @@ fn requests(options: &Options) -> std::io::Result<()> {
         }
     }
     report::finish(&blocks, options)
+}
+
+/// The services, each with the ways to clone and the numbers of threads for which it is measured.
+fn plan(mode: Mode) -> Vec<(Under, &'static [CloneMode], &'static [usize])> {
+    if mode == Mode::Announced {
+        let threads = |under| match under {
+            Under::Announcing { origins: 100, .. } => &[1, 2, 8][..],
+            _ => &[1, 2],
+        };
+        let all = SILENT_AND_ANNOUNCING.into_iter();
+        return all
+            .map(|under| (under, &[CloneMode::Reused][..], threads(under)))
+            .collect();
+    }
+    let all = [Under::Free, Under::HyperUtil].into_iter();
+    all.map(|under| (under, &CloneMode::ALL[..], &[1, 2, 8][..]))
+        .collect()
 }
 
 /// Those whose names hold one of `only`, and whom they are compared with.

@@ -8,6 +8,7 @@ pub enum Mode {
     Refresh,
     Memory,
     Instructions,
+    Announced,
 }
 
 pub struct Options {
@@ -17,6 +18,8 @@ pub struct Options {
     pub only: Vec<String>,
     /// The one whose requests are sent while callgrind counts.
     pub count: Option<String>,
+    /// The name of the service under it.
+    pub under: String,
     pub json: Option<String>,
     pub plot: Option<String>,
 }
@@ -29,6 +32,7 @@ impl Options {
             room: false,
             only: Vec::new(),
             count: None,
+            under: "free".to_owned(),
             json: None,
             plot: None,
         };
@@ -39,7 +43,9 @@ impl Options {
                 "--refresh" => options.mode = Mode::Refresh,
                 "--memory" => options.mode = Mode::Memory,
                 "--instructions" => options.mode = Mode::Instructions,
+                "--announced" => options.mode = Mode::Announced,
                 "--count" => options.count = Some(value()?),
+                "--under" => options.under = value()?,
                 "--room" => options.room = true,
                 "--quick" => options.quick = true,
                 "--only" => options.only.push(value()?),

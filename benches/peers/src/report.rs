@@ -5,8 +5,8 @@ use std::{fs, io};
 use serde_json::{Value, json};
 
 use crate::{
-    contestants::{BARE, CloneMode, Contestant, Under},
-    goals::{ALLOCATIONS, GOALS, SCALING},
+    contestants::{BARE, COMBINED, CloneMode, Contestant, LIMITS, REQWEST_RETRY, Under},
+    goals::Goals,
     options::Options,
     plot,
     turns::Figure,
@@ -41,10 +41,7 @@ impl Row {
 
 impl Block {
     pub fn title(&self) -> String {
-        let under = match self.under {
-            Under::Free => "a service that is free to clone",
-            Under::HyperUtil => "hyper-util's https client, responses from memory",
-        };
+        let under = self.under.title();
         let habit = match self.habit {
             CloneMode::Reused => "one clone per thread",
             CloneMode::Cloned => "one clone per request",
@@ -76,6 +73,19 @@ impl Block {
                 print!("{:>7.0} ns {ratio:>7}", figure.median);
             }
             println!("{:>13.1}", row.allocations);
+        }
+        println!();
+        for ours in [LIMITS, COMBINED] {
+            let places = 0..self.threads.len();
+            let ratios: Option<Vec<_>> = places
+                .map(|place| self.ratio(ours, REQWEST_RETRY, place))
+                .collect();
+            let Some(ratios) = ratios else { continue };
+            print!("{:44}", format!("{ours} ÷ {REQWEST_RETRY}"));
+            for ratio in ratios {
+                print!("{:>17}", format!("{ratio:.2} ×"));
+            }
+            println!();
         }
         for threads in self.disturbed() {
             println!(
@@ -111,7 +121,9 @@ impl Block {
 
     /// The goals that this block measures.
     fn goals(&self) -> Vec<Reached> {
-        let goals = GOALS.iter().filter(|goal| goal.habit == self.habit);
+        let wanted = Goals::over(self.under);
+        let goals = wanted.ratios.iter();
+        let goals = goals.filter(|goal| goal.habit == self.habit);
         let mut reached: Vec<_> = goals
             .filter_map(|goal| {
                 let ratio = |(place, &threads)| {
@@ -136,7 +148,10 @@ impl Block {
             reached.extend(ours.map(|row| Reached {
                 ours: row.name,
                 against: "itself on one thread, when on two",
-                reached: vec![(row.figures[two].median / row.figures[one].median, SCALING)],
+                reached: vec![(
+                    row.figures[two].median / row.figures[one].median,
+                    wanted.scaling,
+                )],
             }));
         }
         reached
@@ -182,33 +197,39 @@ pub fn is_ours(name: &str) -> bool {
 
 /// The goals that were missed over the free service, and files if they are wanted.
 pub fn finish(blocks: &[Block], options: &Options) -> io::Result<()> {
-    println!("\nGoals missed (over the service that is free to clone):");
-    let free = |block: &&Block| block.under == Under::Free;
+    println!("\nGoals missed (over services that are free to clone):");
+    let free = |block: &&Block| block.under != Under::HyperUtil;
     let mut missed = 0;
     for block in blocks.iter().filter(free) {
+        let mut lines = Vec::new();
         for goal in block.goals() {
             for (place, (ratio, most)) in goal.reached.iter().enumerate() {
                 if ratio > most {
-                    missed += 1;
                     let threads = block.threads.get(place).unwrap_or(&2);
-                    println!(
-                        "  {:?}, {threads} thread{}: {} ÷ {}: {ratio:.2}, goal {most}",
-                        block.habit,
+                    lines.push(format!(
+                        "{threads} thread{}: {} ÷ {}: {ratio:.2}, goal {most}",
                         plural(*threads),
                         goal.ours,
                         goal.against
-                    );
+                    ));
                 }
             }
         }
-    }
-    if let Some(block) = blocks.iter().find(free) {
-        for (name, most) in ALLOCATIONS {
-            let row = block.rows.iter().find(|row| row.name == name);
-            if let Some(row) = row.filter(|row| row.allocations > most) {
-                missed += 1;
-                println!("  {name}: {} allocations, goal {most}", row.allocations);
+        for (name, most) in Goals::over(block.under).allocations {
+            let row = block.rows.iter().find(|row| row.name == *name);
+            if let Some(row) = row.filter(|row| row.allocations > *most) {
+                lines.push(format!(
+                    "{name}: {} allocations, goal {most}",
+                    row.allocations
+                ));
             }
+        }
+        missed += lines.len();
+        if !lines.is_empty() {
+            println!("  Over {}:", block.title());
+        }
+        for line in lines {
+            println!("    {line}");
         }
     }
     if missed == 0 {

@@ -232,8 +232,19 @@ fn at(sorted: &[f64], share: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * share).round() as usize]
 }
 
+/// For each request above the bare service, in the order of the contestants.
+pub fn allocations_above_bare(all: &[Contestant]) -> Vec<f64> {
+    let counted: Vec<_> = all.iter().map(allocations).collect();
+    let bare = |one: &Contestant| all.iter().position(|other| other.name == one.bare);
+    let above = all.iter().zip(&counted).map(|(one, own)| {
+        let bare = bare(one).map_or(0.0, |bare| counted[bare]);
+        own - bare
+    });
+    above.collect()
+}
+
 /// For each request, on one thread with a kept clone, when there is room for another header.
-pub fn allocations(contestant: &Contestant) -> f64 {
+fn allocations(contestant: &Contestant) -> f64 {
     let mut send = contestant.sender(CloneMode::Reused, Room::Yes);
     // Until nothing is new any more.
     send(5000);

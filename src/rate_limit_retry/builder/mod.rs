@@ -257,7 +257,8 @@ impl RateLimitRetryLayerBuilder {
     }
 
     /// Sets the number of requests to an unknown partition that may be sent before the first response arrives;
-    /// `u32::MAX` for no limit. Default: 8.
+    /// `u32::MAX` for no limit. Default: 8. With a [`store`](Self::store), all processes together, except that each may send
+    /// one.
     ///
     /// In simulations, 8 costs no time if the server announces its quota, and wastes few requests if the quota is
     /// exhausted. Lower it for servers that punish rejected requests; raise it if a partition is created for each of
@@ -372,8 +373,8 @@ impl RateLimitRetryLayerBuilder {
 
     /// Shares quotas and holds with the other processes of a fleet. Default: no store.
     ///
-    /// Requests must be sent in a tokio runtime. Not shared: configured limits ([`limit`](Self::limit)), pauses, and
-    /// estimates of quotas that the server does not announce.
+    /// Requests must be sent in a tokio runtime. Not shared: configured limits ([`limit`](Self::limit)) and pauses;
+    /// [`StoredQuotas`] lists the rest.
     ///
     /// Call [`QuotaHandle::release_reservations`](super::QuotaHandle::release_reservations) at the end of the program.
     pub fn store(mut self, quotas: StoredQuotas) -> Self {

@@ -59,7 +59,12 @@ impl Gate {
         };
         let due = partition.quota.report_due(now);
         if due.is_some_and(|due| due <= now)
-            && let Some(report) = partition.quota.report(process, partition.queue.len(), now)
+            && let Some(report) = {
+                let config = &self.0.config;
+                partition
+                    .quota
+                    .report(process, partition.queue.len(), config, now)
+            }
         {
             return Action::Report(report);
         }
@@ -94,7 +99,7 @@ impl Gate {
             let mut state = lock(&self.0.state);
             let partition = state.partitions.get_mut(key)?;
             let held = partition.quota.apply(snapshot, self.0.config.max_hold, now);
-            if held.is_some() || snapshot.window.is_some() {
+            if held.is_some() || !snapshot.windows.is_empty() {
                 partition.disable_fast_path();
             }
             let wakers = state.dispatch(std::slice::from_ref(key), &self.0.config, now);

@@ -97,7 +97,12 @@ impl GateState {
         }
         Ok(Numbers::of(keys, |key| {
             let partition: Option<&mut Partition> = self.partitions.get_mut(key);
-            partition.map_or(0, |p| p.quota.enter(cost, config, now))
+            partition.map_or(0, |partition| {
+                let number = partition.quota.enter(cost, config, now);
+                // The request takes a part of what credits were derived from.
+                partition.update_credits(config);
+                number
+            })
         }))
     }
 
@@ -132,7 +137,11 @@ impl GateState {
     ) -> Option<Blocked> {
         self.apply_origin_holds(key, now);
         let partition = self.partitions.get_mut(key)?;
-        match partition.quota.admit(cost, config, now) {
+        partition.collect_credits();
+        let send_time = partition.quota.admit(cost, config, now);
+        // A window that is over ends its terms.
+        partition.update_credits(config);
+        match send_time {
             SendTime::Now => {
                 // Its quota has room, but an earlier request waits for it.
                 let first = partition.queue.first();
@@ -216,6 +225,14 @@ impl GateState {
         config: &QuotaConfig,
         now: Instant,
     ) -> Vec<Waker> {
+        // Usually no request waits.
+        let waits = |key| {
+            let partition = self.partitions.get(key);
+            partition.is_some_and(|partition| !partition.queue.is_empty())
+        };
+        if !keys.iter().any(waits) {
+            return self.take_agent_wakers(keys, config, now);
+        }
         let mut woken = Vec::new();
         // `pending`: partitions whose first waiter is still to be examined. `touched`: all partitions that are
         // affected.

@@ -20,6 +20,7 @@
 //! | `waiter`, `permit` | the handles that a call holds before and after its admission |
 //! | `keys` | the partitions of a request, and its number in each of them |
 //! | `reservation` | the cost that a request has reserved, until it is settled |
+//! | `credits` | requests that threads send without the lock, while an announced quota has much room |
 //! | `openness` | the flag by which requests skip the gate |
 //! | `outcomes` | the part of an outcome that concerns each partition |
 //! | `agent` | the interface to the tasks that report to a store |
@@ -69,6 +70,7 @@
 mod models;
 
 mod agent;
+mod credits;
 mod dispatch;
 mod keys;
 mod openness;
@@ -88,6 +90,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::{
     agent::Action,
+    credits::ThreadCredits,
     keys::Keys,
     openness::FastPathFlag,
     permit::{CostReport, Permit},
@@ -95,7 +98,9 @@ pub(crate) use self::{
     waiter::{Waiter, WaiterPoll},
 };
 use self::{
+    credits::CreditPermit,
     keys::Numbers,
+    partitions::Partition,
     state::{Blocked, GateState, wake_all},
 };
 use super::{
@@ -223,10 +228,19 @@ impl Gate {
         match state.try_enter(keys, sequence, request.cost, &self.0.config, now) {
             Ok(numbers) => {
                 let agents = state.take_agent_wakers(keys, &self.0.config, now);
+                let offers_credits =
+                    request.allow_fast_path && state.offer_credits(keys, &self.0.config);
                 drop(state);
                 wake_all(agents);
                 let cost = request.tracks_cost.then(|| request.cost.clone());
-                let permit = Permit::new(self.clone(), Arc::clone(keys), numbers, sequence, cost);
+                let permit = Permit::new(
+                    self.clone(),
+                    Arc::clone(keys),
+                    numbers,
+                    sequence,
+                    cost,
+                    offers_credits,
+                );
                 return Admission::Admitted(permit);
             }
             Err(Blocked::Until(until)) if request.deadline.is_some_and(|latest| until > latest) => {
@@ -289,7 +303,61 @@ impl Gate {
         });
         drop(state);
         // Nothing was reserved for it.
-        Permit::new(self.clone(), Arc::clone(keys), numbers, sequence, None)
+        Permit::new(
+            self.clone(),
+            Arc::clone(keys),
+            numbers,
+            sequence,
+            None,
+            false,
+        )
+    }
+
+    /// Counts a request that was sent on credit, because its outcome must be recorded. `None` if the partition has been
+    /// removed since.
+    fn enter_from_credit(&self, credit: &CreditPermit) -> Option<Permit> {
+        let keys = credit.keys();
+        let mut state = lock(&self.0.state);
+        // Under the lock, so that the request is in flight for every admission, on credit or counted.
+        credit.release();
+        state.last_sequence += 1;
+        let sequence = state.last_sequence;
+        let partition = keys.first().and_then(|key| state.partitions.get_mut(key))?;
+        let numbers = Numbers::of(keys, |_| partition.enter_from_credit());
+        drop(state);
+        Some(Permit::new(
+            self.clone(),
+            Arc::clone(keys),
+            numbers,
+            sequence,
+            None,
+            false,
+        ))
+    }
+
+    /// Gives credits for the partition to the calling thread. `None` if the partition does not exist any more.
+    pub(crate) fn add_thread(&self, keys: &Keys) -> Option<Arc<ThreadCredits>> {
+        let [key] = &**keys else {
+            return None;
+        };
+        let mut state = lock(&self.0.state);
+        let partition = state.partitions.get_mut(key)?;
+        Some(partition.add_thread(self, keys, &self.0.config))
+    }
+
+    /// Wakes the first waiter, because a request has ended that was in flight when its credits ended. The waiter's poll
+    /// dispatches.
+    fn on_credit_ended(&self, keys: &Keys) {
+        let wakers = {
+            let mut state = lock(&self.0.state);
+            for key in keys.iter() {
+                if let Some(partition) = state.partitions.get_mut(key) {
+                    partition.collect_credits();
+                }
+            }
+            state.take_first_wakers(keys)
+        };
+        wake_all(wakers);
     }
 
     /// Returns the time at which a request could be admitted, as far as is known: the latest of its partitions'
@@ -299,17 +367,15 @@ impl Gate {
     /// nothing.
     pub(crate) fn available_at(&self, keys: &Keys, cost: &Cost, now: Instant) -> Option<Instant> {
         let mut state = lock(&self.0.state);
-        let send_time =
-            |key| match state
-                .partitions
-                .get_mut(key)?
-                .quota
-                .admit(cost, &self.0.config, now)
-            {
+        let send_time = |key| {
+            let partition = state.partitions.get_mut(key)?;
+            partition.collect_credits();
+            match partition.quota.admit(cost, &self.0.config, now) {
                 SendTime::Now | SendTime::Never => None,
                 SendTime::AfterResponse(at) => at,
                 SendTime::NotBefore(at) => Some(at),
-            };
+            }
+        };
         keys.iter().filter_map(send_time).max()
     }
 
@@ -327,7 +393,11 @@ impl Gate {
         &self,
         mut each: impl FnMut(&PartitionKey, &Quota, usize) -> T,
     ) -> Vec<T> {
-        let state = lock(&self.0.state);
+        let mut state = lock(&self.0.state);
+        state
+            .partitions
+            .values_mut()
+            .for_each(Partition::collect_credits);
         let partitions = state.partitions.iter();
         partitions
             .map(|(key, partition)| each(key, &partition.quota, partition.queue.len()))
@@ -342,8 +412,7 @@ impl Gate {
         let wakers = {
             let mut state = lock(&self.0.state);
             if let Some(partition) = state.partitions.get_mut(key) {
-                partition.quota.forget(&self.0.config);
-                partition.disable_fast_path();
+                partition.forget(&self.0.config);
             }
             state.dispatch(std::slice::from_ref(key), &self.0.config, now)
         };
@@ -422,10 +491,7 @@ impl Gate {
                 &mut removed,
             );
             let partition = state.partitions.get_mut(key);
-            let windows = partition.map(|partition| {
-                partition.disable_fast_path();
-                partition.quota.take_named_windows()
-            });
+            let windows = partition.map(Partition::divide);
             for window in windows.into_iter().flatten() {
                 let of = named
                     .iter()

@@ -4,6 +4,7 @@
     reason = "an arbitrary instant to count from"
 )]
 
+mod credits;
 mod holds;
 mod queue;
 

@@ -12,12 +12,18 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{openness::FastPathFlag, queue::Queue};
+use super::{
+    Gate,
+    credits::{Grants, ThreadCredits},
+    keys::Keys,
+    openness::FastPathFlag,
+    queue::Queue,
+};
 use crate::{
     Origin,
     rate_limit_retry::{
         Cost, PartitionKey,
-        quota::{Outcome, Quota, QuotaConfig, Scope, Sent},
+        quota::{CreditTerms, Outcome, Quota, QuotaConfig, Scope, Sent, Window},
     },
 };
 
@@ -51,6 +57,10 @@ pub(super) struct Partition {
     pub(super) quota: Quota,
     /// The flag that the fast path reads without the lock. Created when the partition is open for the first time.
     fast_path: Option<Arc<FastPathFlag>>,
+    /// The credits of threads. Created when the first thread asks for them.
+    grants: Option<Box<Grants>>,
+    /// Whether named quotas have partitions of their own. Then a request has several keys, which credits do not have.
+    is_divided: bool,
     /// The waiting requests that this partition blocks, or that precede others here.
     pub(super) queue: Queue,
     /// Number of waiters that have this partition among their keys, queued here or not.
@@ -73,6 +83,8 @@ impl Partition {
             origin: origin.cloned().map(Box::new),
             quota,
             fast_path: None,
+            grants: None,
+            is_divided: false,
             queue: Queue::default(),
             waiter_count: 0,
             is_route: false,
@@ -105,20 +117,97 @@ impl Partition {
         }
     }
 
-    /// Closes the fast path: requests go through the gate from now on.
+    /// Closes the fast path: requests go through the gate from now on. Credits end.
     pub(super) fn disable_fast_path(&mut self) {
         if let Some(flag) = &self.fast_path {
             flag.set(false);
         }
+        if let Some(grants) = &mut self.grants {
+            grants.end_terms();
+        }
+        self.collect_credits();
     }
 
-    /// Opens the fast path if the partition has no known limit, hold or waiters, and closes it otherwise.
-    pub(super) fn update_fast_path(&mut self) {
+    /// Opens the fast path if the partition has no known limit, hold or waiters, and closes it otherwise. Sets the terms
+    /// of credits.
+    pub(super) fn update_fast_path(&mut self, config: &QuotaConfig) {
         if self.quota.allows_fast_path() && self.queue.is_empty() {
             self.fast_path.get_or_insert_default().set(true);
-        } else {
-            self.disable_fast_path();
+        } else if let Some(flag) = &self.fast_path {
+            flag.set(false);
         }
+        self.update_credits(config);
+    }
+
+    /// Resets what is known about the quota.
+    pub(super) fn forget(&mut self, config: &QuotaConfig) {
+        self.disable_fast_path();
+        if let Some(grants) = &mut self.grants {
+            grants.forget();
+        }
+        self.is_divided = false;
+        self.quota.forget(config);
+    }
+
+    /// Takes the named quotas out, for partitions of their own. Credits end.
+    pub(super) fn divide(&mut self) -> Vec<Window> {
+        self.is_divided = true;
+        self.disable_fast_path();
+        self.quota.take_named_windows()
+    }
+
+    /// Sets the terms of credits, after anything has changed that they depend on.
+    pub(super) fn update_credits(&mut self, config: &QuotaConfig) {
+        let Some(grants) = &self.grants else {
+            return;
+        };
+        let terms = self.credit_terms(grants.threads(), config);
+        if let Some(grants) = &mut self.grants {
+            grants.set_terms(terms);
+        }
+        self.collect_credits();
+    }
+
+    /// Returns whether a thread may get credits.
+    pub(super) fn offers_credits(&self, config: &QuotaConfig) -> bool {
+        let threads = self.grants.as_ref().map_or(0, |grants| grants.threads());
+        self.credit_terms(threads.saturating_add(1), config)
+            .is_some()
+    }
+
+    /// Returns the terms of credits for this number of threads.
+    fn credit_terms(&self, threads: u32, config: &QuotaConfig) -> Option<CreditTerms> {
+        let free = self.queue.is_empty() && !self.is_divided;
+        free.then(|| self.quota.credit_terms(threads, config))?
+    }
+
+    /// Gives credits to another thread.
+    pub(super) fn add_thread(
+        &mut self,
+        gate: &Gate,
+        keys: &Keys,
+        config: &QuotaConfig,
+    ) -> Arc<ThreadCredits> {
+        let grants = self.grants.get_or_insert_with(|| Box::new(Grants::new()));
+        let credits = grants.add_thread(gate, keys);
+        self.update_credits(config);
+        credits
+    }
+
+    /// Records what threads have done on credit. Called before the quota decides or records anything.
+    pub(super) fn collect_credits(&mut self) {
+        if let Some(grants) = &mut self.grants {
+            let (used, outstanding) = grants.collect();
+            self.quota
+                .on_credits_used(used, outstanding.in_flight, outstanding.unused);
+        }
+    }
+
+    /// Counts a request that was sent on credit and has not ended. Returns its number.
+    pub(super) fn enter_from_credit(&mut self) -> u64 {
+        self.collect_credits();
+        let epoch = self.grants.as_ref().and_then(|grants| grants.epoch());
+        self.quota.enter_from_credit(epoch)
     }
 
     /// Releases a request that was counted and is not sent, and its reservation.
@@ -184,9 +273,10 @@ impl Partitions {
             };
             // More in a row than there are: a full round without an idle one.
             let all_are_busy = self.busy_streak > self.sweep_order.len();
-            let idle = self
-                .get(&key)
-                .is_none_or(|partition| partition.is_idle(all_are_busy, now));
+            let idle = self.get_mut(&key).is_none_or(|partition| {
+                partition.collect_credits();
+                partition.is_idle(all_are_busy, now)
+            });
             if !idle {
                 self.busy_streak = self.busy_streak.saturating_add(1);
                 self.sweep_order.push_back(key);

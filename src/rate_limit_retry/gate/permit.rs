@@ -3,15 +3,18 @@
 //! | state | how it is reached | what remains |
 //! |---|---|---|
 //! | uncounted | fast path, bypass | nothing: settling and dropping have no effect |
+//! | on credit | the fast path to an announced quota | its thread counts one request in flight; see `credits` |
 //! | counted | [`Gate::admit`], a granted waiter, [`Gate::enter_late`] | each partition counts one request in flight |
 //! | settled | [`Permit::settle`], or a drop | the partitions have recorded the outcome |
 
 use std::{fmt, sync::Arc};
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::{
     Gate,
+    credits::{CreditPermit, ThreadCredits},
     keys::{Keys, Numbers},
     outcomes::Part,
     reservation::CostReservation,
@@ -32,7 +35,17 @@ use crate::{
 ///
 /// A caller that knows that the request was not sent must settle the permit with [`Outcome::NotSent`]: the default of a
 /// drop counts it against the quota.
-pub(crate) struct Permit(Option<Box<CountedPermit>>);
+pub(crate) struct Permit(Kind);
+
+/// What counts the request.
+enum Kind {
+    /// Nothing.
+    Uncounted,
+    /// The credits of a thread.
+    OnCredit(CreditPermit),
+    /// Its partitions.
+    Counted(Box<CountedPermit>),
+}
 
 /// A request that its partitions count as in flight.
 struct CountedPermit {
@@ -46,6 +59,10 @@ struct CountedPermit {
     sequence: u64,
     /// The reservation, if layers below may report the cost.
     reservation: Option<Arc<CostReservation>>,
+    /// The credits of the thread that has sent it, which learn from its response.
+    credits: Option<Arc<ThreadCredits>>,
+    /// Whether the thread may get credits.
+    offers_credits: bool,
 }
 
 /// What the head of a response says about the cost of its request.
@@ -84,54 +101,121 @@ impl Permit {
         numbers: Numbers,
         sequence: u64,
         cost: Option<Cost>,
+        offers_credits: bool,
     ) -> Self {
         let reserve =
             |cost| CostReservation::new(gate.clone(), Arc::clone(&keys), numbers.clone(), cost);
         let reservation = cost.map(|cost| Arc::new(reserve(cost)));
-        Self(Some(Box::new(CountedPermit {
+        Self(Kind::Counted(Box::new(CountedPermit {
             gate,
             keys,
             numbers,
             sequence,
             reservation,
+            credits: None,
+            offers_credits,
         })))
+    }
+
+    /// Creates the permit of a request that a thread counts itself.
+    pub(super) fn on_credit(credit: CreditPermit) -> Self {
+        Self(Kind::OnCredit(credit))
     }
 
     /// Creates the permit of a request that no partition counts.
     pub(crate) fn uncounted() -> Self {
-        Self(None)
+        Self(Kind::Uncounted)
     }
 
-    /// Returns whether no partition counts the request.
+    /// Returns whether nothing counts the request.
     pub(crate) fn is_uncounted(&self) -> bool {
-        self.0.is_none()
+        matches!(self.0, Kind::Uncounted)
     }
 
-    /// Returns the number that its first partition gave the request; 0 for an uncounted permit.
+    /// Returns whether the thread that sends the request may get credits for its partition.
+    pub(crate) fn offers_credits(&self) -> bool {
+        self.counted().is_some_and(|counted| counted.offers_credits)
+    }
+
+    /// Sets the credits of the thread that sends the request. They learn from its response.
+    pub(crate) fn set_credits(&mut self, credits: Arc<ThreadCredits>) {
+        if let Kind::Counted(counted) = &mut self.0 {
+            counted.credits = Some(credits);
+        }
+    }
+
+    /// Returns the credits of the thread that has sent the request, if the partition counts it.
+    pub(crate) fn credits(&self) -> Option<&Arc<ThreadCredits>> {
+        self.counted()?.credits.as_ref()
+    }
+
+    /// Ends the request, if nothing else has to be recorded about a successful response with these fields: it is on
+    /// credit, and its response is like those before.
+    pub(crate) fn finish_on_credit(&mut self, headers: &HeaderMap) -> bool {
+        let finished = match &self.0 {
+            Kind::OnCredit(credit) => credit.finish(headers),
+            Kind::Uncounted | Kind::Counted(_) => false,
+        };
+        if finished {
+            self.0 = Kind::Uncounted;
+        }
+        finished
+    }
+
+    /// Converts a permit on credit: its partition counts the request from now on. Returns whether it was on credit.
+    ///
+    /// If the partition has been removed, the permit becomes uncounted.
+    pub(crate) fn count(&mut self) -> bool {
+        let Kind::OnCredit(credit) = &self.0 else {
+            return false;
+        };
+        let permit = match credit.gate() {
+            Some(gate) => gate.enter_from_credit(credit),
+            None => {
+                credit.release();
+                None
+            }
+        };
+        self.0 = permit.map_or(Kind::Uncounted, |mut permit| {
+            permit.set_credits(Arc::clone(&credit.credits));
+            // Moves the content, so that no counted permit is dropped.
+            std::mem::replace(&mut permit.0, Kind::Uncounted)
+        });
+        true
+    }
+
+    /// Returns the state of a request that its partitions count.
+    fn counted(&self) -> Option<&CountedPermit> {
+        match &self.0 {
+            Kind::Counted(counted) => Some(counted),
+            Kind::Uncounted | Kind::OnCredit(_) => None,
+        }
+    }
+
+    /// Returns the number that its first partition gave the request; 0 if none has.
     pub(crate) fn number(&self) -> u64 {
-        let counted = self.0.as_ref();
-        counted
+        self.counted()
             .and_then(|counted| counted.numbers.as_slice().first().copied())
             .unwrap_or_default()
     }
 
-    /// Returns the request's sequence number. `None` for an uncounted permit.
+    /// Returns the request's sequence number. `None` unless its partitions count it.
     pub(crate) fn sequence(&self) -> Option<u64> {
-        self.0.as_ref().map(|counted| counted.sequence)
+        self.counted().map(|counted| counted.sequence)
     }
 
     /// Returns the reservation, by which a layer below reports what the request costs. `None` if nothing is tracked.
     pub(crate) fn reservation(&self) -> Option<&Arc<CostReservation>> {
-        self.0.as_ref()?.reservation.as_ref()
+        self.counted()?.reservation.as_ref()
     }
 
     /// Returns whether a partition has been held since the permit was issued: then the request must not be sent.
     ///
-    /// A pause counts as a hold. Always `false` for an uncounted permit.
+    /// A pause counts as a hold. Always `false` unless partitions count the request: others are sent at once.
     ///
     /// Only holds are checked, not windows or local limits: these have counted the request already.
     pub(crate) fn is_held(&self, now: Instant) -> bool {
-        let Some(counted) = &self.0 else {
+        let Some(counted) = self.counted() else {
             return false;
         };
         let mut state = lock(&counted.gate.0.state);
@@ -167,11 +251,19 @@ impl Permit {
         cost: CostReport<'_>,
         now: Instant,
     ) -> Settled {
-        // Taken, so that the drop that follows reports nothing.
-        let counted = self.0.take();
-        counted.map_or_else(Settled::default, |counted| {
-            (*counted).record(outcome, cost, Some(now))
-        })
+        self.count();
+        self.take_counted()
+            .map_or_else(Settled::default, |counted| {
+                (*counted).record(outcome, cost, Some(now))
+            })
+    }
+
+    /// Takes the state of a request that its partitions count, so that the drop that follows reports nothing.
+    fn take_counted(&mut self) -> Option<Box<CountedPermit>> {
+        match std::mem::replace(&mut self.0, Kind::Uncounted) {
+            Kind::Counted(counted) => Some(counted),
+            Kind::Uncounted | Kind::OnCredit(_) => None,
+        }
     }
 }
 
@@ -202,6 +294,7 @@ impl CountedPermit {
             // All partitions record the outcome before any waiter is dispatched: a waiter may need several of them.
             for (key, number) in self.keys.iter().zip(self.numbers.as_slice()) {
                 if let Some(partition) = state.partitions.get_mut(key) {
+                    partition.collect_credits();
                     let part = Part::of(key, &self.keys, outcome);
                     let outcome = part.as_ref().map_or(outcome, |part| part.outcome(outcome));
                     let quota = &mut partition.quota;
@@ -229,7 +322,7 @@ impl CountedPermit {
                     if estimate.differs_from(&before) {
                         settled.estimates.push((key.clone(), estimate));
                     }
-                    partition.update_fast_path();
+                    partition.update_fast_path(&inner.config);
                 }
             }
             let mut wakers = match origin_held_until.filter(|_| scope == Scope::Origin) {
@@ -290,7 +383,8 @@ fn is_uncounted_by_server(outcome: Outcome<'_>) -> bool {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(counted) = self.0.take() {
+        self.count();
+        if let Some(counted) = self.take_counted() {
             (*counted).record(Outcome::Unknown, CostReport::Open, None);
         }
     }
@@ -298,7 +392,7 @@ impl Drop for Permit {
 
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keys = self.0.as_ref().map(|counted| &counted.keys);
+        let keys = self.counted().map(|counted| &counted.keys);
         f.debug_struct("Permit")
             .field("keys", &keys)
             .finish_non_exhaustive()

@@ -85,7 +85,7 @@ impl CostReservation {
                     && !partition.is_route
                 {
                     partition.quota.observe_body(*number, limit, now);
-                    partition.update_fast_path();
+                    partition.update_fast_path(&self.gate.0.config);
                 }
             }
             state.dispatch(&self.keys, &self.gate.0.config, now)

@@ -100,6 +100,15 @@ impl GateState {
         })
     }
 
+    /// Returns whether a thread may get credits for requests with these keys. With several keys, it may not.
+    pub(super) fn offer_credits(&self, keys: &[PartitionKey], config: &QuotaConfig) -> bool {
+        let [key] = keys else {
+            return false;
+        };
+        let partition = self.partitions.get(key);
+        partition.is_some_and(|partition| partition.offers_credits(config))
+    }
+
     /// Returns the first of these partitions whose queue has at least `max_waiting` waiters.
     pub(super) fn full_queue<'a>(
         &self,

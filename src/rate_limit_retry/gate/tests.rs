@@ -4,6 +4,8 @@
     reason = "an arbitrary instant to count from"
 )]
 
+mod credits;
+
 use std::{
     sync::{
         Arc,

@@ -87,6 +87,7 @@ impl Waiter {
                     numbers,
                     self.sequence,
                     cost,
+                    false,
                 ))
             } else {
                 // Only a known end of a hold rejects: an unknown one may come in time.

@@ -65,7 +65,8 @@ impl<'a> Collected<'a> {
         profile: Option<&'a dyn HeaderProfile>,
     ) -> Self {
         let mut collected = Self {
-            quotas: Vec::new(),
+            // Most responses describe one quota. The usual growth would begin with four large elements.
+            quotas: Vec::with_capacity(1),
             advice: None,
             global: false,
             retry_after: None,

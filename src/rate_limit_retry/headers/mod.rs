@@ -73,6 +73,8 @@
 //! 5. Quotas that do not look like rate limits are removed, and the rest become [`Limit`]s.
 //! 6. `info` derives the wait from the status, the explicit waits and the quotas.
 //!
+//! The layer itself reads most responses with a `template`: they differ from earlier ones in one number.
+//!
 //! # Examples
 //!
 //! ```
@@ -106,6 +108,7 @@ mod profile;
 mod quota_fields;
 mod resolve;
 mod structured;
+mod template;
 mod value;
 mod words;
 
@@ -113,6 +116,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header::AGE};
 
+pub(super) use self::template::FieldHistory;
 pub use self::{
     clock_skew::ClockSkew,
     field::Field,

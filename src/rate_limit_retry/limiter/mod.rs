@@ -19,6 +19,7 @@
 //! | `call` | the state of a call, and the borrowed head of its request |
 //! | `mod` (here) | keys, admission, rejection |
 //! | `wait` | waiting with timers, and the checks right before the send |
+//! | `resources`, `routes` | partitions that a call is subject to besides its own: named quotas, held routes |
 //! | `on_response` | the outcome: quotas, events, retry or return |
 //! | `not_admitted` | the reasons why a waiting request is not admitted |
 //! | `nested` | how two nested layers agree on one that retries |
@@ -33,6 +34,8 @@ mod call;
 mod nested;
 mod not_admitted;
 mod on_response;
+mod resources;
+mod routes;
 mod shed;
 mod wait;
 
@@ -55,7 +58,6 @@ use super::{
     event::RateLimitEvents,
     gate::{Admission, AdmitRequest, Gate, Keys, Permit},
     header_reader::HeaderReader,
-    headers::RateLimitInfo,
     partition::Partitioning,
     permanent_errors::PermanentErrors,
     quota::{ExceededLimit, Outcome},
@@ -149,116 +151,6 @@ impl Limiter {
         self.add_resources(&mut call);
         self.add_route_holds(&mut call, now);
         call
-    }
-
-    /// Adds the partitions of the named quotas that count the request. Returns whether there are any that the call did not
-    /// have.
-    ///
-    /// Partitions that the user chooses are not divided further, and neither are those that a fleet shares: its processes
-    /// see different routes, and all of them must use the same keys.
-    fn add_resources(&self, call: &mut Call) -> bool {
-        let (Some(partition), Some(route), Some(prefix)) =
-            (call.keys.first(), call.route, call.prefix)
-        else {
-            return false;
-        };
-        if !self.divides_partitions() || call.keys.iter().any(|key| key.resource().is_some()) {
-            return false;
-        }
-        let keys = self.resources.keys_for(partition, route, prefix);
-        if keys.is_empty() {
-            return false;
-        }
-        call.keys = call.keys.iter().cloned().chain(keys).collect();
-        true
-    }
-
-    /// Returns whether named quotas may have partitions of their own.
-    fn divides_partitions(&self) -> bool {
-        matches!(self.partitioning, Partitioning::ByOrigin) && self.fleet_sync.is_none()
-    }
-
-    /// Learns from a response, whose outcome has been recorded, which named quotas count the route. Moves what the
-    /// partition knows of them to partitions of their own, if its routes have different ones.
-    fn learn_resources(&self, call: &Call, info: &RateLimitInfo, now: Instant) {
-        let (Some(partition), Some(route), Some(prefix)) =
-            (call.keys.first(), call.route, call.prefix)
-        else {
-            return;
-        };
-        if !self.divides_partitions() || info.limits.iter().all(|limit| limit.name.is_none()) {
-            return;
-        }
-        let is_new = self.resources.observe(partition, route, prefix, info);
-        // Requests that were admitted before the division report to the partition only.
-        if is_new || call.keys.iter().all(|key| key.resource().is_none()) {
-            let named = self.resources.all_keys(partition);
-            if !named.is_empty() {
-                self.gate.divide(partition, &named, now);
-            }
-        }
-    }
-
-    /// Returns whether the request's route is held by a partition that is not among the call's keys, and adds it to
-    /// them.
-    ///
-    /// Costs one atomic load while no route is held. The new key is appended, so that the first key, which names the
-    /// partition in the retry budget and in errors, stays the same.
-    fn add_route_holds(&self, call: &mut Call, now: Instant) -> bool {
-        let Some((partition, class)) = call.keys.first().zip(call.route) else {
-            return false;
-        };
-        if self.routes.is_empty() {
-            return false;
-        }
-        let mut held = self.routes.keys_for(partition, class, now);
-        held.retain(|key| !call.keys.contains(key));
-        if held.is_empty() {
-            return false;
-        }
-        call.keys = call.keys.iter().cloned().chain(held).collect();
-        true
-    }
-
-    /// Holds the request's route until the given time, because the server is unavailable for this class of requests.
-    ///
-    /// Returns `false` if the call has no partition or too many routes are held: then the whole partition is to be
-    /// held.
-    ///
-    /// The partition that holds the route is added to the call's keys, so that a retry waits for it.
-    fn hold_route(
-        &self,
-        call: &mut Call,
-        class: RouteClass,
-        number: u64,
-        until: Instant,
-        now: Instant,
-    ) -> bool {
-        // The lock of `routes` is released before the gate's is taken.
-        let hold = |key| self.routes.hold(key, class, number, until, now);
-        let Some(key) = call.keys.first().and_then(hold) else {
-            return false;
-        };
-        self.gate.hold_route(&key, until, now);
-        if !call.keys.contains(&key) {
-            call.keys = call.keys.iter().cloned().chain([key]).collect();
-        }
-        true
-    }
-
-    /// Releases the request's route, if the route is held and this request was sent after the last rejected one. As the
-    /// server has accepted it, the server rejects single requests, and not the route.
-    ///
-    /// The rejected request still waits as long as the server has requested.
-    fn release_route(&self, call: &Call, number: u64, now: Instant) {
-        let Some((partition, class)) = call.keys.first().zip(call.route) else {
-            return;
-        };
-        if !self.routes.is_empty()
-            && let Some(key) = self.routes.release(partition, class, number)
-        {
-            self.gate.forget(&key, now);
-        }
     }
 
     /// Returns the partition keys of a request.

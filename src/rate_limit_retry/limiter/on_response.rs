@@ -1,6 +1,6 @@
 //! The end of an attempt: what it reports to the quotas, and whether the request is sent again.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, num::NonZeroU64, time::Duration};
 
 use http::{Response, StatusCode};
 use http_body::Body;
@@ -36,18 +36,30 @@ pub(crate) enum Next<RB, K> {
 }
 
 impl Limiter {
-    /// Returns whether nothing follows from a response, which holds for most: it is a plain success of the first send
-    /// on the fast path, and has no fields about limits.
+    /// Records a response from which nothing follows, which holds for most, and returns `true`. It is a plain success of
+    /// the first send on the fast path, and has no fields about limits, or the same as the responses before.
     ///
-    /// Such a response needs no lock and no clock. Otherwise [`on_response`](Self::on_response) takes the slow path.
-    ///
-    /// Scans the names of the response's fields, and reads no value.
+    /// Such a response needs no lock that other threads take, and no clock. Otherwise
+    /// [`on_response`](Self::on_response) takes the slow path.
     #[inline]
-    pub(crate) fn is_final<RB>(call: &Call, permit: &Permit, response: &Response<RB>) -> bool {
-        permit.is_uncounted()
-            && call.sends == 0
+    pub(crate) fn finish<RB>(
+        &self,
+        call: &Call,
+        permit: &mut Permit,
+        response: &Response<RB>,
+    ) -> bool {
+        let finished = call.sends == 0
             && response.status().is_success()
-            && !has_limit_fields(response.headers())
+            && if permit.is_uncounted() {
+                // Scans the names of the fields, and reads no value.
+                !has_limit_fields(response.headers())
+            } else {
+                permit.finish_on_credit(response.headers())
+            };
+        if finished {
+            self.on_success(call);
+        }
+        finished
     }
 
     /// Credits a success to the retry budget of the call's partition. One relaxed atomic addition to this shard's
@@ -91,14 +103,17 @@ impl Limiter {
     pub(crate) fn on_response<RB: Body, K: Resend>(
         &self,
         call: &mut Call,
-        permit: Permit,
+        mut permit: Permit,
         outcome: Result<Response<RB>, BoxError>,
         request_copy: &mut Option<K>,
     ) -> Next<RB, K> {
-        if let Ok(response) = &outcome
-            && Self::is_final(call, &permit, response)
+        let was_on_credit = permit.count();
+        if was_on_credit {
+            // A retry keeps its position.
+            call.sequence = permit.sequence().and_then(NonZeroU64::new);
+        } else if let Ok(response) = &outcome
+            && self.finish(call, &mut permit, response)
         {
-            self.on_success(call);
             return Next::Return(outcome);
         }
         // The slow path. From here on the outcome of a request on the fast path is counted, too.
@@ -142,6 +157,8 @@ impl Limiter {
                         line.map(|(method, path)| RouteClass::of(method, path))
                     });
                     let class = class.unwrap_or(RouteClass::WRITES);
+                    // Of a request on credit, it is not known which others were sent before.
+                    let number = if was_on_credit { u64::MAX } else { number };
                     self.hold_route(call, class, number, until, now)
                 };
                 let quota_outcome = if permanent {
@@ -169,7 +186,19 @@ impl Limiter {
                     None if permanent && throttled => CostReport::Rejected,
                     None => CostReport::Open,
                 };
+                if status.is_success()
+                    && let Some(credits) = permit.credits()
+                {
+                    credits.learn(response.headers(), &info);
+                }
                 let settled = permit.settle_with(quota_outcome, cost, now);
+                if was_on_credit
+                    && let Some((method, path)) =
+                        request_copy.as_ref().and_then(Resend::method_and_path)
+                {
+                    call.route = Some(RouteClass::of(method, path));
+                    call.prefix = Some(RouteClass::prefix(path));
+                }
                 self.learn_resources(call, &info, now);
                 for (partition, estimate) in &settled.estimates {
                     self.sinks.emit(&RateLimitEvent::LimitEstimated {
@@ -238,7 +267,7 @@ impl Limiter {
             }
         };
         if bypassed {
-            return Next::Return(self.finish(call, outcome));
+            return Next::Return(Self::count_sends(call, outcome));
         }
         let context = RetryContext {
             result: ended,
@@ -266,7 +295,7 @@ impl Limiter {
         // ends the reading of the body by the attempt before.
         let reason =
             match self.charge_budget(call.account, decide(&context, &self.retry_config), now) {
-                Decision::Return => return Next::Return(self.finish(call, outcome)),
+                Decision::Return => return Next::Return(Self::count_sends(call, outcome)),
                 Decision::GiveUp(reason) => reason,
                 Decision::RetryAfterHold | Decision::RetryAfterBackoff(_)
                     if !supersede(request_copy) =>
@@ -305,7 +334,7 @@ impl Limiter {
             }
             error => error,
         };
-        Next::Return(self.finish(call, outcome))
+        Next::Return(Self::count_sends(call, outcome))
     }
 
     /// Returns whether a failed attempt of an outer layer is left to that layer to retry: this layer would have
@@ -348,7 +377,7 @@ impl Limiter {
     ) -> Next<RB, K> {
         // `decide` returns no retry without a copy.
         let Some(request_copy) = request_copy.take() else {
-            return Next::Return(self.finish(call, outcome));
+            return Next::Return(Self::count_sends(call, outcome));
         };
         let attempt = call.attempt;
         let (status, error) = status_and_error(&outcome);
@@ -367,8 +396,7 @@ impl Limiter {
     /// Records the number of sends in a response to return.
     ///
     /// An outer layer adds this number to its own. An error carries none, so that it counts as one send.
-    fn finish<RB>(
-        &self,
+    fn count_sends<RB>(
         call: &Call,
         mut outcome: Result<Response<RB>, BoxError>,
     ) -> Result<Response<RB>, BoxError> {

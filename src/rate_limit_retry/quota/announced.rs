@@ -6,7 +6,10 @@ use tokio::time::Instant;
 
 use super::{
     admit::SendTime,
-    refill::{RESET_TOLERANCE, Refill, as_f64},
+    refill::{Refill, as_f64},
+    tuning::{
+        HINT_RESOLUTION, MIN_EVIDENCE, NEARLY_ALL, RESET_TOLERANCE, TIMER_RESOLUTION, USUAL_WINDOW,
+    },
 };
 use crate::{
     clock::add_capped,
@@ -116,55 +119,65 @@ impl AnnouncedWindow {
         };
         let newer = later && by > self.latest_request;
         if newer && remaining > self.available() {
-            // The first response about the next window.
-            let overtaken = self
-                .next_window
-                .filter(|(_, reset)| fresh.is_same_window(*reset));
-            let min_remaining =
-                overtaken.map_or(remaining, |(min_remaining, _)| min_remaining.min(remaining));
-            *self = Self {
-                remaining: min_remaining,
-                ..fresh
-            };
+            self.begin_next(fresh);
         } else if by >= self.fresh_from || newer {
-            // Sent after the last announcement, or about a later window: the response replaces what was known.
-            self.initial_remaining = self.initial_remaining.max(remaining);
-            *self = Self {
-                limit: fresh.limit.or(self.limit),
-                initial_remaining: self.initial_remaining,
-                own_accepted: self.own_accepted,
-                reports: self.reports,
-                lowest: self.lowest,
-                began: self.began,
-                first_reset: self.first_reset,
-                latest_reset: self.latest_reset,
-                reset_at: fresh.reset_at.or(self.reset_at),
-                ..fresh
-            };
+            self.replace(fresh);
         } else if !earlier {
-            // Responses to requests that were in flight together arrive in any order: only fewer remaining requests
-            // count.
-            self.updated = now;
-            if remaining < self.available() {
-                (self.remaining, self.debits) = (remaining, 0);
-                self.fresh_from = next;
-                if later {
-                    self.reset_at = fresh.reset_at;
-                }
-            } else if let Some(reset) = fresh.reset_at.filter(|_| later) {
-                // About a later window, to a request that was overtaken: kept until that window begins.
-                let known = self
-                    .next_window
-                    .filter(|(_, reset)| fresh.is_same_window(*reset));
-                let min_remaining =
-                    known.map_or(remaining, |(min_remaining, _)| min_remaining.min(remaining));
-                self.next_window = Some((min_remaining, reset));
-            }
-            if by > self.latest_request {
-                self.latest_request = by;
-                self.reset_at = fresh.reset_at.or(self.reset_at);
-            }
+            self.merge_overtaken(fresh, later);
         }
+    }
+
+    /// Begins the next window, with its first response.
+    fn begin_next(&mut self, fresh: Self) {
+        *self = Self {
+            remaining: self.least_of_next(&fresh),
+            ..fresh
+        };
+    }
+
+    /// Replaces what is known by a response to a request that was sent after the last announcement, or that is about a
+    /// later window. The measurement of the share continues.
+    fn replace(&mut self, fresh: Self) {
+        *self = Self {
+            limit: fresh.limit.or(self.limit),
+            initial_remaining: self.initial_remaining.max(fresh.remaining),
+            own_accepted: self.own_accepted,
+            reports: self.reports,
+            lowest: self.lowest,
+            began: self.began,
+            first_reset: self.first_reset,
+            latest_reset: self.latest_reset,
+            reset_at: fresh.reset_at.or(self.reset_at),
+            ..fresh
+        };
+    }
+
+    /// Merges a response to a request that was in flight together with others. They arrive in any order: only fewer
+    /// remaining requests count. `later`: it is about a later window.
+    fn merge_overtaken(&mut self, fresh: Self, later: bool) {
+        self.updated = fresh.updated;
+        if fresh.remaining < self.available() {
+            (self.remaining, self.debits) = (fresh.remaining, 0);
+            self.fresh_from = fresh.fresh_from;
+            if later {
+                self.reset_at = fresh.reset_at;
+            }
+        } else if let Some(reset) = fresh.reset_at.filter(|_| later) {
+            // To a request that was overtaken: kept until that window begins.
+            self.next_window = Some((self.least_of_next(&fresh), reset));
+        }
+        if fresh.latest_request > self.latest_request {
+            self.latest_request = fresh.latest_request;
+            self.reset_at = fresh.reset_at.or(self.reset_at);
+        }
+    }
+
+    /// Returns the fewest remaining units of the next window, by `fresh` and by the responses that were overtaken.
+    fn least_of_next(&self, fresh: &Self) -> u64 {
+        let known = self
+            .next_window
+            .filter(|(_, reset)| fresh.is_same_window(*reset));
+        known.map_or(fresh.remaining, |(known, _)| known.min(fresh.remaining))
     }
 
     /// Creates a window that another process has reported.
@@ -244,6 +257,22 @@ impl AnnouncedWindow {
         self.own_accepted += 1;
     }
 
+    /// Counts requests that were accepted on credit.
+    pub(super) fn on_credits_used(&mut self, accepted: u64) {
+        self.own_accepted += accepted;
+        self.reports += accepted;
+    }
+
+    /// Lowers what remains to what a response to a request on credit has announced. Responses to requests with numbers
+    /// below `next` may be older: they can only reduce it further.
+    pub(super) fn lower(&mut self, remaining: u64, next: u64) {
+        if remaining < self.available() {
+            self.set_remaining(remaining);
+            (self.latest_request, self.fresh_from) = (next.saturating_sub(1), next);
+        }
+        self.lowest = self.lowest.min(remaining);
+    }
+
     /// Debits a request that may have been counted and whose response announces nothing.
     pub(super) fn debit(&mut self, amount: u64) {
         if !self.debits_disabled {
@@ -281,12 +310,12 @@ impl AnnouncedWindow {
         max_hold: Duration,
     ) -> Option<Instant> {
         let reset = self.reset_at?;
-        let resets_at = if share > MIN_SOLE_SHARE {
+        let resets_at = if share > NEARLY_ALL {
             reset
         } else {
-            // 0.5 % of the window, at most 1 s.
+            // 0.5 % of the window.
             let window = reset.saturating_duration_since(self.began);
-            add_capped(reset, (window / 200).min(Duration::from_secs(1)))
+            add_capped(reset, (window / 200).min(HINT_RESOLUTION))
         };
         Some(if as_f64(self.remaining) < min_remaining {
             resets_at.min(add_capped(self.updated, max_hold))
@@ -305,10 +334,10 @@ impl AnnouncedWindow {
         self.own_accepted
     }
 
-    /// Returns whether the window is known not to be over. Without a reset it is valid for [`VALIDITY`].
+    /// Returns whether the window is known not to be over. Without a reset it is valid for [`USUAL_WINDOW`].
     pub(super) fn is_valid(&self, now: Instant) -> bool {
         self.reset_at
-            .unwrap_or_else(|| add_capped(self.updated, VALIDITY))
+            .unwrap_or_else(|| add_capped(self.updated, USUAL_WINDOW))
             > now
     }
 
@@ -338,12 +367,12 @@ impl AnnouncedWindow {
             .is_some_and(|reset| self.is_same_window(reset) && self.is_distinct());
         let fall = self.initial_remaining.saturating_sub(self.lowest);
         // From a full quota: in a window that slides, earlier requests expire meanwhile.
-        let full = self.limit.is_some_and(|limit| {
-            self.initial_remaining.saturating_mul(10) >= limit.saturating_mul(9)
-        });
+        let full = self
+            .limit
+            .is_some_and(|limit| as_f64(self.initial_remaining) >= as_f64(limit) * NEARLY_ALL);
         // With two replicas, it falls by half of the requests; 3 of 5 leaves a margin.
         full && same_reset
-            && fall >= MIN_FALL
+            && fall >= u64::from(MIN_EVIDENCE)
             && fall.saturating_mul(5) < self.reports.saturating_mul(3)
     }
 
@@ -372,14 +401,15 @@ impl AnnouncedWindow {
     /// All requests in flight may have been counted already, so they are included.
     ///
     /// The share is the quotient of this process's accepted requests and the fall of the remaining requests. At the
-    /// start of a window, [`SHARE_SMOOTHING`] requests of the earlier share stabilize it.
+    /// start of a window, [`MIN_EVIDENCE`] requests of the earlier share stabilize it.
     pub(super) fn estimate_share(&self, before: f64, in_flight: u32) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "counts of requests")]
         let (own_share, fall) = (
             (self.own_accepted + u64::from(in_flight)) as f64,
             self.initial_remaining.saturating_sub(self.available()) as f64,
         );
-        ((before * SHARE_SMOOTHING + own_share) / (SHARE_SMOOTHING + fall)).clamp(0.0, 1.0)
+        let earlier = f64::from(MIN_EVIDENCE);
+        ((before * earlier + own_share) / (earlier + fall)).clamp(0.0, 1.0)
     }
 
     /// Returns why one more request must wait; `None` if it need not. The window ends at `resets_at`.
@@ -414,7 +444,7 @@ impl AnnouncedWindow {
             need.reserved + need.amount
         };
         let refilled = refill.time_for(wanted - available);
-        let refilled = refilled.map(|wait| add_capped(now, wait.max(MIN_REFILL_WAIT)));
+        let refilled = refilled.map(|wait| add_capped(now, wait.max(TIMER_RESOLUTION)));
         let at = refilled.or(resets_at);
         let announced = self.with_refill(as_f64(self.remaining), refill, now);
         match (at, in_flight) {
@@ -451,14 +481,3 @@ pub(super) struct Need {
     /// Minimum that must remain for a request that is sent alone.
     pub(super) min_remaining: f64,
 }
-
-/// Minimum decrease of the remaining units that is compared with the number of requests.
-const MIN_FALL: u64 = 4;
-/// Time for which a limit without a reset refuses requests that cost more.
-const VALIDITY: Duration = Duration::from_secs(60);
-/// Minimum wait for a refill: the precision of timers.
-const MIN_REFILL_WAIT: Duration = Duration::from_millis(1);
-/// Number of requests that weigh as much as all earlier windows in the estimate of the share.
-const SHARE_SMOOTHING: f64 = 4.0;
-/// Share above which this process counts as the only client.
-const MIN_SOLE_SHARE: f64 = 0.9;

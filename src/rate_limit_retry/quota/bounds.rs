@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::tuning::{
+    COMMON_WINDOWS, HINT_RESOLUTION, LATENCY_TOLERANCE, PROBES_PER_RANGE, TIMER_RESOLUTION,
+};
 use crate::clock::add_capped;
 
 /// An event at an unknown time between two bounds, inclusive.
@@ -77,7 +80,7 @@ impl Bounds {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        if max.is_some_and(|max| max + JITTER_TOLERANCE < min) {
+        if max.is_some_and(|max| max + LATENCY_TOLERANCE < min) {
             newer
         } else {
             Self { min, max }
@@ -100,7 +103,7 @@ impl Bounds {
     /// first.
     ///
     /// - With an upper bound, [`PROBES_PER_RANGE`] probes are spread over the range in which the window can open.
-    /// - Without any bound, probes are sent [`INITIAL_PROBE_DELAYS`] after the throttle.
+    /// - Without any bound, probes are sent 1, 2 and 4 times [`HINT_RESOLUTION`] after the throttle.
     /// - Then probes are sent shortly after each common length, counted from the opening.
     /// - After the longest common length, probes are sent at intervals of that length.
     pub(super) fn next_probe(
@@ -109,7 +112,7 @@ impl Bounds {
         throttled_at: Instant,
         now: Instant,
     ) -> Instant {
-        let soon = now + Duration::from_millis(500);
+        let soon = now + HINT_RESOLUTION / 2;
         if let Some(max) = self.max {
             let round = self.snap();
             // Probes begin at the one common length within the bounds, if there is only one.
@@ -124,19 +127,16 @@ impl Bounds {
             }
         } else if self.min == Duration::ZERO {
             // Nothing is known about the length: the first probes follow the throttle.
-            let early = INITIAL_PROBE_DELAYS
-                .iter()
-                .map(|wait| add_capped(throttled_at, *wait));
+            let early = [1, 2, 4].map(|steps| add_capped(throttled_at, steps * HINT_RESOLUTION));
             if let Some(probe) = early.into_iter().find(|probe| *probe >= soon) {
                 return probe;
             }
         }
         let min = add_capped(window_start.earliest, self.min);
         let rounds = COMMON_WINDOWS.iter().map(|seconds| {
-            add_capped(
-                window_start.latest,
-                Duration::from_secs(*seconds) + PROBE_OFFSET,
-            )
+            // Outside the tolerance, so that the result shows whether the window has that length.
+            let length = Duration::from_secs(*seconds) + LATENCY_TOLERANCE + TIMER_RESOLUTION;
+            add_capped(window_start.latest, length)
         });
         let probe = rounds
             .into_iter()
@@ -156,11 +156,11 @@ impl Bounds {
 
     /// Returns the common length within the bounds, if there is exactly one.
     fn snap(self) -> Option<Duration> {
-        let max = self.max? + JITTER_TOLERANCE;
+        let max = self.max? + LATENCY_TOLERANCE;
         let mut rounds = COMMON_WINDOWS
             .iter()
             .map(|seconds| Duration::from_secs(*seconds))
-            .filter(|round| *round + JITTER_TOLERANCE >= self.min && *round <= max);
+            .filter(|round| *round + LATENCY_TOLERANCE >= self.min && *round <= max);
         let first = rounds.next()?;
         rounds.next().is_none().then_some(first)
     }
@@ -185,7 +185,7 @@ fn probe_within(
     let earliest = add_capped(window_start.earliest, min);
     let latest = add_capped(window_start.latest, max);
     // One last probe a little later, in case that the server counts throttled requests, too.
-    let last = latest + (max / 50).clamp(MIN_PROBE_STEP, MAX_PROBE_DELAY);
+    let last = latest + (max / 50).clamp(LATENCY_TOLERANCE, 2 * HINT_RESOLUTION);
     if now >= last {
         return None;
     }
@@ -193,28 +193,6 @@ fn probe_within(
         return Some(last);
     }
     let span = latest.saturating_duration_since(earliest);
-    let step = (span / PROBES_PER_RANGE).max(MIN_PROBE_STEP);
+    let step = (span / PROBES_PER_RANGE).max(LATENCY_TOLERANCE);
     Some((now.max(earliest) + step).min(latest))
 }
-
-/// Uncertainty of measured bounds, due to round trips and jitter.
-const JITTER_TOLERANCE: Duration = Duration::from_millis(150);
-/// Delay of a probe after a common length, so that its result shows whether the window has that length.
-const PROBE_OFFSET: Duration = Duration::from_millis(160);
-/// Number of probes within the bounds of an opening.
-const PROBES_PER_RANGE: u32 = 6;
-/// Minimum interval between two probes within the bounds.
-const MIN_PROBE_STEP: Duration = Duration::from_millis(250);
-/// Maximum delay of the last probe after the upper bound.
-const MAX_PROBE_DELAY: Duration = Duration::from_secs(2);
-/// Delays of the first probes after a throttle, while nothing is known.
-const INITIAL_PROBE_DELAYS: [Duration; 3] = [
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-];
-/// Common lengths of windows, in seconds, in ascending order.
-const COMMON_WINDOWS: [u64; 37] = [
-    1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 45, 50, 60, 61, 75, 90, 100, 120, 150, 180, 240, 300,
-    400, 450, 500, 600, 750, 900, 1000, 1200, 1500, 1800, 2400, 3000, 3600, 7200,
-];

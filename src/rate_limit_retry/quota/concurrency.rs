@@ -16,16 +16,22 @@
 //! |---|---|
 //! | throttled, first of a flight | the number in flight then |
 //! | throttled, sent before the last cut | one less: it was in flight at the cut |
-//! | throttled after [`MAX_SINGLE_CUTS`] cuts, and none accepted since | half of the number in flight |
-//! | [`GROWTH_INTERVAL`] completions at the limit, or [`MAX_GROWTH_INTERVAL`] after a failed attempt | one more |
+//! | throttled after [`MIN_EVIDENCE`] cuts, and none accepted since | half of the number in flight |
+//! | [`GROWTH_INTERVAL`] completions at the limit, or 4 times as many after a failed attempt | one more |
 //! | throttled with nothing else in flight | none, or the one before the last cuts: a rate limit has throttled |
-//! | [`LIMIT_TTL`] without a cut | none |
+//! | [`CONCURRENCY_TTL`] without a cut | none |
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{admit::SendTime, token_bucket::MAX_TOKEN_BUCKET_WAIT};
+use super::{
+    admit::SendTime,
+    tuning::{
+        CONCURRENCY_TTL, GROWTH_INTERVAL, MAX_TOKEN_BUCKET_WAIT, MAX_TRIAL, MIN_EVIDENCE, SPACING,
+        TIMER_RESOLUTION,
+    },
+};
 use crate::{
     clock::add_capped,
     rate_limit_retry::headers::{Limit, Unit},
@@ -121,6 +127,11 @@ impl ConcurrencyLimit {
     /// Returns whether a limit is announced, learned or on trial.
     pub(super) fn is_known(&self) -> bool {
         self.announced.is_some() || self.learned.is_some()
+    }
+
+    /// Returns the announced limit.
+    pub(super) fn announced(&self) -> Option<u32> {
+        self.announced
     }
 
     /// Returns whether there is a learned limit. It also limits the requests after a hold, so that slow start is not
@@ -263,7 +274,7 @@ impl ConcurrencyLimit {
             learned.cap = learned.cap_before;
         } else {
             self.learned = None;
-            self.excluded_until = Some(add_capped(now, LIMIT_TTL));
+            self.excluded_until = Some(add_capped(now, CONCURRENCY_TTL));
         }
         Cause::Rate { decided: true }
     }
@@ -290,9 +301,9 @@ impl LearnedLimit {
         }
     }
 
-    /// Returns whether there was no cut for [`LIMIT_TTL`].
+    /// Returns whether there was no cut for [`CONCURRENCY_TTL`].
     fn is_outdated(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.cut_at) >= LIMIT_TTL
+        now.saturating_duration_since(self.cut_at) >= CONCURRENCY_TTL
     }
 
     /// Records that a request was accepted at the limit, which grows after enough of them.
@@ -341,10 +352,11 @@ impl LearnedLimit {
             (self.tolerated, self.accepted_at_cap) = (true, 0);
             return Some(overtook);
         }
-        self.needed = MAX_GROWTH_INTERVAL;
+        // Each failed attempt to grow costs a throttled request.
+        self.needed = 4 * GROWTH_INTERVAL;
         // After several cuts in a row, the server accepts far fewer than before: the steps become greater.
         self.cap = match self.cuts {
-            0..MAX_SINGLE_CUTS => self.cap - 1,
+            0..MIN_EVIDENCE => self.cap - 1,
             _ => throttled.in_flight / 2,
         };
         self.cap = self.cap.max(1);
@@ -361,8 +373,9 @@ impl Pacer {
     fn on_sent(&mut self, cap: u32, now: Instant) {
         // A little less than the even distance, so that the spacing itself does not limit the rate.
         let interval = self.time_in_flight.mul_f64(SPACING) / cap;
-        // Timers fire up to a millisecond late. The following requests are sent earlier by that time.
-        let earliest = now.checked_sub(TIMER_TOLERANCE).unwrap_or(now);
+        // A wait is rounded up to the resolution, and its timer fires up to as much late. The following requests are sent
+        // earlier by that time.
+        let earliest = now.checked_sub(2 * TIMER_RESOLUTION).unwrap_or(now);
         let from = self.next.map_or(now, |next| next.max(earliest));
         self.next = (!interval.is_zero()).then(|| add_capped(from, interval));
     }
@@ -383,20 +396,3 @@ impl Pacer {
         }
     }
 }
-
-/// Number of requests accepted at the limit after which it grows by one. With a limit of 3, a smaller number would
-/// cause more than 5 % of the requests to be throttled.
-const GROWTH_INTERVAL: u32 = 20;
-/// The same after a cut: each failed attempt to grow costs a throttled request.
-const MAX_GROWTH_INTERVAL: u32 = 4 * GROWTH_INTERVAL;
-/// Number of cuts in a row after which each cut halves the limit.
-const MAX_SINGLE_CUTS: u32 = 4;
-/// Interval between two requests, as a share of the even distance.
-const SPACING: f64 = 0.96;
-/// Maximum lateness of a timer for which the following requests compensate.
-const TIMER_TOLERANCE: Duration = Duration::from_millis(2);
-/// Time without a response after which a trial ends: what is in flight may be a long poll, which decides nothing.
-const MAX_TRIAL: Duration = Duration::from_secs(10);
-/// Time without a cut after which a learned limit is removed. Also the time for which a throttled trial excludes
-/// concurrency.
-const LIMIT_TTL: Duration = Duration::from_secs(600);

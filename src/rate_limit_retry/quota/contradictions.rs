@@ -1,17 +1,28 @@
 //! Doubt about servers that always announce that nothing remains.
 
+use super::tuning::{MAX_PROBE_INTERVAL, MIN_EVIDENCE};
 /// Counts accepted requests that contradict an announcement of "nothing remains".
 ///
 /// Gateways without a quota announce so with each response. After a few contradictions the announcement is no longer
 /// a reason to wait, until a request is throttled.
 ///
-/// The first doubt needs 3 contradictions, and each one after a wrong doubt twice as many, up to 96.
-#[derive(Clone, Copy, Debug, Default)]
+/// The first doubt needs [`MIN_EVIDENCE`] contradictions, and each one after a wrong doubt twice as many, up to
+/// [`MAX_PROBE_INTERVAL`] times as many.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Contradictions {
     /// Number of contradictions since the last throttle.
-    count: u8,
-    /// Number of times that the doubt was wrong.
-    doublings: u8,
+    count: u32,
+    /// Number of contradictions that make a doubt. Doubles each time the doubt was wrong.
+    needed: u32,
+}
+
+impl Default for Contradictions {
+    fn default() -> Self {
+        Self {
+            count: 0,
+            needed: MIN_EVIDENCE,
+        }
+    }
 }
 
 impl Contradictions {
@@ -29,18 +40,13 @@ impl Contradictions {
     /// needs twice as many contradictions.
     pub(super) fn on_confirmed(&mut self) {
         if self.is_discredited() {
-            self.doublings = (self.doublings + 1).min(MAX_DOUBLINGS);
+            self.needed = (self.needed * 2).min(MIN_EVIDENCE * MAX_PROBE_INTERVAL);
         }
         self.count = 0;
     }
 
     /// Returns whether there are enough contradictions.
     fn is_discredited(self) -> bool {
-        self.count >= MIN_CONTRADICTIONS << self.doublings
+        self.count >= self.needed
     }
 }
-
-/// Number of contradictions after which an announcement is no longer believed. Doubles each time the doubt was wrong.
-const MIN_CONTRADICTIONS: u8 = 3;
-/// Maximum number of doublings. `3 << 5` still fits in a `u8`.
-const MAX_DOUBLINGS: u8 = 5;

@@ -1,6 +1,6 @@
 //! The state of a quota, and what its owner sets.
 
-use std::{mem::take, time::Duration};
+use std::mem::take;
 
 use tokio::time::Instant;
 
@@ -11,6 +11,7 @@ use super::{
     reserved::Reserved,
     slow_start::SlowStart,
     snapshot::Estimate,
+    tuning::ESTIMATE_TTL,
     window::Window,
 };
 use crate::clock::add_capped;
@@ -32,7 +33,7 @@ impl Quota {
 
     /// Returns the number of requests in flight.
     pub(crate) fn in_flight(&self) -> u32 {
-        self.in_flight
+        self.all_in_flight()
     }
 
     /// Returns the announced limit, the remaining requests and the reset, as far as they are known.
@@ -77,6 +78,9 @@ impl Quota {
     ///
     /// The end is taken for one that the server named. A hold that ends later stays.
     pub(crate) fn hold(&mut self, until: Instant) {
+        if let Some(fleet) = &mut self.fleet_share {
+            fleet.end_start();
+        }
         self.extend_hold(Hold {
             until,
             from_server: true,
@@ -96,6 +100,7 @@ impl Quota {
     pub(crate) fn forget(&mut self, config: &QuotaConfig) {
         *self = Self {
             in_flight: self.in_flight,
+            credits: self.credits,
             next_number: self.next_number,
             // Responses to requests that were sent before must not confirm anything about the new state.
             epoch: self.next_number,
@@ -138,7 +143,7 @@ impl Quota {
             .as_ref()
             .is_some_and(|cap| cap.has_recent(now));
         let reserved = !self.reserved.is_empty();
-        self.in_flight == 0 && !reserved && !capped && self.held_until(now).is_none()
+        self.all_in_flight() == 0 && !reserved && !capped && self.held_until(now).is_none()
     }
 
     /// Returns whether the partition has no known limit and enough responses have said nothing about one.
@@ -155,6 +160,3 @@ impl Quota {
             && !self.concurrency.is_known()
     }
 }
-
-/// Time after the last request for which limits learned from throttling are kept.
-const ESTIMATE_TTL: Duration = Duration::from_secs(3600);

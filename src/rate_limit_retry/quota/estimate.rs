@@ -25,11 +25,14 @@ use super::{
     bounds::{Bounds, TimeRange},
     fixed_window::FixedWindow,
     hold::Probe,
+    refill::as_f64,
     sliding_window::SlidingWindow,
     snapshot::Estimate,
     throttled::Throttled,
-    token_bucket::{MAX_TOKEN_BUCKET_WAIT, TokenBucket},
+    token_bucket::TokenBucket,
+    tuning::{MAX_TOKEN_BUCKET_WAIT, NEARLY_ALL, RESET_TOLERANCE},
 };
+use crate::clock::add_capped;
 
 /// The estimator.
 #[derive(Clone, Debug)]
@@ -254,6 +257,70 @@ impl LimitEstimator {
         Some((available, window.length.latest_end(window_start.at)))
     }
 
+    /// Returns the present window that requests obey: its start, its end as far as is known, its limit, and the number of
+    /// requests accepted in it.
+    pub(super) fn present_window(&self, now: Instant) -> Option<(Instant, Instant, u64, u64)> {
+        let Model::FixedWindow(window) = &self.model else {
+            return None;
+        };
+        let steady = self.throttled.is_none() && self.active_sliding_window().is_none();
+        let start = self.window_start.filter(|_| steady)?;
+        let end = window.length.latest_end(start.at);
+        (end > now).then_some((start.at.latest, end, window.limit, self.accepted))
+    }
+
+    /// Sets the number of requests that all processes of a fleet have had accepted, while no model is chosen.
+    pub(super) fn set_accepted(&mut self, accepted: u64) {
+        if matches!(self.model, Model::Unknown) {
+            self.accepted = accepted;
+        }
+    }
+
+    /// Adopts the window that another process of the fleet has found out, with the number of requests accepted in it.
+    /// Returns whether it is another one than is known here.
+    ///
+    /// A window that was exhausted before is not adopted again, and neither is one while another model applies.
+    pub(super) fn adopt(
+        &mut self,
+        limit: u64,
+        accepted: u64,
+        began: Instant,
+        end: Instant,
+    ) -> bool {
+        let outdated = self
+            .throttled
+            .is_some_and(|throttled| began <= throttled.since);
+        let other = matches!(self.model, Model::TokenBucket(_));
+        if outdated || other || self.active_sliding_window().is_some() {
+            return false;
+        }
+        let known = match (&mut self.model, self.window_start) {
+            (Model::FixedWindow(window), start) => {
+                window.limit = window.limit.max(limit);
+                start.map(|start| window.length.latest_end(start.at))
+            }
+            (model, _) => {
+                let length = Bounds::exactly(end - began);
+                *model = Model::FixedWindow(FixedWindow::new(limit, length));
+                None
+            }
+        };
+        let is_other = self.throttled.is_some()
+            || known.is_none_or(|known| end > add_capped(known, RESET_TOLERANCE));
+        self.accepted = accepted;
+        if is_other {
+            self.throttled = None;
+            self.window_start = Some(WindowStart {
+                at: TimeRange::at(began),
+                mid_window: false,
+            });
+            if let Model::FixedWindow(window) = &mut self.model {
+                window.limit = limit;
+            }
+        }
+        is_other
+    }
+
     /// Returns whether the estimate limits requests after a hold, so that slow start is not needed.
     pub(super) fn is_pacing_known(&self) -> bool {
         self.active_sliding_window().is_some()
@@ -306,9 +373,9 @@ impl LimitEstimator {
         // A short throttle is the mark of a rate, a long one of a window.
         let short = when.latest.saturating_duration_since(throttled.since) <= MAX_TOKEN_BUCKET_WAIT;
         match &mut self.model {
-            // At least 90 % used: the end of a window that happened to be near.
+            // Nearly all was used: the end of a window that happened to be near.
             Model::FixedWindow(window)
-                if short && used.saturating_mul(10) >= window.limit.saturating_mul(9) => {}
+                if short && as_f64(used) >= as_f64(window.limit) * NEARLY_ALL => {}
             Model::TokenBucket(_) if short => {}
             _ if short => {
                 self.model = Model::TokenBucket(TokenBucket::new(throttled.since, used));

@@ -6,7 +6,9 @@ use tokio::time::Instant;
 
 use super::{
     bounds::{Bounds, snap_down},
+    refill::as_f64,
     throttled::Throttled,
+    tuning::{HINT_RESOLUTION, MAX_PROBE_INTERVAL, NEARLY_ALL, USUAL_WINDOW, WINDOWS_PER_BLOCK},
 };
 use crate::clock::add_capped;
 
@@ -92,8 +94,8 @@ impl FixedWindow {
 
     /// Records a window that ended with throttling after `allowance` accepted requests.
     pub(super) fn update(&mut self, allowance: u64, period: Bounds) {
-        if allowance < self.confirmed - self.confirmed / 10 {
-            // At least 10 % less than before, perhaps only this time: the next window is a probe.
+        if as_f64(allowance) < as_f64(self.confirmed) * NEARLY_ALL {
+            // Less than before, perhaps only this time: the next window is a probe.
             self.probe_interval = 0;
         }
         self.limit = allowance;
@@ -113,7 +115,7 @@ impl FixedWindow {
     /// A window of which only a part was observed (`opened_by_chance`) is always probed, and so is one that other
     /// clients use. If the server blocks for longer than a window, none is probed.
     pub(super) fn hold_at_limit(&mut self, accepted: u64, opened_by_chance: bool) -> bool {
-        let blocks = self.block.is_some() && self.windows_since_probe < MAX_BLOCKED_WINDOWS;
+        let blocks = self.block.is_some() && self.windows_since_probe < MAX_PROBE_INTERVAL;
         let enough = blocks
             || self.block.is_none()
                 && !self.used_by_others
@@ -131,16 +133,5 @@ impl FixedWindow {
 
 /// Returns whether a wait in whole seconds may be a block: a common length, longer than most windows.
 fn is_common(hint: Duration) -> bool {
-    hint > MIN_BLOCK && snap_down(hint).is_some_and(|round| round + HINT_RESOLUTION > hint)
+    hint > USUAL_WINDOW && snap_down(hint).is_some_and(|round| round + HINT_RESOLUTION > hint)
 }
-
-/// Maximum number of windows between two probes for a quota that has grown.
-const MAX_PROBE_INTERVAL: u32 = 32;
-/// Number of windows without a probe after a block. Then a block may have been a mistake, or the limit a part of one.
-const MAX_BLOCKED_WINDOWS: u32 = 64;
-/// Number of windows that a block is assumed to last at first.
-const WINDOWS_PER_BLOCK: u32 = 5;
-/// Resolution of the waits that servers name.
-const HINT_RESOLUTION: Duration = Duration::from_secs(1);
-/// Wait above which a block is possible: the length of the most common window.
-const MIN_BLOCK: Duration = Duration::from_secs(60);

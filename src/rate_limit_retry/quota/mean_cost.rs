@@ -2,7 +2,10 @@
 
 use tokio::time::Instant;
 
-use super::refill::{Refill, as_f64};
+use super::{
+    refill::{Refill, as_f64},
+    tuning::RECENT_WEIGHT,
+};
 
 /// The mean cost of the last requests, in the unit of one quota.
 ///
@@ -45,9 +48,10 @@ impl MeanCost {
             return;
         }
         let difference = self.get().map_or(0.0, |mean| (fall - mean).abs());
-        self.deviation = self.deviation * DECAY + difference;
-        self.fall = self.fall * DECAY + fall;
-        self.accepted = self.accepted * DECAY + 1.0;
+        let decay = 1.0 - RECENT_WEIGHT;
+        self.deviation = self.deviation * decay + difference;
+        self.fall = self.fall * decay + fall;
+        self.accepted = self.accepted * decay + 1.0;
     }
 
     /// Records that the server returns units because a request cost less than was reserved. They do not reduce the
@@ -82,6 +86,3 @@ impl MeanCost {
         2.0 * self.deviation / self.accepted * f64::from(requests).sqrt()
     }
 }
-
-/// Factor by which each response reduces the weight of the responses before it. About the last 32 count.
-const DECAY: f64 = 1.0 - 1.0 / 32.0;

@@ -22,10 +22,13 @@
 //! | `concurrency` | the limit on requests in flight |
 //! | `local_limit` | the local limit |
 //! | `contradictions` | announcements that accepted requests contradict |
-//! | `fleet_share`, `report` | the part of a quota that other processes share |
+//! | `grant`, `shared_name` | the part of one window that the store has granted, and the window's name there |
+//! | `fleet_share`, `report` | when a process reports to the store, and what |
 //! | `record` | what responses change |
 //! | `control` | what the owner sets |
+//! | `credit` | credits: requests that threads send without asking |
 //! | `reserved`, `settle` | the costs that requests reserve, and their settlement |
+//! | `tuning` | the numbers that measurements have set |
 //! | `tests` | each model, and simulations with servers |
 
 mod admit;
@@ -34,9 +37,11 @@ mod bounds;
 mod concurrency;
 mod contradictions;
 mod control;
+mod credit;
 mod estimate;
 mod fixed_window;
 mod fleet_share;
+mod grant;
 mod hold;
 mod local_limit;
 mod mean_cost;
@@ -49,6 +54,7 @@ mod report;
 mod reserved;
 mod send_log;
 mod settle;
+mod shared_name;
 mod sliding_window;
 mod slow_start;
 mod snapshot;
@@ -57,6 +63,7 @@ mod tests;
 mod throttle;
 mod throttled;
 mod token_bucket;
+mod tuning;
 mod window;
 mod windows;
 
@@ -65,13 +72,16 @@ use tokio::time::Instant;
 pub use self::pace::Pacing;
 pub(crate) use self::{
     admit::SendTime,
+    credit::{CreditTerms, Usage},
     outcome::{Outcome, Scope, Sent},
     pace::QuotaConfig,
     settle::ExceededLimit,
     snapshot::Estimate,
+    window::Window,
 };
 use self::{
     concurrency::ConcurrencyLimit,
+    credit::Credits,
     estimate::{EstimatorDecision, LimitEstimator},
     fleet_share::FleetShare,
     hold::{Hold, Probe},
@@ -119,6 +129,8 @@ pub(crate) struct Quota {
     next_number: u64,
     /// Number of requests that were counted and have not ended.
     in_flight: u32,
+    /// Requests in flight that were not counted, and those that threads may still send, on credit.
+    credits: Credits,
     /// End of the pause that the owner has set.
     pause: Option<Instant>,
     /// The local limit, if there is one.
@@ -167,6 +179,7 @@ impl Quota {
         Self {
             next_number: 0,
             in_flight: 0,
+            credits: Credits::default(),
             pause: None,
             local_limit: local_limit.map(|local_limit| Box::new(LocalLimiter::new(local_limit))),
             hold: None,
@@ -201,6 +214,13 @@ impl Quota {
         if self.exceeded_limit(cost, now).is_some() {
             return SendTime::Never;
         }
+        if let Some(fleet) = self
+            .fleet_share
+            .as_mut()
+            .filter(|fleet| fleet.cost != *cost)
+        {
+            fleet.cost = cost.clone();
+        }
         if let Some(until) = self.pause {
             if now < until {
                 return SendTime::NotBefore(until);
@@ -219,9 +239,10 @@ impl Quota {
         }
         // The class has a partition of its own; here its hold only keeps the fast path closed.
         self.partial_hold = self.partial_hold.filter(|until| now < *until);
+        let in_flight = self.all_in_flight();
         let even = config.pacing == Pacing::Even;
         let cap = self.local_limit.as_mut();
-        if let Some(wait) = cap.and_then(|cap| cap.admit(self.in_flight, even, now)) {
+        if let Some(wait) = cap.and_then(|cap| cap.admit(in_flight, even, now)) {
             return wait;
         }
         let disregarded = match self.admit_windows(cost, config, now) {
@@ -230,38 +251,60 @@ impl Quota {
         };
         // Announcements that are missing, doubted or incomplete: the estimate applies, too.
         let estimated = !self.is_announced || self.unannounced_limit || disregarded;
-        if estimated && !self.concurrency.is_on_trial() {
-            match self.estimator.admit(self.in_flight, now) {
-                EstimatorDecision::Allow => {
-                    let (room, end) = self.estimator.headroom(self.in_flight).unzip();
-                    if let Some(at) =
-                        pacing_delay(self.last_used, room.unwrap_or_default(), end, config, now)
-                    {
-                        return SendTime::NotBefore(at);
-                    }
-                }
-                EstimatorDecision::Wait(wait) => return wait,
-                EstimatorDecision::Probe => self.slow_start = SlowStart::probe(),
-                EstimatorDecision::Hold(until) => {
-                    let until = until.min(add_capped(now, config.max_hold));
-                    self.hold = Some(Hold {
-                        until,
-                        from_server: false,
-                    });
-                    return SendTime::NotBefore(until);
-                }
-            }
-        }
-        if let Some(wait) = self.concurrency.admit(self.in_flight, now) {
+        if estimated
+            && !self.concurrency.is_on_trial()
+            && let Some(wait) = self.admit_estimate(config, now)
+        {
             return wait;
         }
+        if let Some(wait) = self.concurrency.admit(in_flight, now) {
+            return wait;
+        }
+        if let Some(fleet) = &mut self.fleet_share {
+            let grants = [
+                fleet.estimate.blocks(1, now).filter(|_| estimated),
+                fleet.concurrency.blocks(1, now),
+            ];
+            if let Some(until) = grants.into_iter().flatten().max() {
+                fleet.starved = true;
+                return SendTime::AfterResponse(Some(until));
+            }
+            if fleet.blocks_start(self.in_flight, config.initial_window_timeout, now) {
+                return SendTime::AfterResponse(None);
+            }
+        }
         let wait = self.slow_start.admit(
-            self.in_flight,
+            in_flight,
             self.next_number,
             config.initial_window_timeout,
             now,
         );
         wait.unwrap_or(SendTime::Now)
+    }
+
+    /// Returns why one more request must wait for the estimate; `None` if it need not. Starts a probe if one is due, and
+    /// a hold if the estimated limit is reached.
+    fn admit_estimate(&mut self, config: &QuotaConfig, now: Instant) -> Option<SendTime> {
+        match self.estimator.admit(self.all_in_flight(), now) {
+            EstimatorDecision::Allow => {
+                let (room, end) = self.estimator.headroom(self.all_in_flight()).unzip();
+                let room = room.unwrap_or_default();
+                pacing_delay(self.last_used, room, end, config, now).map(SendTime::NotBefore)
+            }
+            EstimatorDecision::Wait(wait) => Some(wait),
+            EstimatorDecision::Probe => {
+                self.slow_start = SlowStart::probe();
+                None
+            }
+            EstimatorDecision::Hold(until) => {
+                let until = until.min(add_capped(now, config.max_hold));
+                self.hold = Some(Hold {
+                    until,
+                    from_server: false,
+                });
+                Some(SendTime::NotBefore(until))
+            }
+        }
     }
 
     /// Returns whether the announced windows allow one more request. Removes those that are over.
@@ -273,17 +316,20 @@ impl Quota {
         config: &QuotaConfig,
         now: Instant,
     ) -> WindowsDecision {
-        let (in_flight, last) = (self.in_flight, self.last_used);
-        let fleet = self.fleet_share.as_ref();
-        let demand = Demand {
-            cost,
-            reserved_in_flight: &self.reserved_in_flight,
-            in_flight,
-            synced: fleet.is_some_and(|fleet| fleet.is_synced()),
-        };
+        let (in_flight, last) = (self.all_in_flight(), self.last_used);
         let (mut ended, mut exhausted, mut disregarded) = (None, false, false);
-        let (mut wait, mut delay, mut end) = (None, None, None);
+        let (mut wait, mut delay, mut grant) = (None, None, None);
+        let fleet = self.fleet_share.as_ref();
+        let asks = fleet.is_some_and(|fleet| fleet.answers);
+        let reporting = fleet.is_some_and(|fleet| fleet.report_in_flight);
         for window in self.windows.iter_mut() {
+            let demand = Demand {
+                cost,
+                reserved_in_flight: &self.reserved_in_flight,
+                in_flight,
+                unused_credits: self.credits.unused,
+                synced: window.grant.is_synced(),
+            };
             let Some(current) = window.believed() else {
                 disregarded |= window.current.is_some();
                 continue;
@@ -300,14 +346,14 @@ impl Quota {
                 None => {
                     let room = window.headroom(in_flight, now);
                     delay = delay.max(pacing_delay(last, room, over, config, now));
-                    end = end.max(Some(over));
+                    grant = grant.max(window.grant.blocks(window.fleet_cost(cost), now));
+                    if asks && window.is_unconfirmed(reporting) {
+                        grant = grant.max(over);
+                    }
                 }
             }
         }
         if let Some(since) = ended {
-            if let Some(fleet) = &mut self.fleet_share {
-                fleet.on_window_end();
-            }
             // Slow start begins with one probe, unless another window still shows what the server accepts.
             if exhausted || self.windows.is_empty() {
                 self.probe(since);
@@ -316,18 +362,20 @@ impl Quota {
         if let Some(wait) = wait {
             return WindowsDecision::Wait(wait);
         }
-        if let Some(fleet) = &mut self.fleet_share
-            && let Some(until) = fleet.valid_until(now)
-            && let Some(end) = end
-            && !fleet.allows()
-        {
+        if let (Some(fleet), Some(until)) = (&mut self.fleet_share, grant) {
             // The process has used up what the store has granted. The agent's next report asks for more.
-            return WindowsDecision::Wait(SendTime::AfterResponse(Some(end.unwrap_or(until))));
+            fleet.starved = true;
+            return WindowsDecision::Wait(SendTime::AfterResponse(Some(until)));
         }
         match delay {
             Some(at) => WindowsDecision::Wait(SendTime::NotBefore(at)),
             None => WindowsDecision::Allow { disregarded },
         }
+    }
+
+    /// Returns the number of requests in flight, counted or on credit.
+    fn all_in_flight(&self) -> u32 {
+        self.in_flight.saturating_add(self.credits.in_flight)
     }
 
     /// Counts a request as in flight. Returns its number, by which its outcome is reported to [`record`](Self::record).
@@ -347,7 +395,15 @@ impl Quota {
         self.concurrency.on_sent(now);
         self.slow_start.on_sent(config.initial_window_timeout, now);
         if let Some(fleet) = &mut self.fleet_share {
-            fleet.on_sent(self.next_number, now);
+            let mut overdrawn = false;
+            for window in self.windows.iter_mut() {
+                let amount = window.fleet_cost(cost);
+                overdrawn |= window.grant.take(amount);
+            }
+            if !self.is_announced {
+                fleet.estimate.take(1);
+            }
+            fleet.on_sent(self.next_number, overdrawn, now);
         }
         self.next_number += 1;
         self.next_number - 1

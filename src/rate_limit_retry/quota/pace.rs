@@ -47,5 +47,6 @@ pub(crate) struct QuotaConfig {
     pub(crate) shared: bool,
 }
 
-/// Number of consecutive responses without limits after which the fast path is open for a partition.
+/// Number of consecutive responses without limits after which a partition counts as silent: the fast path is open, and
+/// quotas without a reset are over.
 pub(super) const MIN_SILENT_RESPONSES: u32 = 1000;

@@ -13,6 +13,7 @@ use super::{
     pace::{MIN_SILENT_RESPONSES, QuotaConfig},
     slow_start::SlowStart,
     throttle::ThrottleSample,
+    tuning::{HINT_RESOLUTION, MIN_EVIDENCE},
     window::Announcement,
     windows::fewest_remaining,
 };
@@ -20,6 +21,17 @@ use crate::{
     clock::add_capped,
     rate_limit_retry::headers::{Limit, RateLimitInfo},
 };
+
+/// A response, and what it proves about its request.
+#[derive(Clone, Copy, Debug)]
+struct Response<'a> {
+    /// The limits that it announces.
+    info: &'a RateLimitInfo,
+    /// Whether it is a throttle.
+    throttled: bool,
+    /// Whether it proves that the request was accepted.
+    served: bool,
+}
 
 impl Quota {
     /// Records the outcome of a request. Returns the ends of the partition's hold and of a hold of this request alone.
@@ -54,81 +66,120 @@ impl Quota {
         random: f64,
         now: Option<Instant>,
     ) -> Option<Instant> {
-        let number = sent.number;
-        self.reserved_in_flight.release(sent.cost);
-        self.in_flight = self.in_flight.saturating_sub(1);
-        self.slow_start.on_completed(number);
-        if let Some(fleet) = &mut self.fleet_share {
-            fleet.on_completed();
-        }
-        // A drop has no `now`: the time of the last send stands in for the end.
-        if let (Some(cap), false) = (&mut self.local_limit, matches!(outcome, Outcome::NotSent))
-            && let Some(ended) = now.or(self.last_used)
-        {
-            cap.on_completed(ended);
-        }
-        // `served`: the response proves that the request was accepted.
-        let (info, throttled, served) = match outcome {
-            Outcome::Response { throttled, info } => (info, throttled, !throttled),
-            Outcome::FailedResponse { info } => (info, false, false),
-            // The server has not counted the request: the estimate takes it back.
-            Outcome::Cached => {
-                self.estimator.on_cancelled();
-                if number >= self.epoch {
-                    self.slow_start.on_success();
-                }
-                self.silent_responses = self.silent_responses.saturating_add(1);
-                return None;
+        self.end(sent, matches!(outcome, Outcome::NotSent), now);
+        match outcome {
+            Outcome::Response { throttled, info } => {
+                let response = Response {
+                    info,
+                    throttled,
+                    served: !throttled,
+                };
+                self.record_response(sent, response, scope, config, random, now?)
+            }
+            Outcome::FailedResponse { info } => {
+                let response = Response {
+                    info,
+                    throttled: false,
+                    served: false,
+                };
+                self.record_response(sent, response, scope, config, random, now?)
             }
             Outcome::Unavailable { wait } => {
                 self.windows.debit(sent.cost, false);
-                let until = add_capped(now?, wait.min(config.max_hold));
-                self.partial_hold = self.partial_hold.max(Some(until));
-                self.silent_responses = 0;
-                // One probe finds out whether other classes of requests are accepted.
-                if number >= self.epoch {
-                    self.probe(None);
+                Some(self.on_unavailable(sent.number, wait.min(config.max_hold), now?))
+            }
+            // The server has not counted the request: the estimate takes it back.
+            Outcome::Cached => {
+                self.estimator.on_cancelled();
+                if sent.number >= self.epoch {
+                    self.slow_start.on_success();
                 }
-                return Some(until);
+                self.silent_responses = self.silent_responses.saturating_add(1);
+                None
             }
             Outcome::NotSent => {
                 self.estimator.on_cancelled();
-                self.concurrency.on_not_sent(number);
-                return None;
+                self.concurrency.on_not_sent(sent.number);
+                None
             }
             Outcome::Sent => {
                 self.windows.debit(sent.cost, false);
-                return None;
+                None
             }
             Outcome::Unknown => {
                 self.slow_start.on_no_response();
                 self.windows.debit(sent.cost, false);
-                return None;
+                None
             }
-        };
-        let now = now?;
-        let silent = !throttled && info.is_empty();
-        let with_this = self.in_flight + 1;
+        }
+    }
+
+    /// Counts a request as no longer in flight.
+    fn end(&mut self, sent: Sent<'_>, not_sent: bool, now: Option<Instant>) {
+        self.reserved_in_flight.release(sent.cost);
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.slow_start.on_completed(sent.number);
+        if let Some(fleet) = &mut self.fleet_share {
+            fleet.on_completed();
+        }
+        // A drop has no `now`: the time of the last send stands in for the end.
+        if let (Some(cap), false) = (&mut self.local_limit, not_sent)
+            && let Some(ended) = now.or(self.last_used)
+        {
+            cap.on_completed(ended);
+        }
+    }
+
+    /// Records that the server is unavailable for a class of requests. Returns the end of the request's own hold.
+    fn on_unavailable(&mut self, number: u64, wait: Duration, now: Instant) -> Instant {
+        let until = add_capped(now, wait);
+        self.partial_hold = self.partial_hold.max(Some(until));
+        self.silent_responses = 0;
+        // One probe finds out whether other classes of requests are accepted.
+        if number >= self.epoch {
+            self.probe(None);
+        }
+        until
+    }
+
+    /// Records a response. Returns the end of a hold of this request alone.
+    fn record_response(
+        &mut self,
+        sent: Sent<'_>,
+        response: Response<'_>,
+        scope: Scope,
+        config: &QuotaConfig,
+        random: f64,
+        now: Instant,
+    ) -> Option<Instant> {
+        let (number, info) = (sent.number, response.info);
+        let with_this = self.all_in_flight().saturating_add(1);
         self.concurrency.on_announced(&info.limits, with_this);
-        if served && self.concurrency.on_success(number, with_this, now) {
+        if response.served && self.concurrency.on_success(number, with_this, now) {
             self.estimator.retract();
         }
         let mut own_hold = None;
         if self.names_other_limit(info, scope) {
-            self.record_for_other(sent, throttled, now);
+            self.record_for_other(sent, response.throttled, now);
         } else {
             // An origin-wide throttle has no information about this partition's own window.
-            if !(throttled && scope == Scope::Origin) {
-                self.observe(sent, throttled, served, info, now);
+            if !(response.throttled && scope == Scope::Origin) {
+                self.observe(sent, response, now);
             }
-            if throttled && self.is_of_one_replica(info) {
+            if response.throttled && self.is_of_one_replica(info) {
                 own_hold = info.retry_after.map(|wait| add_capped(now, wait));
-            } else if throttled {
+            } else if response.throttled {
                 own_hold = self.on_throttle(number, info, scope, config, random, now);
             } else {
                 self.on_success(number, now);
             }
         }
+        self.count_silent(!response.throttled && info.is_empty());
+        own_hold
+    }
+
+    /// Counts responses in a row without information about limits. After many, quotas without a reset are over.
+    fn count_silent(&mut self, silent: bool) {
         self.silent_responses = if silent {
             self.silent_responses.saturating_add(1)
         } else {
@@ -137,7 +188,6 @@ impl Quota {
         if self.silent_responses >= MIN_SILENT_RESPONSES {
             self.windows.end_without_reset();
         }
-        own_hold
     }
 
     /// Returns whether a throttling response shows that one of several replicas has nothing left, while others may
@@ -173,14 +223,12 @@ impl Quota {
     }
 
     /// Records what a response announces: updates the local limit and the windows that it names.
-    fn observe(
-        &mut self,
-        sent: Sent<'_>,
-        throttled: bool,
-        served: bool,
-        info: &RateLimitInfo,
-        now: Instant,
-    ) {
+    fn observe(&mut self, sent: Sent<'_>, response: Response<'_>, now: Instant) {
+        let Response {
+            info,
+            throttled,
+            served,
+        } = response;
         let by = Announcement {
             number: sent.number,
             next: self.next_number,
@@ -209,7 +257,7 @@ impl Quota {
             cap.on_announced(limit);
         }
         if let Some(fleet) = &mut self.fleet_share {
-            fleet.on_announced();
+            fleet.end_start();
         }
         if throttled {
             // Throttled although something remains: another quota, which is not announced, is exhausted.
@@ -224,6 +272,9 @@ impl Quota {
         self.windows
             .current_mut()
             .for_each(AnnouncedWindow::on_success);
+        if let Some(fleet) = &mut self.fleet_share {
+            fleet.on_success(!self.is_announced, now);
+        }
         if number < self.epoch {
             self.estimator.on_late_success();
             return;
@@ -241,7 +292,7 @@ impl Quota {
     /// Records a throttling response and sets or prolongs the hold.
     ///
     /// The hold lasts for the server's hint, if it is believed, or else for the guess of the estimate, in both cases
-    /// at most `max_hold`. After [`MAX_TRUSTED_HINTS`] throttles in a row, the longer of both counts.
+    /// at most `max_hold`. After [`MIN_EVIDENCE`] throttles in a row, the longer of both counts.
     ///
     /// If concurrency was the cause and the response has overtaken others, the hint concerns this request alone: the
     /// result is the end of its wait.
@@ -256,46 +307,19 @@ impl Quota {
     ) -> Option<Instant> {
         // Requests of one epoch may be throttled together: they count once.
         let first = number >= self.epoch;
+        if let Some(fleet) = &mut self.fleet_share {
+            fleet.end_start();
+        }
         let cause = self.cause(number, info, scope, now);
-        let rate = !matches!(cause, Cause::Concurrency { .. });
         if first {
             self.epoch = self.next_number;
             self.consecutive_throttles = self.consecutive_throttles.saturating_add(1);
-            // If something remains, the limit is not that of the quota that has throttled.
-            let limit = fewest_remaining(&info.limits)
-                .filter(|limit| limit.is_exhausted())
-                .and_then(|limit| limit.limit);
-            if rate && scope != Scope::Origin {
-                let sample = ThrottleSample {
-                    sent: self.probe.sent,
-                    limit,
-                    hint: info.retry_after,
-                    all_counted: self.silent_responses < MIN_SILENT_RESPONSES,
-                    silent: info.retry_after.is_none() && info.limits.is_empty(),
-                    sent_since: self.next_number.saturating_sub(number),
-                    in_flight: self.in_flight,
-                };
-                self.estimator.on_throttle(&sample, now);
-            }
-        } else if rate {
-            self.estimator.on_late_throttle();
         }
-        let hint = info.retry_after.filter(|hint| !hint.is_zero());
-        let reset = hint.filter(|_| !info.is_requested);
-        let refilled = reset.and_then(|reset| self.windows.refill_instead_of(reset, now));
-        let hint = refilled.or(hint);
-        let (wait, from_server) = match hint {
-            // Up to 1 %. Jitter only adds: no request is sent sooner than the server asks.
-            Some(hint) => {
-                let jitter = (hint / 100).min(MAX_JITTER).mul_f64(random);
-                let believed = self.consecutive_throttles <= MAX_TRUSTED_HINTS;
-                let guess = if believed || !first {
-                    Duration::ZERO
-                } else {
-                    self.backoff_wait(config, random, now)
-                };
-                (guess.max(hint + jitter), believed)
-            }
+        if !matches!(cause, Cause::Concurrency { .. }) {
+            self.estimate_throttle(number, info, first, scope, now);
+        }
+        let (wait, from_server) = match self.hinted_wait(info, now) {
+            Some(hint) => self.believed_wait(hint, first, config, random, now),
             None if cause == (Cause::Rate { decided: true })
                 || first && cause == (Cause::Rate { decided: false }) =>
             {
@@ -318,6 +342,73 @@ impl Quota {
         None
     }
 
+    /// Records a throttle by a rate in the estimate. `first`: it is the first of its epoch.
+    fn estimate_throttle(
+        &mut self,
+        number: u64,
+        info: &RateLimitInfo,
+        first: bool,
+        scope: Scope,
+        now: Instant,
+    ) {
+        if !first {
+            self.estimator.on_late_throttle();
+        } else if scope != Scope::Origin {
+            // If something remains, the limit is not that of the quota that has throttled.
+            let limit = fewest_remaining(&info.limits)
+                .filter(|limit| limit.is_exhausted())
+                .and_then(|limit| limit.limit);
+            let sample = ThrottleSample {
+                sent: self.probe.sent,
+                limit,
+                hint: info.retry_after,
+                // A log of what this process has sent says little about what a fleet has.
+                all_counted: self.silent_responses < MIN_SILENT_RESPONSES && !self.is_in_fleet(),
+                silent: info.retry_after.is_none() && info.limits.is_empty(),
+                sent_since: self.next_number.saturating_sub(number),
+                in_flight: self.all_in_flight(),
+            };
+            self.estimator.on_throttle(&sample, now);
+        }
+    }
+
+    /// Returns whether other processes share the quota.
+    fn is_in_fleet(&self) -> bool {
+        let fleet = self.fleet_share.as_ref();
+        fleet.is_some_and(|fleet| fleet.processes > 1)
+    }
+
+    /// Returns the wait that a throttling response names, or the refill of one unit if it names a reset that means
+    /// "full again".
+    fn hinted_wait(&self, info: &RateLimitInfo, now: Instant) -> Option<Duration> {
+        let hint = info.retry_after.filter(|hint| !hint.is_zero());
+        let reset = hint.filter(|_| !info.is_requested);
+        let refilled = reset.and_then(|reset| self.windows.refill_instead_of(reset, now));
+        refilled.or(hint)
+    }
+
+    /// Returns the wait after a response that names one, and whether it is believed: not if several in a row were too
+    /// short. Then the estimate's wait counts if it is longer.
+    ///
+    /// Includes up to 1 % of jitter. Jitter only adds: no request is sent sooner than the server asks.
+    fn believed_wait(
+        &self,
+        hint: Duration,
+        first: bool,
+        config: &QuotaConfig,
+        random: f64,
+        now: Instant,
+    ) -> (Duration, bool) {
+        let jitter = (hint / 100).min(HINT_RESOLUTION / 4).mul_f64(random);
+        let believed = self.consecutive_throttles <= MIN_EVIDENCE;
+        let guess = if believed || !first {
+            Duration::ZERO
+        } else {
+            self.backoff_wait(config, random, now)
+        };
+        (guess.max(hint + jitter), believed)
+    }
+
     /// Returns why a request was throttled. Only a response that concerns a single partition shows the cause.
     fn cause(&mut self, number: u64, info: &RateLimitInfo, scope: Scope, now: Instant) -> Cause {
         if scope != Scope::Partition {
@@ -326,7 +417,7 @@ impl Quota {
         let throttled = ThrottledRequest {
             number,
             next: self.next_number,
-            in_flight: self.in_flight,
+            in_flight: self.all_in_flight(),
             hint: info.retry_after,
             exhausted: fewest_remaining(&info.limits).is_some_and(Limit::is_exhausted),
         };
@@ -343,11 +434,6 @@ impl Quota {
             .saturating_duration_since(now);
         let wait = wait.clamp(config.backoff.initial() / 2, config.backoff.max());
         let wait = wait.max(self.estimator.min_wait(now));
-        wait + (wait / 50).min(MAX_JITTER).mul_f64(random)
+        wait + (wait / 50).min(HINT_RESOLUTION / 4).mul_f64(random)
     }
 }
-
-/// Maximum jitter added to a hold, so that processes that were throttled together do not send together.
-const MAX_JITTER: Duration = Duration::from_millis(250);
-/// Number of consecutive throttles up to which the server's hints are believed.
-const MAX_TRUSTED_HINTS: u32 = 3;

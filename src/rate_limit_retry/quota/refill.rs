@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::tuning::{MAX_RATE_RATIO, MIN_EVIDENCE, RESET_TOLERANCE};
 use crate::{clock::add_capped, rate_limit_retry::headers::Limit};
 
 /// The refill of a quota.
@@ -21,7 +22,7 @@ pub(super) struct Refill {
     /// The last announcement.
     previous: Option<Sample>,
     /// Number of announcements in a row that agree with "the reset is the time when the quota is full".
-    agreeing: u8,
+    agreeing: u32,
 }
 
 /// One announcement.
@@ -78,7 +79,7 @@ impl Refill {
         } else if sample.is_precise() && last.is_precise() && sample.moved_from(&last) {
             self.agreeing = self.agreeing.saturating_add(1);
             self.last = Some(sample);
-            if self.agreeing >= MIN_AGREEING {
+            if self.agreeing >= MIN_EVIDENCE {
                 self.learned = limit
                     .limit
                     .map(|limit| as_f64(limit) * 2.0 / (full.0 + full.1));
@@ -109,7 +110,7 @@ impl Sample {
     /// Returns whether the bounds are narrow enough to agree with another announcement. Any announcement can contradict
     /// one.
     fn is_precise(&self) -> bool {
-        self.full.1 <= self.full.0 * MAX_UNCERTAINTY
+        self.full.1 <= self.full.0 * MAX_RATE_RATIO
     }
 
     /// Returns whether more is used than before, and the reset is the same although it would be later in a bucket.
@@ -132,11 +133,3 @@ impl Sample {
 pub(super) fn as_f64(n: u64) -> f64 {
     n as f64
 }
-
-/// Maximum ratio of the bounds of an announcement that can agree with another.
-const MAX_UNCERTAINTY: f64 = 1.5;
-/// Number of agreeing announcements in a row after which the reset counts as the time when the quota is full.
-const MIN_AGREEING: u8 = 4;
-/// Maximum difference between two announcements of the same reset. Resets are rounded to whole seconds, and responses
-/// take different times.
-pub(super) const RESET_TOLERANCE: Duration = Duration::from_millis(1500);

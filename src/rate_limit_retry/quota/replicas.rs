@@ -4,6 +4,7 @@
 //! counted by one replica, so that the mean falls by 1 ÷ their number. The quota is exhausted when nothing remains at
 //! most of them.
 
+use super::tuning::{MIN_EVIDENCE, MIN_SHARE, RECENT_RESPONSES, RECENT_WEIGHT};
 /// What the reports of one quota show about replicas.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Replicas {
@@ -36,17 +37,17 @@ impl Replicas {
             (self.mean, self.exhausted) = (remaining, 0.0);
         }
         self.reports += 1;
-        self.mean += (remaining - self.mean) * SMOOTHING;
+        self.mean += (remaining - self.mean) * RECENT_WEIGHT;
         let none = f64::from(u8::from(remaining == 0.0));
-        self.exhausted += (none - self.exhausted) * SMOOTHING;
+        self.exhausted += (none - self.exhausted) * RECENT_WEIGHT;
         if let Some((difference, sent)) = change {
             self.rises += u32::from(difference > 0);
             self.falls += u32::from(difference < -i128::from(sent));
         }
         // In a row: of reordered responses, a few may seem to be slow.
         self.slow_falls = if slow { self.slow_falls + 1 } else { 0 };
-        let conflicts = self.rises.min(self.falls) >= MIN_CONFLICTS;
-        self.detected |= conflicts || self.slow_falls >= MIN_REPORTS;
+        let conflicts = self.rises.min(self.falls) >= MIN_EVIDENCE;
+        self.detected |= conflicts || self.slow_falls >= RECENT_RESPONSES;
     }
 
     /// Returns what remains at a replica on average, 0 if nothing remains at most of them; `None` without replicas.
@@ -58,12 +59,13 @@ impl Replicas {
         if !self.detected || self.reports == 0 {
             return None;
         }
-        if let Some(limit) = limit.filter(|_| accepted >= u64::from(MIN_REPORTS)) {
-            self.cost = ((limit as f64 - self.mean) / accepted as f64).clamp(MIN_COST, 1.0);
+        if let Some(limit) = limit.filter(|_| accepted >= u64::from(RECENT_RESPONSES)) {
+            self.cost = ((limit as f64 - self.mean) / accepted as f64).clamp(MIN_SHARE, 1.0);
         } else if self.cost == 0.0 {
             self.cost = 1.0;
         }
-        Some(if self.exhausted >= MAX_EXHAUSTED {
+        // Nothing remains at half of them or more.
+        Some(if self.exhausted >= 0.5 {
             0
         } else {
             (self.mean.round() as u64).max(1)
@@ -82,23 +84,9 @@ impl Replicas {
 
     /// Begins another window. If the last one had enough reports and no sign of replicas, they are no longer assumed.
     pub(super) fn end_window(&mut self) {
-        let unconfirmed = self.reports >= MIN_REPORTS && self.rises + self.slow_falls == 0;
+        let unconfirmed = self.reports >= RECENT_RESPONSES && self.rises + self.slow_falls == 0;
         self.detected &= !unconfirmed;
         (self.rises, self.falls) = (0, 0);
         (self.slow_falls, self.reports) = (0, 0);
     }
 }
-
-/// Weight of one report in the means.
-const SMOOTHING: f64 = 0.125;
-/// Minimum number of rises and of falls in one window, or of slow falls, for which replicas are assumed. A single
-/// counter does not rise, and a quota that refills does not fall by more than this process's requests.
-const MIN_CONFLICTS: u32 = 3;
-/// Number of reports in a row that fall slowly after which replicas are assumed. Also the minimum number of reports in a
-/// window without a sign of replicas that ends the assumption, and of accepted requests from which the fall per request is
-/// measured.
-const MIN_REPORTS: u32 = 16;
-/// Share of reports with nothing remaining from which on the quota counts as exhausted.
-const MAX_EXHAUSTED: f64 = 0.5;
-/// Minimum fall of the mean per request: 1 ÷ the greatest number of replicas that is distinguished.
-const MIN_COST: f64 = 1.0 / 64.0;

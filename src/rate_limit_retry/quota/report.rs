@@ -1,77 +1,182 @@
 //! The reports of a quota to its fleet's store, and the application of the store's responses.
+//!
+//! All windows are reported alike. They differ in what a process says about them:
+//!
+//! | window | name | announced |
+//! |---|---|---|
+//! | an announced quota | unit, limit and name | after each response that announces it |
+//! | the estimate | `estimate` | when the estimated window has begun, and when its limit has grown |
+//! | concurrency | `concurrency` | when the announced limit has changed |
+//! | slow start, and the count of accepted requests | `start`, `count` | with each report, until something is known |
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Quota, announced::AnnouncedWindow};
+use super::{
+    Quota, QuotaConfig,
+    announced::AnnouncedWindow,
+    fleet_share::{COUNT_FROM, FleetShare, Grants},
+    grant::Grant,
+    shared_name::SharedName,
+    throttle::ThrottleSample,
+    window::Window,
+};
 use crate::{
     clock::add_capped,
-    rate_limit_retry::store::{AnnouncedQuota, ProcessId, QuotaReport, QuotaSnapshot},
+    rate_limit_retry::store::{
+        AnnouncedQuota, MAX_WINDOWS, ProcessId, QuotaReport, QuotaSnapshot, SharedWindow, WindowId,
+        WindowReport,
+    },
 };
 
 impl Quota {
     /// Returns the time at which the next report is due. `None` if quotas are not shared or nothing is to be
     /// reported.
     pub(crate) fn report_due(&self, now: Instant) -> Option<Instant> {
-        let announced = self.windows.latest_reset().is_some();
-        self.fleet_share
-            .as_ref()?
-            .next_report(self.in_flight, announced, now)
+        let fleet = self.fleet_share.as_ref()?;
+        let mut grants = Grants::default();
+        for window in self.windows.iter() {
+            let current = window.current.as_ref();
+            let is_known = current.is_some_and(|current| current.reset_at.is_some());
+            grants.add(&window.grant, is_known, fleet.overdrawn, now);
+        }
+        for grant in [&fleet.start, &fleet.concurrency] {
+            grants.add(grant, false, false, now);
+        }
+        grants.add(&fleet.estimate, false, false, now);
+        grants.has_news |= self.news_of_estimate(fleet, now).is_some()
+            || fleet.reported_concurrency != self.concurrency.announced();
+        fleet.next_report(self.in_flight, &grants, now)
     }
 
     /// Returns the next report and marks it as in flight. `waiting` is the number of waiters.
     ///
-    /// The report has the reservation (requests in flight and the rest of the grant), the additional grant
-    /// wanted, the announced window if responses have announced it since the last report and it is not doubted, and a
-    /// hold that the other processes do not know.
+    /// The report has for each window the reservation (requests in flight and the rest of the grant), the additional
+    /// grant wanted, and what has changed since the last report; and a hold that the other processes do not know.
     pub(crate) fn report(
         &mut self,
         process: ProcessId,
         waiting: usize,
+        config: &QuotaConfig,
         now: Instant,
     ) -> Option<QuotaReport> {
-        let fleet = self.fleet_share.as_mut()?;
+        let mut fleet = self.fleet_share.take()?;
         let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
-        let demand = fleet.demand(waiting, now);
-        if fleet.valid_until(now).is_none() {
-            (fleet.granted, fleet.overdraft_limit) = (0, 0);
-        }
-        // The report gives back what is not needed: the reservation is smaller by it.
-        fleet.granted = fleet.granted.min(demand);
-        fleet.wanted = demand;
-        fleet.last_report = Some(now);
-        fleet.report_in_flight = true;
-        fleet.retry_at = None;
-        (fleet.sent, fleet.dirty, fleet.starved) = (0, false, false);
-        (fleet.overdraft, fleet.sync_requested) = (false, false);
-        let wanted = demand.saturating_sub(fleet.granted);
-        let reserved = self.in_flight.saturating_add(fleet.granted);
+        let mut report = QuotaReport::new(process);
+        let windows = &mut report.windows;
+        self.report_announced(&fleet, waiting, windows, now);
+        self.report_estimate(&mut fleet, waiting, windows, now);
+        self.report_concurrency(&mut fleet, waiting, windows, now);
+        self.report_start(&mut fleet, waiting, config, windows, now);
         let hold = fleet.pending_hold.take().filter(|hold| *hold > now);
         fleet.remote_hold = fleet.remote_hold.max(hold);
-        let to_announced = |announced: AnnouncedWindow| {
-            let reset = announced.reset_at.filter(|reset| *reset > now)?;
-            let sent = fleet.earliest_send(announced.latest_request);
-            Some(AnnouncedQuota {
-                limit: announced.limit,
-                // Debits do not prove that nothing remains: 1 is reported unless the server itself announced 0.
-                remaining: announced.available().max(announced.remaining.min(1)),
-                reset: reset - now,
-                age: sent.map(|at| now.saturating_duration_since(at)),
-            })
-        };
-        let nearest = self.windows.nearest().filter(|_| fleet.has_update);
-        let announced = nearest.and_then(|window| window.believed().copied());
-        let announced = announced.and_then(to_announced);
-        fleet.has_update = false;
-        fleet.awaiting_grant = wanted > 0;
-        Some(QuotaReport {
-            process,
-            reserved,
-            wanted,
-            announced,
-            hold: hold.map(|hold| hold - now),
-        })
+        report.hold = hold.map(|hold| hold - now);
+        fleet.on_report(now);
+        self.fleet_share = Some(fleet);
+        Some(report)
+    }
+
+    /// Reports the announced quotas.
+    fn report_announced(
+        &mut self,
+        fleet: &FleetShare,
+        waiting: u32,
+        windows: &mut Vec<WindowReport>,
+        now: Instant,
+    ) {
+        let in_flight = self.in_flight.into();
+        for window in self.windows.iter_mut() {
+            let Some(id) = id_of(window).filter(|_| windows.len() < MAX_SHARED) else {
+                continue;
+            };
+            let requests = u64::from(fleet.demand(waiting, window.grant.scarce, now));
+            let cost = window.fleet_cost(&fleet.cost);
+            let reserved = window.fleet_reserved(&fleet.cost, &self.reserved_in_flight, in_flight);
+            let believed = window.believed().copied();
+            let announced = believed.filter(|_| window.grant.has_update);
+            let demand = requests.saturating_mul(cost);
+            let mut of_window = window.grant.report(id, reserved, demand, cost, now);
+            of_window.announced = announced.and_then(|current| to_announced(&current, fleet, now));
+            windows.push(of_window);
+        }
+        if windows.is_empty() {
+            // Other processes may know a quota that counts what is in flight here.
+            let mut unknown = WindowReport::new(well_known(REQUESTS));
+            unknown.reserved = in_flight;
+            unknown.wanted = fleet.demand(waiting, false, now).into();
+            windows.push(unknown);
+        }
+    }
+
+    /// Reports the estimated window, while no response announces what remains.
+    fn report_estimate(
+        &self,
+        fleet: &mut FleetShare,
+        waiting: u32,
+        windows: &mut Vec<WindowReport>,
+        now: Instant,
+    ) {
+        let news = self.news_of_estimate(fleet, now);
+        if !self.is_announced && (news.is_some() || fleet.estimate.is_synced()) {
+            let demand = fleet.demand(waiting, fleet.estimate.scarce, now).into();
+            let id = well_known(ESTIMATE);
+            let in_flight = self.in_flight.into();
+            let mut of_window = fleet.estimate.report(id, in_flight, demand, 1, now);
+            of_window.announced = news.map(|(announced, _)| announced);
+            windows.push(of_window);
+        }
+        fleet.reported_estimate = news.map(|(_, of)| of).or(fleet.reported_estimate);
+        fleet.estimate.used = 0;
+    }
+
+    /// Reports the requests in flight, if the server has announced a limit on them.
+    fn report_concurrency(
+        &self,
+        fleet: &mut FleetShare,
+        waiting: u32,
+        windows: &mut Vec<WindowReport>,
+        now: Instant,
+    ) {
+        let limit = self.concurrency.announced();
+        if let Some(limit) = limit {
+            let demand = fleet.demand(waiting, fleet.concurrency.scarce, now).into();
+            let id = well_known(CONCURRENCY);
+            let in_flight = self.in_flight.into();
+            let mut of_window = fleet.concurrency.report(id, in_flight, demand, 1, now);
+            of_window.announced = (fleet.reported_concurrency != Some(limit))
+                .then(|| slots(limit.into(), Some(Duration::ZERO)));
+            windows.push(of_window);
+        }
+        fleet.reported_concurrency = limit;
+    }
+
+    /// Reports the requests in flight while slow start lasts, and those that were accepted.
+    fn report_start(
+        &self,
+        fleet: &mut FleetShare,
+        waiting: u32,
+        config: &QuotaConfig,
+        windows: &mut Vec<WindowReport>,
+        now: Instant,
+    ) {
+        let limit = fleet.start_limit(config.initial_window);
+        if fleet.cold.is_some() {
+            let demand = fleet.demand(waiting, fleet.start.scarce, now).into();
+            let in_flight = self.in_flight.into();
+            let mut of_window = fleet
+                .start
+                .report(well_known(START), in_flight, demand, 1, now);
+            of_window.announced = Some(slots(limit, None));
+            windows.push(of_window);
+        }
+        if fleet.cold.is_some() || fleet.count.used > 0 {
+            let mut of_window = WindowReport::new(well_known(COUNT));
+            of_window.used = std::mem::take(&mut fleet.count.used);
+            of_window.announced = Some(slots(COUNT_FROM, None));
+            fleet.counted += of_window.used;
+            windows.push(of_window);
+        }
     }
 
     /// Applies the store's response. Returns the end of a hold of other processes, if it is new here.
@@ -86,57 +191,167 @@ impl Quota {
         max_hold: Duration,
         now: Instant,
     ) -> Option<Instant> {
-        let fleet = self.fleet_share.as_mut()?;
+        let mut fleet = self.fleet_share.take()?;
         fleet.report_in_flight = false;
-        match &snapshot.window {
-            Some(window) if !window.reset.is_zero() => {
-                let until = add_capped(now, window.reset);
-                let free = window.remaining.saturating_sub(window.reserved);
-                fleet.expires = Some(until);
-                fleet.granted = fleet.granted.saturating_add(snapshot.granted);
-                fleet.scarce = free < window.reserved;
-                let part = free / u64::from(window.processes.max(1)) / OVERDRAFT_DIVISOR;
-                fleet.overdraft_limit = match fleet.scarce {
-                    true => 0,
-                    false => u32::try_from(part).unwrap_or(u32::MAX),
-                };
-                fleet.exhausted = window.remaining == 0;
-                let nearest = self.windows.nearest_mut();
-                match nearest.and_then(|window| window.current.as_mut()) {
-                    // Announced after the report was sent: newer than the store's state.
-                    Some(_) if fleet.has_update => {}
-                    Some(announced) => {
-                        announced.merge_remote(window.remaining, until, self.next_number)
-                    }
-                    None => {
-                        let announced =
-                            AnnouncedWindow::from_shared(window, until, self.next_number, now);
-                        self.windows.insert_shared(announced);
-                    }
-                }
-            }
-            _ => {
-                fleet.on_window_end();
-                (fleet.scarce, fleet.exhausted) = (false, false);
-            }
+        fleet.processes = snapshot.processes.max(1);
+        fleet.answers = snapshot.processes > 0;
+        self.apply_grants(&mut fleet, snapshot, now);
+        let announces = self.apply_announced(&fleet, snapshot, now);
+        let estimates = self.apply_estimate(&mut fleet, snapshot, now);
+        let held = snapshot
+            .hold
+            .map(|hold| add_capped(now, hold.min(max_hold)));
+        let held = held.filter(|until| {
+            let known = fleet.remote_hold;
+            known.is_none_or(|known| *until > known + HOLD_TOLERANCE)
+        });
+        fleet.remote_hold = held.or(fleet.remote_hold);
+        if announces || estimates || held.is_some() || !fleet.answers {
+            fleet.end_start();
         }
-        let empty = fleet.awaiting_grant && snapshot.granted == 0 && snapshot.window.is_some();
-        fleet.empty_grants = if empty {
+        self.fleet_share = Some(fleet);
+        if let Some(until) = held {
+            self.hold(until);
+            self.on_remote_throttle(until - now, now);
+        }
+        held
+    }
+
+    /// Applies what the store has granted of each window that is known here.
+    fn apply_grants(&mut self, fleet: &mut FleetShare, snapshot: &QuotaSnapshot, now: Instant) {
+        let (processes, is_cold) = (fleet.processes, fleet.cold.is_some());
+        let (mut awaited, mut granted) = (false, false);
+        let mut apply = |grant: &mut Grant, window: Option<&SharedWindow>| match window {
+            Some(window) => {
+                grant.apply(window, processes, add_capped(now, window.reset));
+                awaited |= grant.is_awaited;
+                granted |= window.granted > 0;
+            }
+            None => grant.end(),
+        };
+        apply(&mut fleet.estimate, known(snapshot, ESTIMATE));
+        apply(&mut fleet.concurrency, known(snapshot, CONCURRENCY));
+        apply(&mut fleet.start, known(snapshot, START).filter(|_| is_cold));
+        for window in self.windows.iter_mut() {
+            let shared = id_of(window);
+            let shared = shared.and_then(|id| known(snapshot, id.as_str()));
+            apply(&mut window.grant, shared);
+        }
+        fleet.empty_grants = if awaited && !granted {
             fleet.empty_grants.saturating_add(1)
         } else {
             0
         };
-        let hold = snapshot.hold?.min(max_hold);
-        let until = add_capped(now, hold);
-        if fleet
-            .remote_hold
-            .is_some_and(|remote_hold| until <= remote_hold + HOLD_TOLERANCE)
-        {
+    }
+
+    /// Applies what the store knows of announced quotas. Returns whether it knows any.
+    fn apply_announced(
+        &mut self,
+        fleet: &FleetShare,
+        snapshot: &QuotaSnapshot,
+        now: Instant,
+    ) -> bool {
+        let mut any = false;
+        let next = self.next_number;
+        for window in snapshot.windows.iter().filter(|w| !w.reset.is_zero()) {
+            let Some(name) = SharedName::of(&window.id) else {
+                continue;
+            };
+            any = true;
+            let until = add_capped(now, window.reset);
+            let known = self.windows.find_shared(&window.id);
+            match known.map(|known| (known.grant.has_update, &mut known.current)) {
+                // Announced after the report was sent: newer than the store's state.
+                Some((true, Some(_))) => {}
+                Some((_, Some(current))) => current.merge_remote(window.remaining, until, next),
+                Some((_, current @ None)) => {
+                    *current = Some(AnnouncedWindow::from_shared(window, until, next, now));
+                }
+                None => {
+                    let current = AnnouncedWindow::from_shared(window, until, next, now);
+                    let mut new = Window::from_store(name, current);
+                    new.grant.apply(window, fleet.processes, until);
+                    self.windows.insert_shared(new);
+                }
+            }
+        }
+        any
+    }
+
+    /// Applies what the store knows of accepted requests, and of the estimated window. Returns whether it knows that
+    /// window.
+    fn apply_estimate(
+        &mut self,
+        fleet: &mut FleetShare,
+        snapshot: &QuotaSnapshot,
+        now: Instant,
+    ) -> bool {
+        // The last requests before a throttle are reported during the hold.
+        let is_counting = fleet.cold.is_some() || self.hold.is_some();
+        if let Some(count) = known(snapshot, COUNT).filter(|_| is_counting) {
+            // The store may have forgotten some.
+            let counted = COUNT_FROM.saturating_sub(count.remaining);
+            fleet.counted = fleet.counted.max(counted);
+            self.estimator
+                .set_accepted(fleet.counted + fleet.count.used);
+        }
+        let estimate = known(snapshot, ESTIMATE).filter(|_| !self.is_announced);
+        let Some((estimate, limit)) = estimate.and_then(|known| Some((known, known.limit?))) else {
+            return false;
+        };
+        let accepted = limit.saturating_sub(estimate.remaining) + fleet.estimate.used;
+        let end = add_capped(now, estimate.reset);
+        let length = estimate.window.unwrap_or(estimate.reset);
+        let began = end.checked_sub(length).unwrap_or(now);
+        if self.estimator.adopt(limit, accepted, began, end) {
+            fleet.reported_estimate = Some((began, limit));
+        }
+        true
+    }
+
+    /// Learns from a hold of another process: its request was throttled as one of this process would have been.
+    fn on_remote_throttle(&mut self, hold: Duration, now: Instant) {
+        if self.is_announced {
+            return;
+        }
+        self.epoch = self.next_number;
+        let sample = ThrottleSample {
+            sent: None,
+            limit: None,
+            hint: Some(hold),
+            silent: false,
+            all_counted: false,
+            sent_since: 0,
+            in_flight: self.in_flight,
+        };
+        self.estimator.on_throttle(&sample, now);
+    }
+
+    /// Returns what is to be reported of the estimate, and the window and limit that it is about.
+    ///
+    /// A window that has begun replaces an earlier one. A limit that has grown since raises what remains.
+    fn news_of_estimate(
+        &self,
+        fleet: &FleetShare,
+        now: Instant,
+    ) -> Option<(AnnouncedQuota, (Instant, u64))> {
+        if self.is_announced {
             return None;
         }
-        fleet.remote_hold = Some(until);
-        self.hold(until);
-        Some(until)
+        let (began, end, limit, accepted) = self.estimator.present_window(now)?;
+        let reported = fleet.reported_estimate.filter(|(of, _)| *of == began);
+        if reported.is_some_and(|(_, of)| of >= limit) {
+            return None;
+        }
+        // What was accepted since the last report is reported as used.
+        let before = accepted.saturating_sub(fleet.estimate.used);
+        let mut announced = AnnouncedQuota::new(limit.saturating_sub(before), end - now);
+        announced.limit = Some(limit);
+        announced.window = Some(end - began);
+        announced.age = reported
+            .is_none()
+            .then(|| now.saturating_duration_since(began));
+        Some((announced, (began, limit)))
     }
 
     /// Makes the next report due at once, because another process has reported something.
@@ -147,14 +362,20 @@ impl Quota {
     }
 
     /// Falls back to what this process knows itself, because the store has failed. The next report is due at
-    /// `retry_at`, and includes the announced window.
+    /// `retry_at`, and includes all that is known here.
     pub(crate) fn fall_back(&mut self, retry_at: Instant) {
         if let Some(fleet) = &mut self.fleet_share {
-            fleet.on_window_end();
+            fleet.grants_mut().into_iter().for_each(Grant::end);
+            fleet.end_start();
+            fleet.answers = false;
+            (fleet.reported_estimate, fleet.reported_concurrency) = (None, None);
             fleet.report_in_flight = false;
-            (fleet.dirty, fleet.has_update) = (true, true);
+            fleet.dirty = true;
             fleet.retry_at = Some(retry_at);
-            (fleet.scarce, fleet.exhausted) = (false, false);
+            for window in self.windows.iter_mut() {
+                window.grant.end();
+                window.grant.has_update = true;
+            }
         }
     }
 
@@ -164,7 +385,58 @@ impl Quota {
     }
 }
 
-/// Divisor of the overdraft: all processes together may use up this part of what is free before the store responds.
-const OVERDRAFT_DIVISOR: u64 = 4;
+/// Returns what the process knows of a window by responses; `None` without a reset.
+fn to_announced(
+    current: &AnnouncedWindow,
+    fleet: &FleetShare,
+    now: Instant,
+) -> Option<AnnouncedQuota> {
+    let reset = current.reset_at.filter(|reset| *reset > now)?;
+    // Debits do not prove that nothing remains: 1 is reported unless the server itself announced 0.
+    let remaining = current.available().max(current.remaining.min(1));
+    let mut announced = AnnouncedQuota::new(remaining, reset - now);
+    announced.limit = current.limit;
+    let sent = fleet.earliest_send(current.latest_request);
+    announced.age = sent.map(|at| now.saturating_duration_since(at));
+    Some(announced)
+}
+
+/// Returns a window of `limit` units that does not begin anew.
+fn slots(limit: u64, age: Option<Duration>) -> AnnouncedQuota {
+    let mut announced = AnnouncedQuota::new(limit, START_TTL);
+    (announced.limit, announced.age) = (Some(limit), age);
+    announced
+}
+
+/// Returns a window of a snapshot, if it is not over.
+fn known<'a>(snapshot: &'a QuotaSnapshot, id: &str) -> Option<&'a SharedWindow> {
+    let mut windows = snapshot.windows.iter();
+    windows.find(|window| window.id.as_str() == id && !window.reset.is_zero())
+}
+
+/// Returns the name of a window; `None` if it is not shared.
+fn id_of(window: &Window) -> Option<WindowId> {
+    window.shared_name()?.id()
+}
+
+/// Returns the name of a window that no response announces.
+fn well_known(name: &'static str) -> WindowId {
+    WindowId::new(name).expect("a short name")
+}
+
+/// Name of a quota of requests without a name.
+const REQUESTS: &str = "requests";
+/// Name of the estimated window.
+const ESTIMATE: &str = "estimate";
+/// Name of the limit on requests in flight.
+const CONCURRENCY: &str = "concurrency";
+/// Name of slow start.
+const START: &str = "start";
+/// Name of the window that counts accepted requests during slow start.
+const COUNT: &str = "count";
+/// Maximum number of announced windows that are shared: all but the four above.
+const MAX_SHARED: usize = MAX_WINDOWS - 4;
+/// Time after which slow start and a concurrency limit are no longer known to the store, if they are not announced again.
+const START_TTL: Duration = Duration::from_secs(600);
 /// Maximum difference between the ends of one hold as reported twice.
 const HOLD_TOLERANCE: Duration = Duration::from_millis(500);

@@ -8,7 +8,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{admit::SendTime, bounds::snap_down, send_log::SendLog};
+use super::{
+    admit::SendTime,
+    bounds::snap_down,
+    send_log::SendLog,
+    tuning::{ARRIVAL_TOLERANCE, MAX_PROBE_INTERVAL},
+};
 use crate::clock::add_capped;
 
 /// A sliding window: the log of sends and the bounds of the window's length.
@@ -181,15 +186,15 @@ impl SlidingWindow {
             return true;
         }
         let counted = self.sent_in_window(now).saturating_sub(sent_since);
-        self.margin = (self.margin * 2).min((self.length() / 20).max(MIN_MARGIN));
+        self.margin = (self.margin * 2).min((self.length() / 20).max(ARRIVAL_TOLERANCE));
         counted + in_flight + *allowance / 20 >= *allowance
     }
 
     /// Makes requests obey this model.
     pub(super) fn activate(&mut self, now: Instant) {
         self.active = true;
-        self.margin = (self.length() / 200).max(MIN_MARGIN);
-        self.next_probe = Some(add_capped(now, self.length() * PROBE_INTERVAL));
+        self.margin = (self.length() / 200).max(ARRIVAL_TOLERANCE);
+        self.next_probe = Some(add_capped(now, self.length() * MAX_PROBE_INTERVAL));
     }
 
     /// Ends that. The log is still kept.
@@ -220,7 +225,7 @@ impl SlidingWindow {
     pub(super) fn try_probe(&mut self, allowance: &mut u64, now: Instant) -> bool {
         let due = self.next_probe.is_some_and(|at| now >= at);
         if due {
-            self.next_probe = Some(add_capped(now, self.length() * PROBE_INTERVAL));
+            self.next_probe = Some(add_capped(now, self.length() * MAX_PROBE_INTERVAL));
             self.limit_before_probe = Some(*allowance);
             *allowance = allowance.saturating_add((*allowance / 50).max(1));
         }
@@ -235,7 +240,7 @@ impl SlidingWindow {
             return self.min + self.min / 20;
         };
         let between = |min, max| {
-            snap_down(max + TIMING_TOLERANCE).filter(|round| *round + TIMING_TOLERANCE >= min)
+            snap_down(max + ARRIVAL_TOLERANCE).filter(|round| *round + ARRIVAL_TOLERANCE >= min)
         };
         between(
             max,
@@ -246,10 +251,3 @@ impl SlidingWindow {
         .unwrap_or(max)
     }
 }
-
-/// Minimum margin.
-const MIN_MARGIN: Duration = Duration::from_millis(20);
-/// Uncertainty of the times at which the server counts requests.
-const TIMING_TOLERANCE: Duration = Duration::from_millis(30);
-/// Number of window lengths between two probes for a greater limit.
-const PROBE_INTERVAL: u32 = 8;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::admit::SendTime;
+use super::tuning::PROBE_TIMEOUT_FACTOR;
 use crate::clock::add_capped;
 
 /// A limit on requests in flight that responses raise and finally remove. `None`: no limit.
@@ -12,7 +13,7 @@ use crate::clock::add_capped;
 /// | state | limit | rises | ends |
 /// |---|---|---|---|
 /// | `initial` | `initial_window` | | with the first response that is no throttle, or after `timeout` |
-/// | `probe` | 1 | by 1 with each success; doubles after 8 × `timeout` without one | above [`MAX_WINDOW`] |
+/// | `probe` | 1 | by 1 with each success; doubles after 8 × `timeout` without one | when a quota or an estimate limits requests |
 /// | `finished` | none | | |
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SlowStart(Option<Phase>);
@@ -60,6 +61,11 @@ impl SlowStart {
     /// Creates a slow start that has ended.
     pub(super) fn finished() -> Self {
         Self(None)
+    }
+
+    /// Returns whether slow start has ended.
+    pub(super) fn is_finished(self) -> bool {
+        self.0.is_none()
     }
 
     /// Returns whether the next request is a probe, sent alone.
@@ -121,9 +127,6 @@ impl SlowStart {
             Some(phase) if phase.additive => {
                 phase.window = phase.window.saturating_add(1);
                 phase.deadline = None;
-                if phase.window > MAX_WINDOW {
-                    self.0 = None;
-                }
             }
             _ => self.0 = None,
         }
@@ -150,8 +153,3 @@ impl Phase {
             .get_or_insert_with(|| add_capped(now, timeout))
     }
 }
-
-/// Factor by which a probe may take longer than the first response of a partition.
-const PROBE_TIMEOUT_FACTOR: u32 = 8;
-/// Limit beyond which slow start ends.
-const MAX_WINDOW: u32 = 256;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::tuning::NEARLY_ALL;
 /// The limits learned from throttling, as far as they are known.
 ///
 /// A model of windows sets `limit`, and `window` if it is known; a model of a token bucket sets `rate`.
@@ -18,10 +19,10 @@ pub(crate) struct Estimate {
 impl Estimate {
     /// Returns whether the estimate differs from `before` and contains a value.
     ///
-    /// Rates within 10 % count as equal, because each measurement differs a little.
+    /// Rates that are nearly equal count as equal, because each measurement differs a little.
     pub(crate) fn differs_from(&self, before: &Self) -> bool {
         let same_rate = match (self.rate, before.rate) {
-            (Some(now), Some(before)) => (now - before).abs() <= before / 10.0,
+            (Some(now), Some(before)) => now.min(before) >= now.max(before) * NEARLY_ALL,
             (now, _) => now.is_none(),
         };
         let window = (self.limit, self.window);

@@ -5,7 +5,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{admit::SendTime, refill::as_f64};
+use super::{
+    admit::SendTime,
+    refill::as_f64,
+    tuning::{ESTIMATE_TTL, MAX_RATE_RATIO, MAX_TOKEN_BUCKET_WAIT, TIMER_RESOLUTION},
+};
 use crate::clock::add_capped;
 
 /// A measured rate.
@@ -77,7 +81,7 @@ impl TokenBucket {
     ///   again.
     /// - If the rate differs greatly from the measured one, the measurement starts again at the last throttle.
     /// - Otherwise the accepted requests are added to the measurement. If the last throttle was less than
-    ///   [`MAX_OVERFLOW_INTERVAL`] seconds ago, the requests that are missing are added as losses.
+    ///   [`MAX_TOKEN_BUCKET_WAIT`] ago, the requests that are missing are added as losses.
     pub(super) fn on_throttle(&mut self, now: Instant) {
         let passed = (now - self.last_throttle).as_secs_f64().max(0.001);
         self.detect_idle(now);
@@ -89,17 +93,19 @@ impl TokenBucket {
             self.total = 0.0;
         } else {
             let known = self.measured_rate();
-            // Less than 0.7 or more than 1.5 times the measured rate, within one request.
+            // Within one request.
             let changed = known.is_some_and(|rate| {
-                (self.accepted + 1.0) / passed < 0.7 * rate
-                    || (self.accepted - 1.0) / passed > 1.5 * rate
+                (self.accepted + 1.0) / passed < rate / MAX_RATE_RATIO
+                    || (self.accepted - 1.0) / passed > rate * MAX_RATE_RATIO
             });
             if changed {
                 // The rate has changed: the measurement starts again.
                 self.first_throttle = self.last_throttle;
                 self.total = 0.0;
                 self.overflow = 0.0;
-            } else if let Some(rate) = known.filter(|_| passed < MAX_OVERFLOW_INTERVAL) {
+            } else if let Some(rate) =
+                known.filter(|_| passed < MAX_TOKEN_BUCKET_WAIT.as_secs_f64())
+            {
                 let missing = rate * passed - self.overflow - self.accepted - 1.0;
                 self.overflow += missing.max(0.0);
             }
@@ -128,7 +134,8 @@ impl TokenBucket {
         }
         let missing = used + 1.0 - (earned - self.unused);
         (missing > 0.0).then(|| {
-            let wait = Duration::from_secs_f64((missing / max_rate).min(MAX_WAIT) + 0.001);
+            let wait = (missing / max_rate).min(ESTIMATE_TTL.as_secs_f64());
+            let wait = Duration::from_secs_f64(wait) + TIMER_RESOLUTION;
             SendTime::NotBefore(add_capped(now, wait))
         })
     }
@@ -158,7 +165,9 @@ impl TokenBucket {
         } else {
             self.previous_rate
         };
-        max_rate.map(|max_rate| max_rate.max(MIN_RATE))
+        // At a lower rate, the server would throttle for longer.
+        let min_rate = MAX_TOKEN_BUCKET_WAIT.as_secs_f64().recip();
+        max_rate.map(|max_rate| max_rate.max(min_rate))
     }
 
     /// Returns the requests accrued since the last throttle, less losses. They accrue faster the longer none comes.
@@ -174,13 +183,3 @@ impl TokenBucket {
         (self.last_throttle - self.first_throttle).as_secs_f64()
     }
 }
-
-/// Time in seconds between two throttles within which the second is due to losses.
-const MAX_OVERFLOW_INTERVAL: f64 = 3.0;
-/// Minimum rate in requests per second, which follows from the short waits of the server.
-const MIN_RATE: f64 = 0.4;
-/// Maximum wait in seconds.
-const MAX_WAIT: f64 = 3600.0;
-
-/// Maximum duration of a throttle that is the mark of a rate. Servers that count in whole seconds name one or two.
-pub(super) const MAX_TOKEN_BUCKET_WAIT: Duration = Duration::from_millis(2200);

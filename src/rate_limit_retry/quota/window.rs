@@ -8,11 +8,16 @@ use super::{
     admit::SendTime,
     announced::{AnnouncedWindow, Need},
     contradictions::Contradictions,
+    grant::Grant,
     mean_cost::MeanCost,
-    refill::{RESET_TOLERANCE, Refill, as_f64},
+    refill::{Refill, as_f64},
     replicas::Replicas,
     reserved::Reserved,
-    token_bucket::MAX_TOKEN_BUCKET_WAIT,
+    shared_name::SharedName,
+    tuning::{
+        HINT_RESOLUTION, MAX_TOKEN_BUCKET_WAIT, MIN_SHARE, NEARLY_ALL, RECENT_RESPONSES,
+        RESET_TOLERANCE,
+    },
 };
 use crate::{
     clock::add_capped,
@@ -46,6 +51,8 @@ pub(crate) struct Window {
     unnamed: u32,
     /// Minimum that must remain for a request: 1, or more than what remained when one was throttled.
     min_remaining: u64,
+    /// This process's part of it, if a fleet shares it.
+    pub(super) grant: Grant,
 }
 
 /// What identifies a quota among those of a partition.
@@ -91,14 +98,54 @@ impl Window {
     }
 
     /// Creates the entry of a quota that another process has reported.
-    pub(super) fn from_store(current: AnnouncedWindow) -> Self {
+    pub(super) fn from_store(name: SharedName, current: AnnouncedWindow) -> Self {
         Self {
             current: Some(current),
             ..Self::with_key(WindowKey {
-                name: None,
-                unit: Unit::Requests,
+                name: name.named.map(|(name, _)| name),
+                unit: name.unit,
                 partition: None,
             })
+        }
+    }
+
+    /// Returns the name under which a fleet shares the quota; `None` if it does not, because the server counts by a
+    /// partition key, or the limit by which quotas of one name differ is not known.
+    pub(super) fn shared_name(&self) -> Option<SharedName> {
+        let named = match &self.key.name {
+            None => None,
+            Some(name) => Some((name.clone(), self.current.as_ref()?.limit)),
+        };
+        self.key.partition.is_none().then_some(SharedName {
+            unit: self.key.unit,
+            named,
+        })
+    }
+
+    /// Returns whether the store is about to learn of the present window, so that its response limits what this process
+    /// may send. `reporting`: a report is in flight.
+    pub(super) fn is_unconfirmed(&self, reporting: bool) -> bool {
+        let current = self.current.as_ref();
+        let is_shared = self.key.partition.is_none()
+            && current.is_some_and(|current| current.reset_at.is_some());
+        is_shared && !self.grant.is_synced() && (self.grant.has_update || reporting)
+    }
+
+    /// Returns whether another entry is about the same quota in another window.
+    pub(super) fn has_key_of(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+
+    /// Returns the units that a request with this cost takes from what the store has granted. At least 1.
+    pub(super) fn fleet_cost(&self, cost: &Cost) -> u64 {
+        self.debit_for(cost).max(1)
+    }
+
+    /// Returns the units that `in_flight` requests have reserved, if they are alike and cost as this one does.
+    pub(super) fn fleet_reserved(&self, cost: &Cost, reserved: &Reserved, in_flight: u64) -> u64 {
+        match self.unit_of(cost) {
+            Some((unit, _)) => reserved.amount(unit),
+            None => self.fleet_cost(cost).saturating_mul(in_flight),
         }
     }
 
@@ -115,6 +162,7 @@ impl Window {
             mean_cost: MeanCost::default(),
             unnamed: 0,
             min_remaining: 1,
+            grant: Grant::default(),
         }
     }
 
@@ -160,7 +208,7 @@ impl Window {
     /// Records a response that announces other quotas. One without a reset is not believed for ever.
     pub(super) fn on_unnamed(&mut self) {
         self.unnamed = self.unnamed.saturating_add(1);
-        if self.unnamed >= MAX_UNNAMED {
+        if self.unnamed >= RECENT_RESPONSES {
             self.current.take_if(|current| current.reset_at.is_none());
         }
     }
@@ -179,6 +227,7 @@ impl Window {
             self.contradictions.on_contradicted();
         }
         self.unnamed = 0;
+        self.grant.has_update = true;
         self.refill.observe(limit, remaining, by.now);
         if by.throttled {
             self.learn_min_remaining(remaining);
@@ -212,7 +261,7 @@ impl Window {
             self.early_refill = None;
         }
         if let (Some(soon), Some(current)) = (self.early_refill, &mut self.current) {
-            let soon = add_capped(by.now, soon.max(Duration::from_secs(1)));
+            let soon = add_capped(by.now, soon.max(HINT_RESOLUTION));
             current.reset_at = current.reset_at.map(|reset| reset.min(soon));
         }
     }
@@ -316,6 +365,7 @@ impl Window {
         self.own_share = self.share(in_flight);
         self.replicas.end_window();
         self.current = None;
+        self.grant.end();
     }
 
     /// Learns from a throttled request that it cost more than what remained, if the mean cost makes that plausible.
@@ -341,7 +391,8 @@ impl Window {
     /// Returns whether this quota can have throttled a request although `remaining` was left.
     pub(super) fn explains_throttle(&self, remaining: u64) -> bool {
         let mean = self.apparent_cost(0);
-        remaining == 0 || mean > MIN_UNEQUAL_COST && as_f64(remaining) < mean * MAX_COST_RATIO
+        let most = mean + self.mean_cost.margin(1);
+        remaining == 0 || mean * NEARLY_ALL > 1.0 && as_f64(remaining) < most
     }
 
     /// Returns by how much the quota falls per request of this process, including what other clients use meanwhile.
@@ -368,6 +419,7 @@ impl Window {
             cost,
             reserved_in_flight,
             in_flight,
+            unused_credits,
             synced,
         } = *demand;
         if let Some((unit, amount)) = self.unit_of(cost) {
@@ -389,9 +441,33 @@ impl Window {
         };
         let amount = mean.max(2.0 * mean - 1.0);
         Need {
-            reserved: f64::from(in_flight) * amount,
+            reserved: (f64::from(in_flight) + f64::from(unused_credits)) * amount,
             amount,
             min_remaining: as_f64(self.min_remaining),
+        }
+    }
+
+    /// Returns how many units are available to credits, and how many a request uses up; `None` if the quota does not
+    /// allow credits.
+    ///
+    /// It must count requests alone, by one counter. What it has announced must be believed.
+    pub(super) fn room_for_credits(&self, in_flight: u32) -> Option<(f64, f64)> {
+        // One that the last response did not announce, or that refills, changes without a response on credit.
+        let plain = self.counts_requests()
+            && self.unnamed == 0
+            && self.refill.rate().is_none()
+            && !self.has_replicas()
+            && self.early_refill.is_none()
+            && self.min_remaining == 1;
+        let current = self.believed().filter(|_| plain)?;
+        let mean = self.apparent_cost(in_flight);
+        Some((as_f64(current.available()), mean.max(2.0 * mean - 1.0)))
+    }
+
+    /// Records requests that were accepted on credit.
+    pub(super) fn on_credits_used(&mut self, accepted: u64) {
+        if let Some(current) = self.current.as_mut().filter(|_| self.unnamed == 0) {
+            current.on_credits_used(accepted);
         }
     }
 
@@ -480,15 +556,8 @@ pub(super) struct Demand<'a> {
     pub(super) reserved_in_flight: &'a Reserved,
     /// The number of requests in flight.
     pub(super) in_flight: u32,
+    /// The number of requests that threads may still send on credit.
+    pub(super) unused_credits: u32,
     /// Whether a store subtracts what other processes use.
     pub(super) synced: bool,
 }
-
-/// Number of responses without a quota after which it is not believed any more, if it has no reset.
-const MAX_UNNAMED: u32 = 64;
-/// Minimum share of this process, which bounds the apparent cost of a request.
-const MIN_SHARE: f64 = 0.01;
-/// Mean cost above which requests may cost more than 1.
-const MIN_UNEQUAL_COST: f64 = 1.2;
-/// Maximum ratio of a request's cost to the mean at which the cost explains a throttle.
-const MAX_COST_RATIO: f64 = 4.0;

@@ -11,6 +11,7 @@ use super::{
 use crate::rate_limit_retry::{
     cost::Cost,
     headers::{Limit, Unit},
+    store::WindowId,
 };
 
 /// The announced quotas. At most [`MAX_WINDOWS`].
@@ -156,24 +157,34 @@ impl Windows {
         current.filter_map(|current| current.reset_at).max()
     }
 
-    /// Returns the quota with the fewest available requests: the one that a fleet shares and that the partition's
-    /// status shows. Quotas of other units do not count.
+    /// Returns the quota with the fewest available requests: the one that the partition's status shows. Quotas of other units do not count.
     pub(super) fn nearest(&self) -> Option<&Window> {
         self.0.get(self.nearest_index()?)
+    }
+
+    /// Adds a quota that another process has reported.
+    pub(super) fn insert_shared(&mut self, new: Window) {
+        let has_room = self.0.len() < MAX_WINDOWS;
+        let mut ended = self.0.iter_mut().filter(|known| known.current.is_none());
+        match ended.find(|known| known.has_key_of(&new)) {
+            Some(known) => (known.current, known.grant) = (new.current, new.grant),
+            None if has_room => self.0.push(new),
+            None => {}
+        }
+    }
+
+    /// Returns the quota that a fleet shares under this name.
+    pub(super) fn find_shared(&mut self, id: &WindowId) -> Option<&mut Window> {
+        let is_it = |window: &Window| window.shared_name().and_then(|name| name.id());
+        self.0
+            .iter_mut()
+            .find(|window| is_it(window).as_ref() == Some(id))
     }
 
     /// Returns the same quota, mutably.
     pub(super) fn nearest_mut(&mut self) -> Option<&mut Window> {
         let nearest = self.nearest_index()?;
         self.0.get_mut(nearest)
-    }
-
-    /// Adds a quota that another process has reported.
-    pub(super) fn insert_shared(&mut self, current: AnnouncedWindow) {
-        match self.0.iter_mut().find(|window| window.counts_requests()) {
-            Some(window) => window.current = Some(current),
-            None => self.0.push(Window::from_store(current)),
-        }
     }
 
     /// Returns the index of the quota with the fewest available requests; of several, of the one that resets last.

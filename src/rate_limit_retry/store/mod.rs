@@ -9,11 +9,20 @@
 //!
 //! # How a quota is split
 //!
-//! Each process reports how many requests it has in flight or may send (`reserved`), and how many more it wants. The
-//! store grants a part of what is free: remaining − reserved by all. A process sends within its grants without
-//! contacting the store again. So all processes together stay within what the server has announced, except for a
-//! bounded overdraft while a report is on its way, and the cost is a report every few milliseconds while requests are
-//! sent, not one per request.
+//! A store shares *windows*: amounts that all processes together must not exceed. Each process reports for each window
+//! how much it has in flight or may send (`reserved`), and how much more it wants. The store grants a part of what is
+//! free: remaining − reserved by all. A process sends within its grants without contacting the store again. So all
+//! processes together stay within what the server has announced, except for a bounded overdraft while a report is on
+//! its way, and the cost is a report every few milliseconds while requests are sent, not one per request.
+//!
+//! The store does not know what a window is. The same rules serve all of them:
+//!
+//! | window | limit | remaining | ends |
+//! |---|---|---|---|
+//! | an announced quota, of requests or of another unit | announced | announced | at its reset |
+//! | the learned estimate | learned by the process that finds it out first | the limit, less what processes report as used | with the learned window |
+//! | concurrency | announced | the limit: requests in flight are reserved | 10 min after its announcement |
+//! | slow start | grows with accepted requests | the limit: requests in flight are reserved | when something is known |
 //!
 //! # Files
 //!
@@ -23,6 +32,7 @@
 //! | `fleet_sync` | the agents of a layer, and reservations of a [`FleetQuota`] |
 //! | `agent` | the task of one partition |
 //! | `context` | what all agents of a layer share; time limit and health of the store |
+//! | `exchange` | what processes and the store exchange: reports and snapshots |
 //! | `gcra` | the settings of a quota that the fleet enforces itself |
 //! | `memory`, `redis` | two implementations of the same rules |
 //! | `erased` | the object-safe form of [`QuotaStore`] |
@@ -30,6 +40,7 @@
 mod agent;
 mod context;
 mod erased;
+mod exchange;
 mod fleet_sync;
 mod gcra;
 #[cfg(any(test, feature = "test-util"))]
@@ -40,12 +51,14 @@ mod stored;
 
 use std::{fmt, future::Future, time::Duration};
 
+pub(crate) use self::exchange::{MAX_AMOUNT, MAX_WINDOWS};
 pub(crate) use self::fleet_sync::FleetSync;
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) use self::memory::MemoryQuota;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisQuotaStore;
 pub use self::{
+    exchange::{AnnouncedQuota, QuotaReport, QuotaSnapshot, SharedWindow, WindowId, WindowReport},
     gcra::{FleetQuota, Reservation},
     stored::StoredQuotas,
 };
@@ -67,9 +80,17 @@ use crate::{
 /// The stores in this crate follow these rules:
 ///
 /// - A reservation expires 1 s after the last report of its process.
-/// - An announced window replaces the known one if its request was sent later, or if fewer requests remain.
+/// - An announced window replaces the known one if its request was sent later, or if less remains. An announcement
+///   without an age changes another limit only by raising it, and what remains by the same amount.
+/// - What a report counts as used is subtracted from what remains.
 /// - A window ends at its reset. Of several holds, the longest applies.
-/// - A process is granted at most an equal share of the free requests, but at least one while any are free.
+/// - A process is granted at most an equal share of what is free, or the minimum that it can use, if that is more and is
+///   free.
+/// - At most 16 windows for each entry, and 4,096 processes. Further windows are ignored. Further processes
+///   receive holds, and no windows.
+/// - An entry has the [version](QuotaReport::VERSION) of the newest process that has reported. Processes of an older version
+///   receive holds, and no windows: each then follows what it knows itself. An entry of an older version is replaced,
+///   except for its hold.
 ///
 /// # Cancel safety
 ///
@@ -176,180 +197,6 @@ pub trait QuotaStore: Send + Sync + 'static {
     ///
     /// [`StoreError::unavailable`].
     fn changed(&self, quota: &CacheKey) -> impl Future<Output = Result<(), StoreError>> + Send;
-}
-
-/// The report of one process about a quota.
-///
-/// It is complete: the store needs nothing from earlier reports of the same process. An empty report, with nothing
-/// reserved or wanted, gives all reservations back.
-///
-/// # Examples
-///
-/// ```
-/// use tower_m2m::rate_limit_retry::QuotaReport;
-///
-/// /// How many requests a store may reserve for this process.
-/// fn reserve(report: &QuotaReport, remaining: u32) -> u32 {
-///     (report.reserved + report.wanted).min(remaining)
-/// }
-/// # let _: fn(&QuotaReport, u32) -> u32 = reserve;
-/// ```
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct QuotaReport {
-    /// The reporting process.
-    pub process: ProcessId,
-    /// Number of requests reserved for this process: in flight, or allowed to be sent without another report.
-    pub reserved: u32,
-    /// Number of further requests that the process intends to send soon: waiting ones, and those expected within 100
-    /// ms.
-    pub wanted: u32,
-    /// The window that the API announced last; `None` if there was no announcement since the last report.
-    pub announced: Option<AnnouncedQuota>,
-    /// How long the partition is held from now, because a request was rejected; `None` if it is not held.
-    pub hold: Option<Duration>,
-}
-
-impl QuotaReport {
-    /// Creates a report without reservations, demand, window or hold. For tests of a custom store.
-    #[must_use]
-    pub fn new(process: ProcessId) -> Self {
-        Self {
-            process,
-            reserved: 0,
-            wanted: 0,
-            announced: None,
-            hold: None,
-        }
-    }
-}
-
-/// A window that a response of the API announced.
-///
-/// Responses of several processes arrive in any order. A store decides with `age` which of two announcements is newer:
-/// if the request was sent after the stored announcement had arrived, the new one replaces it; otherwise the smaller
-/// `remaining` applies.
-///
-/// # Examples
-///
-/// ```
-/// use std::time::Instant;
-///
-/// use tower_m2m::rate_limit_retry::{AnnouncedQuota, QuotaReport};
-///
-/// /// The end of the window that a process reports.
-/// fn window_ends(report: &QuotaReport, now: Instant) -> Option<Instant> {
-///     let announced: AnnouncedQuota = report.announced?;
-///     Some(now + announced.reset)
-/// }
-/// # let _: fn(&QuotaReport, Instant) -> Option<Instant> = window_ends;
-/// ```
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct AnnouncedQuota {
-    /// Number of requests per window; `None` if the API does not announce it.
-    pub limit: Option<u64>,
-    /// Number of requests that remained, less those that this process has sent since and whose responses announced
-    /// nothing.
-    pub remaining: u64,
-    /// Time until the quota is reset, from the moment of the call.
-    pub reset: Duration,
-    /// Upper bound on the time since the request was sent; `None` if that is unknown.
-    pub age: Option<Duration>,
-}
-
-impl AnnouncedQuota {
-    /// Creates a window with `remaining` requests for the time `reset`. For tests of a custom store.
-    #[must_use]
-    pub fn new(remaining: u64, reset: Duration) -> Self {
-        Self {
-            limit: None,
-            remaining,
-            reset,
-            age: None,
-        }
-    }
-}
-
-/// The combined state of a quota, from the reports of all processes.
-///
-/// The default describes a quota of which nothing is known. The process then uses what its own responses announce.
-///
-/// # Examples
-///
-/// ```
-/// use std::time::Duration;
-///
-/// use tower_m2m::rate_limit_retry::{QuotaSnapshot, SharedWindow};
-///
-/// let mut snapshot = QuotaSnapshot::default();
-/// snapshot.granted = 10;
-/// let reset = Duration::from_secs(30);
-/// snapshot.window = Some(SharedWindow::new(Some(300), 200, 120, 4, reset));
-///
-/// assert_eq!(snapshot.hold, None);
-/// ```
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct QuotaSnapshot {
-    /// Number of [`wanted`](QuotaReport::wanted) requests that are now reserved, in addition to the earlier
-    /// reservation. 0 if no window is known.
-    pub granted: u32,
-    /// The window; `None` if no window is known.
-    pub window: Option<SharedWindow>,
-    /// How long the partition is held from now; `None` if it is not held.
-    pub hold: Option<Duration>,
-}
-
-/// A window that all processes share.
-///
-/// `remaining − reserved` requests are free. The process compares it with its own announcement, and uses the newer one.
-///
-/// # Examples
-///
-/// ```
-/// use std::time::Duration;
-///
-/// use tower_m2m::rate_limit_retry::SharedWindow;
-///
-/// // 200 of 300 requests remain for 30 s. Four processes have reserved 120.
-/// let window = SharedWindow::new(Some(300), 200, 120, 4, Duration::from_secs(30));
-///
-/// assert_eq!(window.remaining - window.reserved, 80);
-/// ```
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct SharedWindow {
-    /// Number of requests per window; `None` if the API does not announce it.
-    pub limit: Option<u64>,
-    /// Number of requests that remain, including reserved ones.
-    pub remaining: u64,
-    /// Number of requests reserved for all processes together.
-    pub reserved: u64,
-    /// Number of processes that share the window.
-    pub processes: u32,
-    /// Time until the quota is reset.
-    pub reset: Duration,
-}
-
-impl SharedWindow {
-    /// Creates a window with `remaining` requests, of which `reserved` are reserved for `processes` processes.
-    #[must_use]
-    pub fn new(
-        limit: Option<u64>,
-        remaining: u64,
-        reserved: u64,
-        processes: u32,
-        reset: Duration,
-    ) -> Self {
-        Self {
-            limit,
-            remaining,
-            reserved,
-            processes,
-            reset,
-        }
-    }
 }
 
 /// The random id of one process of a fleet, or of one layer in it.

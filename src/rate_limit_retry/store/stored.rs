@@ -19,9 +19,11 @@ use crate::{rate_limit_retry::PartitionKey, store::CacheKey};
 ///
 /// | shared | not shared |
 /// |---|---|
-/// | announced windows, and who may send how many of their requests | estimates from rejections |
-/// | holds after rejections | pauses, bypass |
-/// | a [`fleet_quota`](Self::fleet_quota) | configured limits |
+/// | announced quotas in all units, and who may use how much of them | learned rates, sliding windows and limits on requests in flight |
+/// | the estimated window of an API that announces nothing | pauses, bypass |
+/// | announced limits on requests in flight; slow start | configured limits |
+/// | holds after rejections | |
+/// | a [`fleet_quota`](Self::fleet_quota) | |
 ///
 /// # Examples
 ///
@@ -67,8 +69,9 @@ impl StoredQuotas {
 
     /// Sets the time limit of a store call. Default: 100 ms.
     ///
-    /// Requests wait for the store in two cases only: when a quota is nearly exhausted and the rest is reserved for
-    /// other processes, and with [`fleet_quota`](Self::fleet_quota).
+    /// Requests wait for the store in two cases only: when it is not known that enough is left for them, and with
+    /// [`fleet_quota`](Self::fleet_quota). The first case includes a quota that is nearly exhausted, whose rest is reserved
+    /// for other processes, and the first moments of a partition and of each window.
     ///
     /// Choose it a few times the usual round trip. A call that exceeds it counts as a failure of the store, and the
     /// process uses its own knowledge until a later report succeeds.

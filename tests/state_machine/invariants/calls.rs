@@ -187,7 +187,7 @@ pub(super) fn no_request_is_sent_before_a_hold_ends(
                 let class = usize::from(posts.contains(call));
                 holds.on_response(*call, class, *status, *hold);
             }
-            What::Forgotten => holds = Holds::default(),
+            What::Forgotten => holds.forget(),
             // A civil clock that is set forward counts like a machine that was suspended: holds end by either clock.
             What::Jumped(seconds) => {
                 let asleep = Duration::from_secs(u64::try_from(*seconds).unwrap_or(0));
@@ -239,6 +239,14 @@ impl Holds {
             None if status.is_success() && *rejected < arrived => *until = Duration::ZERO,
             None => {}
         }
+    }
+
+    /// Which requests were sent before which stays known.
+    fn forget(&mut self) {
+        *self = Self {
+            arrived: std::mem::take(&mut self.arrived),
+            ..Self::default()
+        };
     }
 
     fn shorten(&mut self, asleep: Duration) {

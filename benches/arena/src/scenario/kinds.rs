@@ -268,14 +268,12 @@ fn fleets() -> Vec<Scenario> {
             .jobs(2400)
             .goal(1.02, Count(258))
             .shared_goal(1.01, Count(20))
-            .accepted_miss(1.01, 320)
-            .shared_accepted_miss(1.01, 310),
+            .accepted_miss(1.01, 320),
         // Three jobs per worker are too few for a fair distribution.
         scenario("fixed window, full headers, 100 processes of 4")
             .processes(100, 4)
             .shared_goal(1.02, Share(0.03))
-            .fair_to(0.0)
-            .shared_accepted_miss(1.02, 430),
+            .fair_to(0.0),
     ]
 }
 

@@ -249,13 +249,6 @@ impl Scenario {
         self
     }
 
-    fn shared_accepted_miss(mut self, ratio: f64, refused: usize) -> Self {
-        let goal = self.shared_goal.as_mut();
-        goal.expect("only a goal can be missed").accepted_miss =
-            Some(AcceptedMiss { ratio, refused });
-        self
-    }
-
     fn shown(mut self) -> Self {
         self.shown = true;
         self

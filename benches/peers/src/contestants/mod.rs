@@ -31,7 +31,10 @@ use tower::{Service, ServiceExt};
 use cf_gears::Boxed;
 pub use ours::prefetch_for;
 
-use crate::inner::{Free, HyperUtil, Inner, Plain, Room, Sent, Template};
+use crate::{
+    announced::{Fields, Quotas},
+    inner::{Announcing, Free, HyperUtil, Inner, Plain, Room, Sent, Template},
+};
 
 /// Sends requests, over and over.
 pub type Sender = Box<dyn FnMut(u64)>;
@@ -45,26 +48,80 @@ pub enum CloneMode {
     Cloned,
 }
 
+impl CloneMode {
+    pub const ALL: [Self; 2] = [Self::Reused, Self::Cloned];
+}
+
 /// The service under the layers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Under {
     Free,
     HyperUtil,
+    /// Free, and a server that announces a quota for each of its origins on every answer.
+    Announcing {
+        fields: Fields,
+        origins: usize,
+    },
 }
+
+impl Under {
+    /// What tables say about it.
+    pub fn title(self) -> String {
+        match self {
+            Self::Free => "a service that is free to clone".to_owned(),
+            Self::HyperUtil => "hyper-util's https client, responses from memory".to_owned(),
+            Self::Announcing { fields, origins: 1 } => {
+                format!(
+                    "the free service, which announces its quota: {}",
+                    fields.title()
+                )
+            }
+            Self::Announcing { fields, origins } => {
+                let fields = fields.title();
+                format!("{origins} origins of it, each with its own quota: {fields}")
+            }
+        }
+    }
+
+    /// Its name on the command line.
+    pub fn name(self) -> String {
+        match self {
+            Self::Free => "free".to_owned(),
+            Self::HyperUtil => "hyper-util".to_owned(),
+            Self::Announcing { fields, origins } => format!("{}-{origins}", fields.name()),
+        }
+    }
+}
+
+/// The free service, silent and announcing its quota, and the announcing one for many origins.
+pub const SILENT_AND_ANNOUNCING: [Under; 6] = {
+    const fn announcing(fields: Fields, origins: usize) -> Under {
+        Under::Announcing { fields, origins }
+    }
+    [
+        Under::Free,
+        announcing(Fields::Didit, 1),
+        announcing(Fields::GitHub, 1),
+        announcing(Fields::Draft10, 1),
+        announcing(Fields::Dated, 1),
+        announcing(Fields::Didit, 100),
+    ]
+};
 
 pub struct Contestant {
     pub name: &'static str,
     /// What it is compared with: the same service without it, and the usual way to do the same.
     pub bare: &'static str,
     pub reference: &'static str,
-    sender: Box<dyn Fn(CloneMode, Room) -> Sender + Send + Sync>,
+    sender: Box<dyn Fn(CloneMode, Template) -> Sender + Send + Sync>,
+    origins: usize,
 }
 
 impl Contestant {
     fn new<C: Client>(name: &'static str, reference: &'static str, client: C) -> Self {
         let client = Arc::new(client);
-        let sender = move |habit, room| -> Sender {
-            let (shared, template) = (Arc::clone(&client), Template::new(room));
+        let sender = move |habit, mut template: Template| -> Sender {
+            let shared = Arc::clone(&client);
             match habit {
                 CloneMode::Reused => {
                     let mut client = C::clone(&shared);
@@ -86,6 +143,7 @@ impl Contestant {
             bare: BARE,
             reference,
             sender: Box::new(sender),
+            origins: 1,
         }
     }
 
@@ -97,7 +155,7 @@ impl Contestant {
 
     /// To be used on one thread.
     pub fn sender(&self, habit: CloneMode, room: Room) -> Sender {
-        (self.sender)(habit, room)
+        (self.sender)(habit, Template::new(room, self.origins))
     }
 }
 
@@ -136,7 +194,39 @@ pub async fn all(under: Under) -> Vec<Contestant> {
     match under {
         Under::Free => over(Free::<Plain>::new(), Free::<Boxed>::new()).await,
         Under::HyperUtil => over(HyperUtil::<Plain>::new(), HyperUtil::<Boxed>::new()).await,
+        Under::Announcing { .. } => retrying(under).await,
     }
+}
+
+/// Those that retry, and what they are compared with.
+pub async fn retrying(under: Under) -> Vec<Contestant> {
+    let Under::Announcing { fields, origins } = under else {
+        return retrying_over(Free::<Plain>::new, 1, None).await;
+    };
+    // A server for each, whose quotas no other uses.
+    let quotas = || Quotas::leak(fields, origins);
+    let mut all = retrying_over(
+        || Announcing::<Plain>::new(quotas()),
+        origins,
+        Some(quotas()),
+    )
+    .await;
+    for contestant in &mut all {
+        contestant.origins = origins;
+    }
+    all
+}
+
+async fn retrying_over<S: Inner<Plain>>(
+    inner: impl Fn() -> S,
+    origins: usize,
+    quotas: Option<&'static Quotas>,
+) -> Vec<Contestant> {
+    let mut all = tower_crates::contestants(&inner());
+    all.retain(|contestant| contestant.name != AUTHORIZATION);
+    all.extend(ours::retrying(inner, origins).await);
+    all.extend(reqwest_retry::contestants(quotas));
+    all
 }
 
 async fn over(inner: impl Inner<Plain>, boxed: impl Inner<Boxed>) -> Vec<Contestant> {
@@ -149,7 +239,7 @@ async fn over(inner: impl Inner<Plain>, boxed: impl Inner<Boxed>) -> Vec<Contest
     all.push(google::contestant(&issuer, &inner).await);
     all.push(aws::contestant(&inner));
     all.extend(azure::contestants());
-    all.extend(reqwest_retry::contestants());
+    all.extend(reqwest_retry::contestants(None));
     all.extend(cf_gears::contestants(&issuer, &boxed).await);
     all
 }
@@ -158,6 +248,7 @@ pub const BARE: &str = "bare service";
 pub const AUTHORIZATION: &str = "tower-http AddAuthorization, fixed token";
 pub const RETRY: &str = "tower::retry, cloning policy";
 pub const BOTH_OF_TOWER: &str = "tower::retry + AddAuthorization";
+pub const REQWEST_RETRY: &str = "reqwest-retry";
 pub const CF_GEARS: &str = "cf-gears Retry + AutoRefresh";
 pub const TOKEN: &str = "ClientCredentialsLayer, replay off";
 pub const TOKEN_REPLAY: &str = "ClientCredentialsLayer";

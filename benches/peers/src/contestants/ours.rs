@@ -14,7 +14,10 @@ use super::{
     AUTHORIZATION, BOTH_OF_TOWER, COMBINED, Contestant, LIMITS, RETRY, STACKED, TOKEN,
     TOKEN_REPLAY, Tower,
 };
-use crate::inner::{Inner, Plain, token};
+use crate::{
+    announced::origin,
+    inner::{Inner, Plain, token},
+};
 
 /// A source that returns a token immediately.
 struct Issuer;
@@ -28,6 +31,20 @@ impl TokenSource for Issuer {
 /// A layer with a token for `origin`.
 pub async fn prefetch_for(origin: &str) -> ClientCredentialsLayer {
     prefetch(credentials(origin)).await
+}
+
+/// The layer for limits alone, and both in one, each over a service of its own, for `origins` origins.
+pub async fn retrying<S: Inner<Plain>>(inner: impl Fn() -> S, origins: usize) -> [Contestant; 2] {
+    let builder = (1..origins).fold(credentials(&origin(0, origins)), |builder, number| {
+        builder.allow_origin(origin(number, origins).parse().expect("an origin"))
+    });
+    let limited = RateLimitRetryLayer::new().layer(inner());
+    let combined = M2mLayer::new(RateLimitRetryLayer::new(), prefetch(builder).await);
+    let combined = combined.layer(inner());
+    [
+        Contestant::new(LIMITS, RETRY, Tower(limited)),
+        Contestant::new(COMBINED, BOTH_OF_TOWER, Tower(combined)),
+    ]
 }
 
 fn credentials(origin: &str) -> ClientCredentialsLayerBuilder {

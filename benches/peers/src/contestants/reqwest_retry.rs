@@ -5,8 +5,8 @@ use http::{Extensions, Response};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next, Result};
 use reqwest_retry::{RetryTransientMiddleware, policies::ExponentialBackoff};
 
-use super::{Client, Contestant, RETRY};
-use crate::inner::Sent;
+use super::{Client, Contestant, REQWEST_RETRY, RETRY};
+use crate::{announced::Quotas, inner::Sent};
 
 #[derive(Clone)]
 struct Reqwest(ClientWithMiddleware);
@@ -20,29 +20,35 @@ impl Client for Reqwest {
     }
 }
 
-struct Answering;
+/// Announces these quotas on every answer, or says nothing.
+struct Answering(Option<&'static Quotas>);
 
 #[async_trait::async_trait]
 impl Middleware for Answering {
     async fn handle(
         &self,
-        _: reqwest::Request,
+        request: reqwest::Request,
         _: &mut Extensions,
         _: Next<'_>,
     ) -> Result<reqwest::Response> {
-        Ok(Response::new(Bytes::new()).into())
+        let mut answer = Response::new(Bytes::new());
+        if let Some(quotas) = self.0 {
+            let host = request.url().host_str().expect("a host");
+            quotas.announce(host, answer.headers_mut());
+        }
+        Ok(answer.into())
     }
 }
 
-pub fn contestants() -> Vec<Contestant> {
+pub fn contestants(quotas: Option<&'static Quotas>) -> Vec<Contestant> {
     let policy = ExponentialBackoff::builder().build_with_max_retries(3);
     let retry = RetryTransientMiddleware::new_with_policy(policy);
     let builder = || ClientBuilder::new(reqwest::Client::new());
-    let bare = builder().with(Answering).build();
-    let retried = builder().with(retry).with(Answering).build();
+    let bare = builder().with(Answering(quotas)).build();
+    let retried = builder().with(retry).with(Answering(quotas)).build();
     vec![
         Contestant::new(BARE, BARE, Reqwest(bare)).above(BARE),
-        Contestant::new("reqwest-retry", RETRY, Reqwest(retried)).above(BARE),
+        Contestant::new(REQWEST_RETRY, RETRY, Reqwest(retried)).above(BARE),
     ]
 }
 

@@ -161,10 +161,10 @@ fn our_share_is_our_part_of_the_used_quota() {
     }
     announced.observe(&limit_with_reset(secs(60)), 38, 10, 11, now);
 
-    // (0.5 * 4 + 4 + 2) of (4 + 12).
+    // (0.5 * 3 + 4 + 2) of (3 + 12).
     assert_eq!(announced.estimate_share(0.5, 2), 0.5);
-    // (0.25 * 4 + 4 + 0) of (4 + 12).
-    assert_eq!(announced.estimate_share(0.25, 0), 0.3125);
+    // (0.25 * 3 + 4 + 0) of (3 + 12).
+    assert_eq!(announced.estimate_share(0.25, 0), 4.75 / 15.0);
     assert_eq!(announced.estimate_share(1.0, 100), 1.0);
 }
 
@@ -173,9 +173,9 @@ fn our_count_restarts_per_window_but_not_when_only_the_reset_moves() {
     for (remaining, share) in [
         // A new window: what was before it is the best guess.
         (51, 0.5),
-        // The window may be one that slides: (0.5 * 4 + 12) of (4 + 0), or of (4 + 12).
+        // The window may be one that slides: (0.5 * 3 + 12) of (3 + 0), or of (3 + 12).
         (50, 1.0),
-        (38, 0.875),
+        (38, 0.9),
     ] {
         let now = origin();
         let mut announced = announced_window(now);
@@ -198,8 +198,8 @@ fn higher_remaining_raises_the_initial_remaining() {
 
     announced.observe(&limit_with_reset(secs(60)), 50, 11, 12, now);
 
-    // (0.5 * 4 + 2) of (4 + 12).
-    assert_eq!(announced.estimate_share(0.5, 2), 0.25);
+    // (0.5 * 3 + 2) of (3 + 12).
+    assert_eq!(announced.estimate_share(0.5, 2), 3.5 / 15.0);
 }
 
 #[test]

@@ -118,7 +118,7 @@ fn probes(period: Bounds, blur: Duration, count: usize) -> Vec<u128> {
 #[test]
 fn an_unknown_window_is_probed_soon_and_then_at_common_lengths() {
     // After the throttle a second after the start; then a little after common lengths since the start.
-    let all = [2000, 3000, 5000, 7160, 10_160, 15_160, 20_160];
+    let all = [2000, 3000, 5000, 7151, 10_151, 15_151, 20_151];
     assert_eq!(probes(Bounds::UNKNOWN, Duration::ZERO, 7), all);
 }
 
@@ -130,11 +130,11 @@ fn probe_delays_are_between_half_a_second_and_two_hours() {
         (ms(500), ms(1000)),
         (ms(501), ms(2000)),
         (ms(3500), ms(4000)),
-        (ms(3501), ms(5160)),
-        (ms(4660), ms(5160)),
-        (ms(4661), ms(7160)),
-        (ms(7_199_660), ms(7_200_160)),
-        (ms(7_199_661), ms(7_199_661 + 7_200_000)),
+        (ms(3501), ms(5151)),
+        (ms(4651), ms(5151)),
+        (ms(4652), ms(7151)),
+        (ms(7_199_651), ms(7_200_151)),
+        (ms(7_199_652), ms(7_199_652 + 7_200_000)),
     ] {
         let at = Bounds::UNKNOWN.next_probe(opened, now, now + later);
         assert_eq!(at - now, probe, "{later:?}");
@@ -145,25 +145,28 @@ fn probe_delays_are_between_half_a_second_and_two_hours() {
 fn a_window_is_not_probed_before_its_lower_bound() {
     assert_eq!(
         probes(at_least(secs(40)), Duration::ZERO, 2),
-        [40_160, 45_160]
+        [40_151, 45_151]
     );
-    assert_eq!(probes(at_least(ms(40_160)), Duration::ZERO, 1), [40_160]);
-    assert_eq!(probes(at_least(ms(40_161)), Duration::ZERO, 1), [45_160]);
-    assert_eq!(probes(at_least(secs(40)), secs(2), 1), [42_160]);
+    assert_eq!(probes(at_least(ms(40_151)), Duration::ZERO, 1), [40_151]);
+    assert_eq!(probes(at_least(ms(40_152)), Duration::ZERO, 1), [45_151]);
+    assert_eq!(probes(at_least(secs(40)), secs(2), 1), [42_151]);
 }
 
 #[test]
 fn a_common_length_is_probed_at_its_end_and_once_after() {
-    // A fiftieth later, at least a quarter of a second and at most two.
-    for (length, later) in [(60, 1200), (10, 250), (3600, 2000), (100, 2000)] {
+    // A fiftieth later, at least 150 ms and at most two seconds.
+    for (length, later) in [(60, 1200), (10, 200), (3600, 2000), (100, 2000)] {
         let at = u128::from(length) * 1000;
         let all = probes(lasting(secs(length), ms(100)), Duration::ZERO, 2);
         assert_eq!(all, [at, at + later]);
     }
-    // Where the opening was blurred, in steps of a quarter of a second.
+    // Where the opening was blurred, in steps of 150 ms.
     let minute = lasting(secs(60), ms(100));
-    assert_eq!(probes(minute, ms(250), 2), [60_250, 61_450]);
-    assert_eq!(probes(minute, ms(600), 4), [60_250, 60_500, 60_600, 61_800]);
+    assert_eq!(probes(minute, ms(250), 3), [60_150, 60_250, 61_450]);
+    assert_eq!(
+        probes(minute, ms(600), 5),
+        [60_150, 60_300, 60_450, 60_600, 61_800]
+    );
 }
 
 #[test]
@@ -174,7 +177,7 @@ fn an_unknown_length_is_probed_in_six_steps() {
     // If that was all wrong, at the next round time.
     assert_eq!(
         probes(bounds(secs(62), secs(74)), Duration::ZERO, 8)[7],
-        90_160
+        90_151
     );
 }
 

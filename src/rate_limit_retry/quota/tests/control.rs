@@ -119,7 +119,7 @@ fn forgetting_clears_estimates_but_not_in_flight_requests() {
     let mut world = TestQuota::with(config);
     world.quota = Quota::new(&config, Some(LocalLimit::in_flight(3)));
     let went = world.now;
-    world.quota.report(ProcessId::random(), 0, went);
+    world.quota.report(ProcessId::random(), 0, &config, went);
     world.quota.apply(&QuotaSnapshot::default(), secs(60), went);
     let (late, refused) = (world.enter(), world.enter());
     world.throttle(refused, &announcing(100, 0, secs(60)));

@@ -36,7 +36,7 @@ fn an_estimated_rate_differs_by_more_than_10_percent() {
         (10.0, false),
         (11.0, false),
         (9.0, false),
-        (11.1, true),
+        (11.2, true),
         (8.9, true),
     ] {
         assert_eq!(rate(now).differs_from(&rate(10.0)), news, "{now}");

@@ -19,7 +19,7 @@ fn without_throttling_all_requests_are_admitted() {
 
 #[test]
 fn short_throttling_indicates_a_rate_and_long_throttling_a_window() {
-    for (lasted, rate) in [(2200, true), (2201, false)] {
+    for (lasted, rate) in [(2150, true), (2151, false)] {
         let mut estimator = TestEstimator::new();
         estimator.succeed(10, 0);
         estimator.throttle(1000, SAMPLE);

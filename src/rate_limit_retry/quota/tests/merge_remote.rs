@@ -4,7 +4,6 @@ use super::*;
 use crate::rate_limit_retry::{
     headers::Unit,
     quota::{announced::AnnouncedWindow, windows::fewest_remaining},
-    store::SharedWindow,
 };
 
 #[test]
@@ -54,7 +53,7 @@ fn an_identical_remote_window_changes_nothing() {
 #[test]
 fn a_window_known_only_remotely_starts_with_their_values() {
     let now = origin();
-    let window = SharedWindow::new(Some(100), 50, 30, 2, secs(60));
+    let window = report::window("requests", 50, secs(60));
     let mut announced = AnnouncedWindow::from_shared(&window, now + secs(60), 10, now);
     assert_eq!((announced.limit, announced.remaining), (Some(100), 50));
     assert_eq!(announced.estimate_share(0.5, 0), 0.5);

@@ -5,6 +5,7 @@ mod bounds;
 mod concurrency;
 mod contradictions;
 mod control;
+mod credit;
 mod estimate;
 mod estimator;
 mod events;

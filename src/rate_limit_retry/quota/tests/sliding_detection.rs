@@ -157,10 +157,10 @@ fn the_next_probe_waits_for_headroom_in_the_log() {
         // It slides: 61 s, and a 200th, after the last but nine, of 5 s.
         (&PROBES[..], 4, 0, 66_305),
         // Perhaps it does: the later one of that and of the round time after the last opening.
-        (&PROBES[..], 4, 12, 121_660),
+        (&PROBES[..], 4, 12, 121_651),
         (&PROBES[..], 9, 1, 122_500),
         // It does not.
-        (&PROBES[..0], 9, 1, 62_660),
+        (&PROBES[..0], 9, 1, 62_651),
     ] {
         let estimator = throttled(probes, accepted, in_flight);
 
@@ -218,12 +218,12 @@ fn sliding() -> TestEstimator {
 }
 
 #[test]
-fn a_sliding_quota_is_probed_for_growth_every_eight_windows() {
+fn a_sliding_quota_is_probed_for_growth_every_32_windows() {
     for (at, blocked, in_flight, probes) in [
-        (500_000, false, 0, false),
-        (560_000, false, 0, true),
-        (560_000, false, 1, false),
-        (560_000, true, 0, false),
+        (2_000_000, false, 0, false),
+        (2_024_000, false, 0, true),
+        (2_024_000, false, 1, false),
+        (2_024_000, true, 0, false),
     ] {
         let mut estimator = sliding();
         estimator.succeed(10, at);

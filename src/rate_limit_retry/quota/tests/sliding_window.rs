@@ -198,8 +198,8 @@ fn a_429_is_explained_if_throttled_requests_fill_the_window() {
 
 #[test]
 fn a_request_is_admitted_when_the_nth_last_is_a_window_and_margin_old() {
-    // The margin is a 200th of the window, and at least 20 ms.
-    for (stretch, margin) in [(10, 50), (20, 100), (5, 25), (3, 20)] {
+    // The margin is a 200th of the window, and at least 30 ms.
+    for (stretch, margin) in [(10, 50), (20, 100), (5, 30), (3, 30)] {
         let (mut slide, now) = between(Duration::ZERO, secs(stretch));
         assert!(!slide.is_active());
         slide.activate(now);
@@ -232,9 +232,9 @@ fn a_request_is_admitted_when_the_nth_last_is_a_window_and_margin_old() {
 fn the_margin_doubles_with_each_429_up_to_5_percent() {
     for (stretch, margins) in [
         (10_000, [100, 200, 400, 500, 500]),
-        (1000, [40, 50, 50, 50, 50]),
-        // It is never less than 20 ms.
-        (300, [20; 5]),
+        (1000, [50; 5]),
+        // It is never less than 30 ms.
+        (300, [30; 5]),
     ] {
         let (mut slide, now) = between(Duration::ZERO, ms(stretch));
         slide.activate(now);
@@ -268,26 +268,26 @@ fn the_log_is_trusted_if_the_window_was_nearly_full() {
 }
 
 #[test]
-fn every_eight_windows_a_probe_tries_2_percent_more() {
+fn every_32_windows_a_probe_tries_2_percent_more() {
     for (before, more) in [(100, 102), (120, 122), (20, 21), (1, 2)] {
         let (mut slide, now) = between(Duration::ZERO, secs(10));
         let mut allowance = before;
         assert!(!slide.try_probe(&mut allowance, now + secs(1000)));
         slide.activate(now);
-        assert!(!slide.try_probe(&mut allowance, now + ms(79_999)));
+        assert!(!slide.try_probe(&mut allowance, now + ms(319_999)));
         assert_eq!(allowance, before);
-        assert!(slide.try_probe(&mut allowance, now + secs(80)));
+        assert!(slide.try_probe(&mut allowance, now + secs(320)));
         assert_eq!(allowance, more);
-        assert!(!slide.try_probe(&mut allowance, now + ms(159_999)));
+        assert!(!slide.try_probe(&mut allowance, now + ms(639_999)));
 
         // A throttle reverts it, and has no other effect.
         let room = slide.available_at(1);
-        assert!(slide.on_unexpected_throttle(&mut allowance, 0, 0, now + secs(81)));
+        assert!(slide.on_unexpected_throttle(&mut allowance, 0, 0, now + secs(321)));
         assert_eq!(allowance, before);
         assert_eq!(slide.available_at(1), room);
-        assert!(!slide.on_unexpected_throttle(&mut 100, 0, 0, now + secs(81)));
+        assert!(!slide.on_unexpected_throttle(&mut 100, 0, 0, now + secs(321)));
 
-        assert!(slide.try_probe(&mut allowance, now + secs(160)));
+        assert!(slide.try_probe(&mut allowance, now + secs(640)));
         assert_eq!(allowance, more);
     }
 }

@@ -55,15 +55,13 @@ fn the_initial_window_opens_after_its_timeout() {
 }
 
 #[test]
-fn each_success_after_a_probe_widens_the_window_up_to_256() {
+fn each_success_after_a_probe_widens_the_window() {
     let now = origin();
     let mut ramp = SlowStart::probe();
-    for expected in 2..=256 {
+    for expected in 2..=300 {
         ramp.on_success();
         assert_eq!(window(&mut ramp, now), expected);
     }
-    ramp.on_success();
-    assert_eq!(window(&mut ramp, now), 1000);
 }
 
 #[test]

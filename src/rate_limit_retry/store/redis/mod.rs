@@ -4,8 +4,8 @@
 //!
 //! | name | type | content |
 //! |---|---|---|
-//! | `m2m:1:{name}:quota` | hash | window, hold, and the reservation of each process |
-//! | `m2m:1:{name}:heartbeats` | sorted set | time of the last report of each process |
+//! | `m2m:1:{name}:windows` | hash | version, windows, hold, and the reservations of each process |
+//! | `m2m:1:{name}:processes` | sorted set | time of the last report of each process |
 //! | `m2m:1:{name}:gcra` | string | theoretical arrival time (TAT) of the next request of a [`FleetQuota`] |
 //! | `m2m:1:{name}:events` | channel | a message for each new hold |
 //!
@@ -20,7 +20,8 @@
 //! # Entries of others
 //!
 //! A key that exists with another type or format, such as one of another program, is deleted, and the call returns
-//! [`StoreError::unreadable`]. The next call starts with an empty entry.
+//! [`StoreError::unreadable`]. The next call starts with an empty entry. An entry of another version of this crate is no
+//! such key: see [`QuotaReport::VERSION`].
 
 mod push;
 
@@ -28,7 +29,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use self::push::PushHub;
 use super::{
-    CacheKey, FleetQuota, QuotaReport, QuotaSnapshot, QuotaStore, Reservation, SharedWindow,
+    CacheKey, FleetQuota, MAX_AMOUNT, QuotaReport, QuotaSnapshot, QuotaStore, Reservation,
+    SharedWindow, WindowId,
 };
 use crate::store::{Call, Connection, Script, StoreError, StoreKeyring};
 
@@ -145,17 +147,17 @@ impl RedisQuotaStore {
         format!("{}:1:{{{}}}:{what}", self.prefix, entry.name())
     }
 
-    /// Runs a script and returns its numbers. The first one is 0 unless the script found an entry in an unknown
+    /// Runs a script and returns its values, at least three. The first one is 0 unless the script found an entry in an unknown
     /// format.
     ///
     /// # Errors
     ///
     /// [`StoreError::unreadable`] for such an entry, which the script has deleted; otherwise the error of the
     /// connection.
-    async fn invoke(&self, call: Call) -> Result<Vec<i64>, StoreError> {
-        let reply: Vec<i64> = self.connection.invoke(call).await?;
-        match reply.first() {
-            Some(0) => Ok(reply),
+    async fn invoke(&self, call: Call) -> Result<Vec<String>, StoreError> {
+        let reply: Vec<String> = self.connection.invoke(call).await?;
+        match reply.first().map(String::as_str) {
+            Some("0") if reply.len() >= 3 => Ok(reply),
             _ => Err(StoreError::unreadable(
                 "contains a value under a key of this crate that is not a quota in this format",
             )),
@@ -170,44 +172,40 @@ impl QuotaStore for RedisQuotaStore {
         report: &QuotaReport,
     ) -> Result<QuotaSnapshot, StoreError> {
         // The order of keys and arguments is that of `report.lua`.
-        let call = self.report.key(self.key_name(quota, "quota"));
+        let call = self.report.key(self.key_name(quota, "windows"));
         let mut call = call
-            .key(self.key_name(quota, "heartbeats"))
+            .key(self.key_name(quota, "processes"))
+            .arg(report.version)
             .arg(hex(&report.process.to_bytes()))
-            .arg(report.reserved)
-            .arg(report.wanted)
             .arg(report.hold.map_or(0, millis))
             // The channel is an argument and not a key: a cluster would reject the call while it migrates the slot.
             .arg(self.key_name(quota, "events"));
-        if let Some(announced) = &report.announced {
+        for window in &report.windows {
+            let announced = window.announced.as_ref();
             call = call
-                .arg(announced.remaining)
-                .arg(millis(announced.reset))
-                .arg(announced.age.map_or(-1, millis))
-                .arg(
-                    announced
-                        .limit
-                        .map_or(-1, |limit| i64::try_from(limit).unwrap_or(-1)),
-                );
+                .arg(window.id.as_str())
+                .arg(window.reserved.min(MAX_AMOUNT))
+                .arg(window.wanted.min(MAX_AMOUNT))
+                .arg(window.minimum.min(MAX_AMOUNT))
+                .arg(window.used.min(MAX_AMOUNT))
+                .arg(announced.map_or(-1, |known| amount(Some(known.remaining))))
+                .arg(announced.map_or(0, |known| millis(known.reset)))
+                .arg(announced.and_then(|known| known.age).map_or(-1, millis))
+                .arg(amount(announced.and_then(|known| known.limit)))
+                .arg(announced.and_then(|known| known.window).map_or(-1, millis));
         }
         let reply = self.invoke(call).await?;
-        let number = |index| reply.get(index).and_then(|n| u64::try_from(*n).ok());
-        let small = |index| number(index).and_then(|n| u32::try_from(n).ok());
-        // The elements after the third one exist only if a window is known. A limit of -1 stands for an unknown one.
-        let window = || {
-            Some(SharedWindow::new(
-                number(7),
-                number(3)?,
-                number(4)?,
-                small(5)?,
-                Duration::from_millis(number(6)?),
-            ))
+        let number = |at: usize| reply.get(at)?.parse::<u64>().ok();
+        let mut snapshot = QuotaSnapshot {
+            processes: number(2)
+                .and_then(|n| u32::try_from(n).ok())
+                .unwrap_or_default(),
+            windows: reply[3..].chunks_exact(7).filter_map(window).collect(),
+            hold: number(1).map(Duration::from_millis),
         };
-        Ok(QuotaSnapshot {
-            granted: small(1).unwrap_or_default(),
-            window: window(),
-            hold: number(2).map(Duration::from_millis),
-        })
+        // Lua's tables have no order.
+        snapshot.windows.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        Ok(snapshot)
     }
 
     async fn reserve(
@@ -223,10 +221,9 @@ impl QuotaStore for RedisQuotaStore {
             .arg(micros(fleet_quota.burst_tolerance()))
             .arg(micros(max_wait));
         let reply = self.invoke(call).await?;
-        let wait = reply.get(2).and_then(|wait| u64::try_from(*wait).ok());
-        let wait = Duration::from_micros(wait.unwrap_or_default());
-        Ok(match reply.get(1) {
-            Some(1) => Reservation::Granted(wait),
+        let wait = Duration::from_micros(reply[2].parse().unwrap_or_default());
+        Ok(match &*reply[1] {
+            "1" => Reservation::Granted(wait),
             _ => Reservation::Denied(wait),
         })
     }
@@ -250,6 +247,24 @@ impl fmt::Debug for RedisQuotaStore {
             .field("prefix", &self.prefix)
             .finish_non_exhaustive()
     }
+}
+
+/// Reads what a script returns of one window. A number of -1 stands for an unknown one.
+fn window(values: &[String]) -> Option<SharedWindow> {
+    let number = |at: usize| values.get(at)?.parse::<u64>().ok();
+    let id = WindowId::new(&**values.first()?)?;
+    let mut window = SharedWindow::new(id, number(2)?, Duration::from_millis(number(4)?));
+    (window.granted, window.reserved) = (number(1)?, number(3)?);
+    (window.limit, window.window) = (number(5), number(6).map(Duration::from_millis));
+    Some(window)
+}
+
+/// Converts an amount to a number of a script, or to -1 if it is unknown.
+fn amount(amount: Option<u64>) -> i64 {
+    let amount = amount.map(|amount| amount.min(MAX_AMOUNT));
+    amount
+        .and_then(|amount| i64::try_from(amount).ok())
+        .unwrap_or(-1)
 }
 
 /// Converts to milliseconds, at least 1 and at most one day. Expired times are not reported, so 0 is not needed.
