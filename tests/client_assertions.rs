@@ -5,7 +5,10 @@ mod support;
 
 use std::sync::{Arc, Mutex};
 
-use base64::{Engine, engine::general_purpose::STANDARD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use jsonwebtoken::{Algorithm, DecodingKey, TokenData, Validation, crypto::rust_crypto};
 use serde_json::Value;
 use support::server::{FIXED_SECONDS, RecordedRequest, Server, TOKEN_URL, handle};
@@ -52,6 +55,54 @@ async fn a_private_key_signs_in_every_algorithm_from_pem_and_from_jwk() {
             assert_eq!(verified.claims["exp"], FIXED_SECONDS + 60, "{name}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_on_p521_signs_from_pem_and_from_jwk() {
+    use p521::{
+        ecdsa::{Signature, VerifyingKey, signature::Verifier},
+        pkcs8::DecodePublicKey,
+    };
+
+    let pem = include_str!("keys/ec521.pem");
+    let jwk = include_str!("keys/ec521.jwk");
+    let sec1 = include_str!("keys/ec521_sec1.pem");
+    let public = p521::PublicKey::from_public_key_pem(include_str!("keys/ec521.pub")).unwrap();
+    let public = VerifyingKey::from_affine(*public.as_affine()).unwrap();
+    for key in [
+        SigningKey::pem(KeyAlgorithm::Es512, pem),
+        SigningKey::pem(KeyAlgorithm::Es512, sec1),
+        SigningKey::jwk(KeyAlgorithm::Es512, jwk),
+        Ok(SigningKey::source(KeyAlgorithm::Es512, pem)),
+    ] {
+        let server = Server::granting();
+        let auth = ClientAuth::private_key_jwt("id", key.unwrap());
+
+        handle(server.endpoint(auth).issuer(ISSUER))
+            .token()
+            .await
+            .unwrap();
+
+        let asked = server.last_request();
+        let assertion = asked.form_value("client_assertion").unwrap();
+        let (message, signature) = assertion.rsplit_once('.').unwrap();
+        let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        let signature = Signature::from_slice(&signature).unwrap();
+        public.verify(message.as_bytes(), &signature).unwrap();
+        let header = header_of(assertion);
+        assert_eq!(header["alg"], "ES512");
+    }
+    let error = SigningKey::pem(KeyAlgorithm::Es256, pem).unwrap_err();
+    assert!(
+        error.to_string().contains("found an EC key on P-521"),
+        "{error}"
+    );
+}
+
+/// The header of a JWT, not verified.
+fn header_of(token: &str) -> Value {
+    let header = token.split('.').next().unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -442,8 +493,8 @@ fn verified(asked: &RecordedRequest, algorithm: Algorithm, key: &DecodingKey) ->
     .unwrap()
 }
 
-/// Algorithm, private key as PEM and as JWK, public key.
-fn keys() -> [(KeyAlgorithm, &'static [u8], &'static [u8], DecodingKey); 5] {
+/// Algorithm, private key as PEM and as JWK, public key. Without ES512, which jsonwebtoken does not verify.
+fn keys() -> [(KeyAlgorithm, &'static [u8], &'static [u8], DecodingKey); 9] {
     let rsa = || DecodingKey::from_rsa_pem(include_bytes!("keys/rsa.pub")).unwrap();
     let ec = |pem: &[u8]| DecodingKey::from_ec_pem(pem).unwrap();
     let ed = DecodingKey::from_ed_pem(include_bytes!("keys/ed.pub")).unwrap();
@@ -451,7 +502,11 @@ fn keys() -> [(KeyAlgorithm, &'static [u8], &'static [u8], DecodingKey); 5] {
     let rsa_jwk = include_bytes!("keys/rsa.jwk").as_slice();
     [
         (KeyAlgorithm::Rs256, rsa_pem, rsa_jwk, rsa()),
+        (KeyAlgorithm::Rs384, rsa_pem, rsa_jwk, rsa()),
+        (KeyAlgorithm::Rs512, rsa_pem, rsa_jwk, rsa()),
         (KeyAlgorithm::Ps256, rsa_pem, rsa_jwk, rsa()),
+        (KeyAlgorithm::Ps384, rsa_pem, rsa_jwk, rsa()),
+        (KeyAlgorithm::Ps512, rsa_pem, rsa_jwk, rsa()),
         (
             KeyAlgorithm::Es256,
             include_bytes!("keys/ec.pem"),

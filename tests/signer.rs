@@ -20,10 +20,11 @@ use tokio::time::sleep;
 use tower_m2m::{
     ClientAuth, Clock, SystemClock, TokenEndpoint,
     client_credentials::{
-        KeyAlgorithm, SignError, Signer, TokenError, TokenErrorKind as Kind, TokenEvent,
-        TokenSource,
+        AssertionClaims, Grant, KeyAlgorithm, SignError, Signer, TokenError,
+        TokenErrorKind as Kind, TokenEvent, TokenSource,
     },
     store::CacheKey,
+    test_util::{FaultySigner, SignerFault},
 };
 
 const ISSUER: &str = "https://id.example";
@@ -388,6 +389,57 @@ async fn an_algorithm_that_the_server_does_not_take_is_an_error_before_anything_
 
     assert!(error.to_string().contains("ES256"), "{error}");
     assert!(kms.messages().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_assertion_of_a_grant_is_signed_elsewhere_as_well() {
+    for (fault, calls, kind) in [
+        (None, 1, None),
+        (Some(SignerFault::Delayed(14 * SECOND)), 1, None),
+        (Some(SignerFault::Hangs), 2, None),
+        (Some(SignerFault::Unreachable), 2, None),
+        (Some(SignerFault::Panics), 2, None),
+        (Some(SignerFault::Throttled(SECOND)), 1, Some(true)),
+        (Some(SignerFault::Denied), 1, Some(false)),
+        (Some(SignerFault::Malformed), 1, Some(false)),
+    ] {
+        let kms = FaultySigner::new(Kms::default());
+        if let Some(fault) = fault {
+            kms.next(fault);
+        }
+        let server = Server::granting();
+        let claims = AssertionClaims::new("id").audience(ISSUER);
+        let endpoint = server
+            .endpoint(ClientAuth::anonymous())
+            .grant(Grant::signed_jwt(kms.clone(), claims));
+
+        let result = handle(endpoint).token().await;
+
+        assert_eq!(kms.calls(), calls, "{fault:?}");
+        let error = result.err().map(|error| {
+            assert_eq!(error.kind(), Kind::SigningFailed);
+            error.is_transient()
+        });
+        assert_eq!(error, kind, "{fault:?}");
+        let sent = usize::from(kind.is_none());
+        assert_eq!(server.requests().len(), sent, "{fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_double_can_fail_every_time() {
+    let kms = FaultySigner::new(Kms::default());
+    kms.always(Some(SignerFault::Throttled(SECOND)));
+    for _ in 0..3 {
+        assert!(kms.sign(b"").await.is_err());
+    }
+    kms.always(None);
+
+    assert!(kms.sign(b"").await.is_ok());
+    assert_eq!(kms.calls(), 4);
+    assert_eq!(format!("{kms:?}"), "FaultySigner { .. }");
+    assert_eq!(kms.key_id().as_deref(), Some("2026-11"));
+    assert!(kms.certificate().is_none());
 }
 
 #[tokio::test]

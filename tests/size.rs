@@ -29,7 +29,8 @@ fn beyond_the_inner_service<S>() -> usize {
 #[test]
 fn the_future_of_a_request_with_a_token_is_small() {
     let beyond = beyond_the_inner_future::<client_credentials::ResponseFuture<Https, Body>>();
-    assert!(beyond <= 72, "{beyond} bytes");
+    // Of which 8 for the tokens of a request's own scope, which a call keeps until it ends.
+    assert!(beyond <= 80, "{beyond} bytes");
 }
 
 #[test]

@@ -6,12 +6,13 @@
 //! | step | waits for | holds meanwhile | on error or deadline |
 //! |---|---|---|---|
 //! | `Policy::admit` | a token, a permit | nothing of the inner service | the error; nothing was sent |
+//! | `Policy::prove` | a signature, if the attempt needs one | the permit | the error; nothing was sent |
 //! | `Service::ready` | the inner service | the permit | the permit is dropped, which releases it |
 //! | `Policy::start` | | readiness and the permit | `None` releases both and starts again |
 //! | `Service::call` | the response | the attempt | the outcome of the attempt counts as unknown |
 //! | `between` | another token, the drained body, the back-off | the copy | the response, without another token |
 //!
-//! No step waits for a token or a permit while it holds readiness: an instance of tower's `ConcurrencyLimit` or
+//! No step waits for a token, a permit or a signature while it holds readiness: an instance of tower's `ConcurrencyLimit` or
 //! `Buffer` that is ready occupies a slot that other requests need. The number of iterations is limited by the policy,
 //! not here.
 
@@ -103,11 +104,19 @@ where
     loop {
         // The permit before readiness: a call that waits for its permit must not occupy the inner service.
         let permit = policy.admit(&mut call, pending.take()).await?;
+        let (method, uri) = send.target();
+        let proof = match policy.prove(&mut call, method, uri) {
+            None => None,
+            Some(signing) => {
+                let signed = with_deadline(policy.time_left(&call), signing).await;
+                Some(signed.ok_or_else(|| policy.deadline_exceeded(&call, false))??)
+            }
+        };
         let ready = with_deadline(policy.time_left(&call), service.ready()).await;
         ready
             .ok_or_else(|| policy.deadline_exceeded(&call, false))?
             .map_err(Into::into)?;
-        let Some(started) = policy.start(&mut call, permit)? else {
+        let Some(started) = policy.start(&mut call, permit, proof.as_ref())? else {
             // The wait that follows must not hold readiness: a clone is not ready.
             service = service.clone();
             continue;
@@ -122,6 +131,9 @@ where
         policy.attach(&attempt, &mut request);
         if let Some(credential) = credential {
             policy.authorize(request.headers_mut(), credential);
+        }
+        if let Some(proof) = proof {
+            policy.add_proof(request.headers_mut(), proof);
         }
         let outcome = with_deadline(policy.time_left(&call), service.call(request)).await;
         let outcome = outcome.ok_or_else(|| policy.deadline_exceeded(&call, true))?;

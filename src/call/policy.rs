@@ -1,7 +1,8 @@
 //! Trait for what a layer adds to the request path.
 //!
-//! The methods are called in this order: `begin`; on the slow path `admit` and `start`; `needs_copy`, `mark`, `attach`
-//! and `authorize` before the request is sent; `finish`, and `on_response` unless it has returned `true`, after it. `reauthenticate`
+//! The methods are called in this order: `begin`; on the slow path `admit`, `prove` and `start`; `needs_copy`, `mark`,
+//! `attach`, `authorize` and `add_proof` before the request is sent; `finish`, and `on_response` unless it has returned
+//! `true`, after it. `reauthenticate`
 //! follows if `on_response` returns [`Next::Reauthenticate`]. See the [module](super) for the whole path.
 //!
 //! | method | called | may wait | side effects |
@@ -9,25 +10,26 @@
 //! | `begin` | once per call | no | may change the request; takes a permit if one is free |
 //! | `needs_copy` | before each attempt | no | none |
 //! | `admit` | before each attempt of the slow path | yes | takes a permit, may start a token request |
+//! | `prove` | after `admit` | yes | may sign a proof |
 //! | `start` | when the inner service is ready | no | turns the permit into an attempt, or returns it |
 //! | `mark`, `attach`, `authorize` | before each attempt, after the copy | no | change the request |
 //! | `finish` | after the first attempt of the fast path | no | records a response from which nothing follows |
 //! | `on_response` | if `finish` returned `false`, and after every other attempt | no | records the outcome, may report events |
 //! | `reauthenticate` | once per call at most | yes | invalidates the token, waits for another |
 //!
-//! | policy | `Call` | `Permit` | `Rejection` |
-//! |---|---|---|---|
-//! | token | destination and replay state | none: a token is not used up | the rejected token and its challenge |
-//! | limits | partitions, attempts, deadline | a permit of the gate | none: the limits never replay |
-//! | both ([`stack`](crate::stack)) | both of the above | a permit of the gate | the rejected token and its challenge |
+//! | policy | `Call` | `Permit` | `Proof` | `Rejection` |
+//! |---|---|---|---|---|
+//! | token | destination and replay state | none: a token is not used up | of possession, for a token that is bound to a key | the rejected token and its challenge |
+//! | limits | partitions, attempts, deadline | a permit of the gate | none | none: the limits never replay |
+//! | both ([`stack`](crate::stack)) | both of the above | a permit of the gate | as for the token | the rejected token and its challenge |
 
 use std::{future::Future, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body;
 
 use super::copy::Resend;
-use crate::BoxError;
+use crate::{BoxError, boxed::BoxFuture};
 
 /// Decisions of a layer about a request, at each point of its path. Each thread has its own value.
 ///
@@ -40,6 +42,8 @@ pub(crate) trait Policy: Send + Sync + 'static {
     type Pending: Send;
     /// Result of [`admit`](Self::admit). Dropping it releases it.
     type Permit: Send;
+    /// What is signed for one attempt. Never used for another one.
+    type Proof: Send;
     /// One attempt in flight. If it is dropped, its outcome counts as unknown.
     type Attempt: Send;
     /// A response that rejects the credential of its request.
@@ -70,7 +74,29 @@ pub(crate) trait Policy: Send + Sync + 'static {
         pending: Option<Self::Pending>,
     ) -> impl Future<Output = Result<Self::Permit, BoxError>> + Send;
 
-    /// Starts an attempt, once the inner service is ready. `None` if what was waited for is no longer valid.
+    /// Signs a proof for the next attempt of the slow path. `None` if it needs none. Default: `None`.
+    ///
+    /// Called after [`admit`](Self::admit), so that the credential is known, and before the inner service is polled ready,
+    /// because a signer may be slow. A policy without proofs pays for nothing but this call.
+    ///
+    /// # Errors
+    ///
+    /// The future fails if the request must not be sent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the proof, which is not sent.
+    fn prove(
+        &self,
+        _call: &mut Self::Call,
+        _method: &Method,
+        _uri: &Uri,
+    ) -> Option<BoxFuture<'static, Result<Self::Proof, BoxError>>> {
+        None
+    }
+
+    /// Starts an attempt, once the inner service is ready. `None` if what was waited for is no longer valid, or `proof`
+    /// does not belong to the credential.
     ///
     /// # Errors
     ///
@@ -82,10 +108,14 @@ pub(crate) trait Policy: Send + Sync + 'static {
         &self,
         call: &mut Self::Call,
         permit: Self::Permit,
+        proof: Option<&Self::Proof>,
     ) -> Result<Option<Started<Self>>, BoxError>;
 
     /// Adds the credential to the request. Default: does nothing.
     fn authorize(&self, _headers: &mut HeaderMap, _credential: HeaderValue) {}
+
+    /// Adds the proof to the request. Default: does nothing.
+    fn add_proof(&self, _headers: &mut HeaderMap, _proof: Self::Proof) {}
 
     /// Marks an attempt that is not the first one, for inner layers. Default: does nothing.
     fn mark<B>(&self, _call: &Self::Call, _request: &mut Request<B>) {}

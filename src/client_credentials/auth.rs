@@ -8,20 +8,25 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use tokio::time::Instant;
 
 use super::{
-    Challenge, TokenFingerprint,
+    Challenge, TokenError, TokenFingerprint,
     authorize::Authorizer,
     cache::{CachedToken, Rejection},
     challenge::{self, Verdict},
     context::RejectedToken,
     event::{RejectionAction, TokenEvent},
+    proof::{MAX_PROOF_RETRIES, MAX_UNSENT_PROOFS, Proof},
+    proof_servers::ProofServers,
+    prover::{DPOP_SCHEME, ProofTarget},
     refresher::Refresher,
 };
 use crate::{
-    Attempts,
+    Attempts, BoxError,
+    boxed::BoxFuture,
+    clock::add_capped,
     misuse::{self, Misuse, Usage},
 };
 
@@ -37,28 +42,40 @@ pub(crate) struct Auth {
     pub(crate) authorizer: Authorizer,
     /// Whether requests are replayed after a 401.
     pub(crate) replay: bool,
+    /// Whether further scopes are requested when an API asks for them.
+    pub(crate) step_up: bool,
     /// Detects misuse of the layer.
     pub(crate) usage: Usage,
+    /// Nonces and clocks of the APIs, for tokens that are bound to a key.
+    pub(crate) proof_servers: ProofServers,
 }
 
 /// One call that carries a token, over all its attempts.
 ///
-/// Small and `Copy`, because each request in flight holds one, also on the fast path. The token itself is not part of
-/// it: a call that waits may be sent with a token that was issued later.
+/// Small, because each request in flight holds one, also on the fast path. The token itself is not part of it: a call that
+/// waits may be sent with a token that was issued later.
 ///
 /// | `may_replay` | `is_replay` | state of the call |
 /// |---|---|---|
 /// | `true` | `false` | first attempt; a copy of the request is kept |
 /// | `false` | `false` | first attempt; a 401 is returned, and the token refreshed for others |
 /// | any | `true` | second attempt; a further 401 is returned and extends the cooldown |
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct AuthCall {
-    /// Index of the destination in the list of origins. Half a word, because each request in flight holds one.
-    origin: u32,
+    /// Tokens for the scope of the request. `None` for those of the layer.
+    scoped: Option<Arc<Refresher>>,
+    /// Index of the destination in the list of origins. Small, because each request in flight holds one.
+    origin: u16,
     /// Whether the request may be sent once more after a 401.
     pub(crate) may_replay: bool,
     /// Whether the next attempt, or the one in flight, is a replay after a 401.
     pub(crate) is_replay: bool,
+    /// Whether the token is bound to a key, so that each attempt needs a proof. Known once the call was admitted.
+    pub(crate) is_bound: bool,
+    /// Number of further attempts because of rejected proofs.
+    pub(crate) proof_retries: u8,
+    /// Number of proofs for the next attempt that were not sent.
+    pub(crate) unsent_proofs: u8,
 }
 
 /// The token that an attempt was sent with, and when.
@@ -73,17 +90,40 @@ pub(crate) struct SentWith {
     pub(crate) at: Instant,
     /// Whether a success of the attempt is reported.
     pub(crate) report: bool,
+    /// State of the server that the proof was made with; 0 for a bearer token.
+    pub(crate) proof: u32,
 }
 
 impl AuthCall {
     /// Creates the call of a request to the allowed origin at this index.
     pub(crate) fn new(origin: usize, may_replay: bool) -> Self {
         Self {
+            scoped: None,
             // No list is that long; an index that is not in the list matches no origin.
-            origin: u32::try_from(origin).unwrap_or(u32::MAX),
+            origin: u16::try_from(origin).unwrap_or(u16::MAX),
             may_replay,
             is_replay: false,
+            is_bound: false,
+            proof_retries: 0,
+            unsent_proofs: 0,
         }
+    }
+
+    /// Sets the tokens for the scope of the request.
+    pub(crate) fn set_tokens(&mut self, tokens: Arc<Refresher>) {
+        self.scoped = Some(tokens);
+    }
+
+    /// Returns whether the request has a scope of its own.
+    #[inline]
+    pub(crate) fn is_scoped(&self) -> bool {
+        self.scoped.is_some()
+    }
+
+    /// Returns the tokens for the request: its own, or those of the layer.
+    #[inline]
+    pub(crate) fn tokens<'a>(&'a self, auth: &'a Auth) -> &'a Arc<Refresher> {
+        self.scoped.as_ref().unwrap_or(&auth.refresher)
     }
 
     /// Returns the call with another value of `may_replay`.
@@ -94,8 +134,13 @@ impl AuthCall {
     }
 
     /// Returns the index of the destination in the list of origins.
-    pub(crate) fn origin(self) -> usize {
-        self.origin as usize
+    pub(crate) fn origin(&self) -> usize {
+        self.origin.into()
+    }
+
+    /// Returns whether the request may be sent once more because its proof was rejected.
+    pub(crate) fn may_prove_again(&self) -> bool {
+        self.is_bound && self.proof_retries < MAX_PROOF_RETRIES
     }
 }
 
@@ -107,6 +152,7 @@ impl SentWith {
             fingerprint: identity,
             at,
             report,
+            proof: 0,
         }
     }
 }
@@ -146,10 +192,11 @@ impl Auth {
     pub(crate) fn rejection<RB>(
         &self,
         response: &Response<RB>,
-        call: AuthCall,
+        call: &AuthCall,
         sent: SentWith,
     ) -> Option<Rejection> {
-        if response.status() != StatusCode::UNAUTHORIZED {
+        let needs_scope = self.step_up && self.learn_scopes(response, call, sent);
+        if response.status() != StatusCode::UNAUTHORIZED && !needs_scope {
             self.on_final(response, call, sent);
             return None;
         }
@@ -157,23 +204,141 @@ impl Auth {
         if Attempts::of(response) > 1 {
             self.report(self.usage.on_inner_retry());
         }
-        let scheme = self.refresher.cache.settings().scheme.as_deref();
-        let verdict = challenge::verdict(response.headers(), scheme);
+        let verdict = match needs_scope {
+            true => Verdict::TokenRejected,
+            false => challenge::verdict(response.headers(), self.scheme(sent)),
+        };
+        let tokens = call.tokens(self);
         let is_refusal = match verdict {
             Verdict::TokenRejected => true,
             // Such a challenge can be about the token only if the origin accepts tokens at all.
-            Verdict::OtherScheme => self.refresher.cache.was_accepted_at(call.origin()),
+            Verdict::OtherScheme => tokens.cache.was_accepted_at(call.origin()),
             Verdict::Unrelated => false,
         };
         is_refusal.then(|| Rejection {
             rejected: RejectedToken {
                 fingerprint: sent.fingerprint,
-                challenges: self.challenges(response, sent.fingerprint),
+                challenges: challenges(tokens, response, sent.fingerprint),
             },
             origin: call.origin(),
             sent_at: sent.at,
             for_other_scheme: verdict == Verdict::OtherScheme,
         })
+    }
+
+    /// Returns the authentication scheme that an attempt was sent with.
+    fn scheme(&self, sent: SentWith) -> Option<&str> {
+        match sent.proof {
+            0 => self.refresher.cache.settings().scheme.as_deref(),
+            _ => Some(DPOP_SCHEME),
+        }
+    }
+
+    /// Learns the scopes that a response asks for (RFC 6750 §3.1). Returns whether another token may have them.
+    fn learn_scopes<RB>(&self, response: &Response<RB>, call: &AuthCall, sent: SentWith) -> bool {
+        let tokens = call.tokens(self);
+        let is_challenge = matches!(
+            response.status(),
+            StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED
+        );
+        let Some(learned) = tokens.learned.as_ref().filter(|_| is_challenge) else {
+            return false;
+        };
+        let scheme = self.scheme(sent);
+        let Some(wanted) = challenge::insufficient_scope(response.headers(), scheme) else {
+            return false;
+        };
+        let current = current(tokens, sent.fingerprint);
+        let granted = current.as_ref().and_then(|token| token.token.scope());
+        learned.learn(&wanted, granted)
+    }
+
+    /// Signs a proof for the next attempt of `call`. `None` if the cached token is not bound to a key.
+    pub(crate) fn prove(
+        &self,
+        call: &mut AuthCall,
+        method: &Method,
+        uri: &Uri,
+    ) -> Option<BoxFuture<'static, Result<Proof, BoxError>>> {
+        if !call.is_bound {
+            return None;
+        }
+        let tokens = call.tokens(self);
+        let clock = &tokens.clock;
+        let now = clock.now();
+        let (token, _) = tokens.get_cached(now)?;
+        let prover = Arc::clone(token.token.prover()?);
+        let origin = self.authorizer.origin(call.origin())?;
+        let server = self.proof_servers.get(origin);
+        let limit = self.refresher.cache.settings().fetch_timeout;
+        let target = ProofTarget {
+            method: method.as_str().to_owned(),
+            // The path as it is sent: servers compare it byte by byte (RFC 9449 §4.3).
+            url: format!("{origin}{}", path(uri)),
+            issued_at: server.time(clock.wall_clock()),
+            nonce: server.nonce,
+            now,
+            deadline: add_capped(now, limit),
+        };
+        let (generation, fingerprint) = (server.generation, token.fingerprint);
+        Some(Box::pin(async move {
+            let header = prover.prove(target).await;
+            let header = header.map_err(TokenError::of_proof)?;
+            Ok(Proof {
+                header,
+                fingerprint,
+                made_at: now,
+                generation,
+            })
+        }))
+    }
+
+    /// Returns the header with the usable token and the record of an attempt that is sent now on the slow path. `None` if
+    /// there is no token, or `proof` does not belong to it.
+    pub(crate) fn started(
+        &self,
+        call: &mut AuthCall,
+        now: Instant,
+        proof: Option<&Proof>,
+    ) -> Option<(HeaderValue, SentWith)> {
+        let (token, _) = call.tokens(self).get_cached(now)?;
+        let mut sent = SentWith::new(token.fingerprint, now);
+        if token.token.prover().is_some() {
+            let proof = proof.filter(|proof| proof.fingerprint == token.fingerprint)?;
+            // An inner service that is always slow gets a proof that is not recent, rather than none.
+            if !proof.is_recent(now) && call.unsent_proofs < MAX_UNSENT_PROOFS {
+                call.unsent_proofs += 1;
+                return None;
+            }
+            call.unsent_proofs = 0;
+            sent.proof = proof.generation;
+        } else if proof.is_some() {
+            return None;
+        }
+        Some((token.header.clone(), sent))
+    }
+
+    /// Records what a response to a request with a proof says about proofs. Returns whether the response rejects the
+    /// proof, and another one may be accepted.
+    pub(crate) fn on_proof_response<RB>(
+        &self,
+        response: &Response<RB>,
+        call: &AuthCall,
+        sent: SentWith,
+    ) -> bool {
+        if sent.proof == 0 {
+            return false;
+        }
+        let Some(origin) = self.authorizer.origin(call.origin()) else {
+            return false;
+        };
+        let headers = response.headers();
+        let wall = self.refresher.clock.wall_clock();
+        let generation = self.proof_servers.observe(origin, headers, wall);
+        generation != sent.proof
+            && response.status() == StatusCode::UNAUTHORIZED
+            && call.may_prove_again()
+            && challenge::rejects_proof(headers)
     }
 
     /// Returns whether `request` may be sent once more after a 401. Not if an outer retry layer sends the call again
@@ -189,9 +354,9 @@ impl Auth {
     ///
     /// Records nothing for other statuses: a 403 or a 500 may come from a gateway that did not check the token.
     #[inline]
-    pub(crate) fn on_final<RB>(&self, response: &Response<RB>, call: AuthCall, sent: SentWith) {
+    pub(crate) fn on_final<RB>(&self, response: &Response<RB>, call: &AuthCall, sent: SentWith) {
         if response.status().is_success() {
-            let cache = &self.refresher.cache;
+            let cache = &call.tokens(self).cache;
             cache.on_accepted(
                 call.origin(),
                 sent.fingerprint,
@@ -200,71 +365,86 @@ impl Auth {
         }
     }
 
-    /// Returns the challenges of a 401, with the rejected token replaced in them. Empty for a token that is no longer
-    /// cached: its value is unknown here, so that it could not be replaced.
-    fn challenges<RB>(
-        &self,
-        response: &Response<RB>,
-        rejected: TokenFingerprint,
-    ) -> Vec<Challenge> {
-        let current = self
-            .refresher
-            .cache
-            .status(self.refresher.clock.moment())
-            .current;
-        let current = current.filter(|token| token.fingerprint == rejected);
-        current.map_or_else(Vec::new, |token| {
-            challenge::challenges(response.headers(), token.token.expose())
-        })
-    }
-
     /// Waits for another token than the rejected one. `None` if there is none or it is too soon to request one. Emits
     /// [`TokenEvent::Rejected`].
     ///
     /// # Cancel safety
     ///
     /// Dropping the future does not affect other callers, and no event is emitted. The fetch continues.
-    pub(crate) async fn refresh_and_wait(&self, refusal: Rejection) -> Option<Arc<CachedToken>> {
+    pub(crate) async fn refresh_and_wait(
+        &self,
+        call: &AuthCall,
+        refusal: Rejection,
+    ) -> Option<Arc<CachedToken>> {
         let origin = refusal.origin;
-        let token = self.refresher.refresh_and_wait(refusal).await;
+        let tokens = call.tokens(self);
+        let token = tokens.refresh_and_wait(refusal).await;
         let action = if token.is_some() {
             RejectionAction::Replayed
         } else {
             RejectionAction::Returned
         };
-        self.emit_rejected(origin, action);
+        self.emit_rejected(tokens, origin, action);
         token
     }
 
     /// Starts to replace the rejected token without waiting, for a request that cannot be sent again. Emits
     /// [`TokenEvent::Rejected`].
-    pub(crate) fn refresh_in_background(&self, refusal: Rejection) {
+    pub(crate) fn refresh_in_background(&self, call: &AuthCall, refusal: Rejection) {
         let origin = refusal.origin;
-        let action = if self.refresher.refresh_in_background(refusal) {
+        let tokens = call.tokens(self);
+        let action = if tokens.refresh_in_background(refusal) {
             RejectionAction::RefreshedOnly
         } else {
             RejectionAction::Returned
         };
-        self.emit_rejected(origin, action);
+        self.emit_rejected(tokens, origin, action);
     }
 
     /// Records that the token of a replay was rejected too. The request is not replayed again. Emits
     /// [`TokenEvent::Rejected`].
-    pub(crate) fn on_replay_rejected(&self, refusal: &Rejection) {
-        let now = self.refresher.clock.moment();
-        self.refresher.cache.on_replay_rejected(refusal, now);
-        self.emit_rejected(refusal.origin, RejectionAction::Returned);
+    pub(crate) fn on_replay_rejected(&self, call: &AuthCall, refusal: &Rejection) {
+        let tokens = call.tokens(self);
+        let now = tokens.clock.moment();
+        tokens.cache.on_replay_rejected(refusal, now);
+        self.emit_rejected(tokens, refusal.origin, RejectionAction::Returned);
     }
 
     /// Emits [`TokenEvent::Rejected`].
-    fn emit_rejected(&self, origin: usize, action: RejectionAction) {
+    fn emit_rejected(&self, tokens: &Refresher, origin: usize, action: RejectionAction) {
         if let Some(origin) = self.authorizer.origin(origin) {
-            self.refresher.sinks.emit(&TokenEvent::Rejected {
-                credential: self.refresher.cache.settings().credential.as_deref(),
+            tokens.sinks.emit(&TokenEvent::Rejected {
+                credential: tokens.cache.settings().credential.as_deref(),
                 origin,
                 action,
             });
         }
+    }
+}
+
+/// Returns the challenges of a 401, with the rejected token replaced in them. Empty for a token that is no longer cached:
+/// its value is unknown here, so that it could not be replaced.
+fn challenges<RB>(
+    tokens: &Refresher,
+    response: &Response<RB>,
+    rejected: TokenFingerprint,
+) -> Vec<Challenge> {
+    current(tokens, rejected).map_or_else(Vec::new, |token| {
+        challenge::challenges(response.headers(), token.token.expose())
+    })
+}
+
+/// Returns the cached token, if it is the one with this hash.
+fn current(tokens: &Refresher, fingerprint: TokenFingerprint) -> Option<Arc<CachedToken>> {
+    let current = tokens.cache.status(tokens.clock.moment()).current;
+    current.filter(|token| token.fingerprint == fingerprint)
+}
+
+/// Returns the path of a URI, which is never empty (RFC 9110 §4.2.3).
+fn path(uri: &Uri) -> &str {
+    match uri.path() {
+        "" => "/",
+        path => path,
     }
 }
 
@@ -303,7 +483,7 @@ mod tests {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         let identity = AccessToken::new(name.to_owned()).fingerprint();
         let call = AuthCall::new(0, true);
-        auth.rejection(&response, call, SentWith::new(identity, SystemClock.now()))
+        auth.rejection(&response, &call, SentWith::new(identity, SystemClock.now()))
     }
 
     #[tokio::test(start_paused = true)]
@@ -325,7 +505,7 @@ mod tests {
         let (auth, events) = auth().await;
         let refusal = rejected(&auth, "key", "Bearer").unwrap();
 
-        auth.on_replay_rejected(&refusal);
+        auth.on_replay_rejected(&AuthCall::new(0, true), &refusal);
 
         assert_eq!(*lock(&events), [RejectionAction::Returned]);
     }

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, header::WWW_AUTHENTICATE};
 
 use self::reader::{Part, Reader};
-use super::redact;
+use super::{prover::DPOP_SCHEME, redact};
 
 /// The reason that an API gives for a 401: one challenge of a `WWW-Authenticate` field (RFC 9110 §11.6.1), with the
 /// parameters of RFC 6750 §3.
@@ -98,6 +98,28 @@ pub(crate) fn verdict(headers: &HeaderMap, scheme: Option<&str>) -> Verdict {
     } else {
         Verdict::Unrelated
     }
+}
+
+/// Returns the scopes that a response with these `headers` asks for (RFC 6750 §3.1), separated by spaces. `scheme` is the
+/// authentication scheme that the token was sent with.
+pub(crate) fn insufficient_scope(headers: &HeaderMap, scheme: Option<&str>) -> Option<String> {
+    let scheme = scheme?;
+    let challenges = challenges(headers, None).into_iter();
+    let mut own = challenges.filter(|challenge| challenge.scheme.eq_ignore_ascii_case(scheme));
+    own.find(|challenge| challenge.error() == Some("insufficient_scope"))?
+        .scope
+}
+
+/// Returns whether a 401 with these `headers` rejects the proof of its request, not the token (RFC 9449 §7.1, §9).
+pub(crate) fn rejects_proof(headers: &HeaderMap) -> bool {
+    let rejected = |challenge: &Challenge| {
+        challenge.scheme.eq_ignore_ascii_case(DPOP_SCHEME)
+            && matches!(
+                challenge.error(),
+                Some("use_dpop_nonce" | "invalid_dpop_proof")
+            )
+    };
+    challenges(headers, None).iter().any(rejected)
 }
 
 /// Returns the first 32 challenges in the first 32 `WWW-Authenticate` lines, in order. Reads at most 8 KiB of each line
@@ -199,14 +221,20 @@ impl Challenge {
         slot.get_or_insert_with(|| text(value, secrets, read));
     }
 
-    /// Returns whether the request or the grant is at fault (RFC 6750 §3.1; RFC 9470 §3 for
-    /// `insufficient_user_authentication`). Unknown codes are treated like `invalid_token`.
+    /// Returns whether the request, its proof or the grant is at fault (RFC 6750 §3.1; RFC 9449 §7.1 and §9 for proofs; RFC
+    /// 9470 §3 for `insufficient_user_authentication`). Unknown codes are treated like `invalid_token`.
     ///
     /// `insufficient_scope` usually comes with a 403; with a 401 it means the same.
     fn needs_more_than_a_token(&self) -> bool {
         matches!(
             self.error(),
-            Some("insufficient_scope" | "invalid_request" | "insufficient_user_authentication")
+            Some(
+                "insufficient_scope"
+                    | "invalid_request"
+                    | "insufficient_user_authentication"
+                    | "invalid_dpop_proof"
+                    | "use_dpop_nonce"
+            )
         )
     }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Challenge, FetchReason, TokenFingerprint,
+    Challenge, FetchReason, TokenFingerprint, TokenScope,
     cache::CachedToken,
     event::{TokenEvent, TokenEvents},
 };
@@ -103,6 +103,8 @@ pub struct FetchContext<'a> {
     reason: FetchReason,
     /// The rejected token, for [`FetchReason::Rejected`].
     rejected: Option<&'a RejectedToken>,
+    /// What the token is requested for, if not for what the source requests.
+    token_scope: Option<&'a TokenScope>,
     /// Deadline, clock, jitter and event sinks.
     surroundings: SourceContext<'a>,
 }
@@ -117,8 +119,27 @@ impl<'a> FetchContext<'a> {
         Self {
             reason,
             rejected,
+            token_scope: None,
             surroundings,
         }
+    }
+
+    /// Sets what the token is requested for.
+    pub(crate) fn with_token_scope<'b>(self, scope: &'b TokenScope) -> FetchContext<'b>
+    where
+        'a: 'b,
+    {
+        FetchContext {
+            token_scope: Some(scope).filter(|scope| !scope.is_empty()),
+            ..self
+        }
+    }
+
+    /// Returns what the token is requested for instead of what the source requests: the [`TokenScope`] of a request, and
+    /// scopes that an API has asked for. `None` for the usual token.
+    #[must_use]
+    pub fn token_scope(&self) -> Option<&'a TokenScope> {
+        self.token_scope
     }
 
     /// Returns what the crate's own sources use.

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use serde_json::Value;
 
 use super::{
-    AccessToken, TokenError, TokenGeneration,
+    AccessToken, TokenError, TokenGeneration, TokenScope,
     cache::{CacheStatus, CachedToken},
     freshness::Freshness,
     refresher::Refresher,
@@ -63,6 +63,15 @@ impl TokenHandle {
     /// ```
     pub async fn token(&self) -> Result<AccessToken, TokenError> {
         self.0.get().await.map(|token| token.token.clone())
+    }
+
+    /// Returns the handle to the tokens of this credential for `scope`. For the default set, it is this handle.
+    ///
+    /// Requests with this [`TokenScope`](super::TokenScope) in their extensions use the same tokens, until the set is
+    /// forgotten because others were used more recently.
+    #[must_use]
+    pub fn scoped(&self, scope: &TokenScope) -> Self {
+        Self(self.0.for_scope(scope))
     }
 
     /// Fetches the first token now, so that the first request does not wait and a wrong configuration is detected at

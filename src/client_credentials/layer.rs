@@ -7,14 +7,18 @@ use tower_layer::Layer;
 
 use super::{
     BoxTokenSource, ClientCredentials, ExistingCredential, ForeignOrigin, HostMismatch, TokenEvent,
-    TokenHandle, TokenSource, TokenStore,
+    TokenHandle, TokenScope, TokenSource, TokenStore,
     auth::Auth,
     authorize::Authorizer,
     cache::TokenCache,
     event::TokenEvents,
     policy::AuthPolicy,
+    proof_servers::ProofServers,
     refresher::Refresher,
+    scoped_source::ScopedSource,
+    scoped_tokens::ScopedTokens,
     settings::Settings,
+    step_up::LearnedScopes,
     store::{BoxTokenStore, SharingSettings, TokenSharing},
 };
 use crate::{
@@ -77,6 +81,8 @@ impl ClientCredentialsLayer {
             refresh_cooldown: Duration::from_secs(10),
             max_waiting: MAX_WAITING,
             replay: true,
+            step_up: false,
+            max_token_scopes: MAX_TOKEN_SCOPES,
             store: None,
             sharing: SharingSettings::default(),
             clock: SharedClock::default(),
@@ -170,6 +176,10 @@ pub struct ClientCredentialsLayerBuilder {
     max_waiting: usize,
     /// Whether requests are replayed after a 401.
     replay: bool,
+    /// Whether further scopes are requested when an API asks for them.
+    step_up: bool,
+    /// Maximum number of tokens for other scopes.
+    max_token_scopes: usize,
     /// Store for sharing tokens with other processes.
     store: Option<BoxTokenStore>,
     /// Settings of the store.
@@ -363,6 +373,31 @@ impl ClientCredentialsLayerBuilder {
         self
     }
 
+    /// Sets whether the layer requests further scopes when an API asks for them: a 403, or a 401, with
+    /// `error="insufficient_scope"` and `scope` (RFC 6750 §3.1). Default: `false`.
+    ///
+    /// One token with the scopes of the credential and those of the challenge is then requested, and the request is sent
+    /// once more, if its body can be sent again. The scopes are remembered and requested with each later token, at most 32.
+    /// If the authorization server refuses them, they are not requested again. The [cooldown](Self::refresh_cooldown)
+    /// bounds the token requests of an API that asks every time. [`TokenEvent::Rejected`] reports each challenge.
+    ///
+    /// An API then decides which scopes the token has, up to what the authorization server allows the client. Leave it off
+    /// if a token should have no more than you configure. A challenge that requires a user (RFC 9470) is returned.
+    pub fn step_up(mut self, step_up: bool) -> Self {
+        self.step_up = step_up;
+        self
+    }
+
+    /// Sets the maximum number of tokens that are kept for requests with a [`TokenScope`](super::TokenScope), at least 1.
+    /// Default: 64.
+    ///
+    /// For another set, the one that was not used for longest is forgotten. A set that was not used for an hour is
+    /// forgotten when another one is made.
+    pub fn max_token_scopes(mut self, limit: usize) -> Self {
+        self.max_token_scopes = limit;
+        self
+    }
+
     /// Shares tokens with other processes through `store`. Default: none.
     ///
     /// The store is read only when a token is due; requests use the token in their own process. One process takes a
@@ -489,11 +524,30 @@ impl ClientCredentialsLayerBuilder {
         // After the program's sinks, which therefore see each event first.
         crate::telemetry::install_token_sinks(&mut sinks, &self.clock);
         let now = self.clock.now();
-        let cache = TokenCache::new(settings, self.origins.len(), self.seed, now);
         let sharing = self
             .store
-            .map(|store| TokenSharing::new(store, self.sharing, &self.origins));
-        let tokens = Refresher::new(cache, self.source, sharing, self.clock, sinks);
+            .map(|store| TokenSharing::new(store, self.sharing, &self.origins))
+            .map(Arc::new);
+        let (source, clock, origins, seed) =
+            (self.source, self.clock, self.origins.len(), self.seed);
+        let step_up = self.step_up;
+        let make = move |scope: &TokenScope| {
+            let learned = step_up.then(|| Arc::new(LearnedScopes::default()));
+            let source = match scope.is_empty() && learned.is_none() {
+                true => source.clone(),
+                false => BoxTokenSource::new(ScopedSource::new(
+                    source.clone(),
+                    scope.clone(),
+                    learned.clone(),
+                )),
+            };
+            let cache = TokenCache::new(settings.scoped(scope), origins, seed, clock.now());
+            let (sharing, clock, sinks) = (sharing.clone(), clock.clone(), sinks.clone());
+            Refresher::new(cache, source, sharing, clock, sinks, learned)
+        };
+        let tokens = make(&TokenScope::new());
+        let scoped = ScopedTokens::new(make, self.max_token_scopes, now);
+        let tokens = tokens.with_scoped(scoped);
         let authorizer = Authorizer {
             origins: self.origins,
             assumed: self.assumed,
@@ -507,7 +561,9 @@ impl ClientCredentialsLayerBuilder {
             refresher: Arc::new(tokens),
             authorizer,
             replay: self.replay,
+            step_up,
             usage,
+            proof_servers: ProofServers::default(),
         });
         // Reported last, when all sinks are in place.
         exchange.report(misuse.or(self.set_once.misuse()));
@@ -525,5 +581,7 @@ impl fmt::Debug for ClientCredentialsLayerBuilder {
     }
 }
 
+/// Default maximum number of tokens for other scopes.
+const MAX_TOKEN_SCOPES: usize = 64;
 /// Default maximum number of callers that wait for a token.
 const MAX_WAITING: usize = 100_000;

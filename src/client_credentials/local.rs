@@ -111,6 +111,10 @@ impl LocalCache {
     ) -> Option<(HeaderValue, TokenFingerprint)> {
         // Locks the snapshot of the shared cache for a moment, and may start an early refresh.
         let (token, fresh_for) = tokens.get_cached(now)?;
+        // A request with a proof takes the slow path, where it is signed. The copy of another token is out of date then.
+        if token.token.prover().is_some() {
+            return None;
+        }
         // An allocation of its own, which is zeroized when it is dropped.
         let mut header = HeaderValue::from_maybe_shared(secret_bytes(token.header.as_bytes()))
             .unwrap_or_else(|_| token.header.clone());
@@ -167,7 +171,9 @@ mod tests {
     use super::*;
     use crate::{
         Clock, SystemClock,
-        client_credentials::{AccessToken, ClientCredentialsLayer, policy::AuthPolicy},
+        client_credentials::{
+            AccessToken, ClientCredentialsLayer, auth::AuthCall, policy::AuthPolicy,
+        },
     };
 
     const MS: Duration = Duration::from_millis(1);
@@ -197,7 +203,11 @@ mod tests {
         let origin = "https://api.example".parse().unwrap();
         let layer = ClientCredentialsLayer::builder(token, origin);
         let auth_policy = AuthPolicy::new(layer.clock(clock.clone()).build().into_auth());
-        assert!(auth_policy.token(SystemClock.now(), 0).is_none());
+        assert!(
+            auth_policy
+                .token(&mut AuthCall::new(0, true), SystemClock.now())
+                .is_none()
+        );
         auth_policy.auth.refresher.get().await.unwrap();
         auth_policy
     }
@@ -210,7 +220,9 @@ mod tests {
         // Whether a copy is taken for a request that is sent then.
         let takes = |at: Duration| {
             let before = clock.0.load(SeqCst);
-            let (header, sent) = auth_policy.token(now + at, 0).unwrap();
+            let (header, sent) = auth_policy
+                .token(&mut AuthCall::new(0, true), now + at)
+                .unwrap();
             assert_eq!(header, "Bearer key");
             assert!(header.is_sensitive());
             assert_eq!(sent.at, now + at);
@@ -224,7 +236,11 @@ mod tests {
 
         assert!(auth_policy.auth.refresher.cache.invalidate());
 
-        assert!(auth_policy.token(now + 2 * SECOND - MS, 0).is_none());
+        assert!(
+            auth_policy
+                .token(&mut AuthCall::new(0, true), now + 2 * SECOND - MS)
+                .is_none()
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -232,15 +248,29 @@ mod tests {
         let auth_policy = local_cache(Some(2 * SECOND), &Counting::default()).await;
         let now = SystemClock.now();
 
-        assert!(auth_policy.token(now + 1999 * MS, 0).is_some());
-        assert!(auth_policy.token(now + 2 * SECOND, 0).is_none());
+        assert!(
+            auth_policy
+                .token(&mut AuthCall::new(0, true), now + 1999 * MS)
+                .is_some()
+        );
+        assert!(
+            auth_policy
+                .token(&mut AuthCall::new(0, true), now + 2 * SECOND)
+                .is_none()
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn successes_are_reported_every_100_ms() {
         let auth_policy = local_cache(None, &Counting::default()).await;
         let now = SystemClock.now();
-        let reports = |at: u32| auth_policy.token(now + at * MS, 0).unwrap().1.report;
+        let reports = |at: u32| {
+            auth_policy
+                .token(&mut AuthCall::new(0, true), now + at * MS)
+                .unwrap()
+                .1
+                .report
+        };
         // A request that copies the token always reports its success.
         assert!(reports(0));
 

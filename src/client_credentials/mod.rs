@@ -42,7 +42,8 @@
 //! |---|---|---|
 //! | service | `layer`, `service`, `policy` | one call: token, attempt, 401, replay |
 //! | rules | `auth`, `authorize`, `challenge` | where the token may go, and what a 401 means |
-//! | token | `local`, `refresher`, `waiting`, `shutdown` | copies per thread, tasks of fetches, waiting callers |
+//! | proofs | `proof`, `prover`, `proof_servers` | proofs of possession for bound tokens |
+//! | token | `local`, `refresher`, `scoped_tokens`, `step_up`, `waiting`, `shutdown` | copies per thread, tasks of fetches, waiting callers |
 //! | state | `cache`, `in_flight`, `cooldown`, `backoff_state`, `freshness` | decisions without a runtime or a clock |
 //! | source | `endpoint`, `store`, `source` | token requests, and tokens of other processes |
 //!
@@ -67,20 +68,32 @@ mod layer;
 mod local;
 mod non_conformance;
 mod policy;
+mod proof;
+mod proof_servers;
+mod prover;
 mod reason;
 mod redact;
 mod refresher;
+mod scoped_source;
+mod scoped_tokens;
 mod service;
 mod settings;
 mod shutdown;
 mod source;
+mod step_up;
 mod store;
 mod token;
+mod token_scope;
 mod trim;
 mod waiting;
 
 #[cfg(feature = "jwt")]
-pub use self::endpoint::{KeyAlgorithm, SecretAlgorithm, SignError, Signer, SigningKey};
+pub use self::endpoint::{
+    AssertionClaims, CertificateHeader, GoogleServiceAccount, KeyAlgorithm, SecretAlgorithm,
+    SignError, Signer, SigningKey,
+};
+#[cfg(feature = "dpop")]
+pub use self::endpoint::{BearerAnswer, Dpop, DpopKey};
 #[cfg(feature = "redis")]
 pub use self::store::RedisTokenStore;
 pub(crate) use self::{
@@ -88,6 +101,7 @@ pub(crate) use self::{
     cache::Rejection,
     event::TokenEvents,
     policy::AuthPolicy,
+    proof::Proof,
 };
 pub use self::{
     authorize::{ExistingCredential, ForeignOrigin, HostMismatch},
@@ -109,6 +123,7 @@ pub use self::{
     source::{BoxTokenSource, TokenSource},
     store::{Lease, LeaseId, StoredToken, TokenStore},
     token::{AccessToken, TokenFingerprint},
+    token_scope::TokenScope,
 };
 pub use crate::secret::{Secret, SecretBytes};
 use crate::store::{CacheKey, StoreError};

@@ -3,6 +3,8 @@
 //! | response | call | action |
 //! |---|---|---|
 //! | not a 401 about the token | any | returned |
+//! | 401 about the proof, with a new nonce or another time | has a copy | the copy is sent with another proof |
+//! | 403 about a scope, with step-up | may be replayed, with a copy | a token with that scope, then the copy is sent once |
 //! | 401 about the token | may be replayed, with a copy | another token, then the copy is sent once |
 //! | 401 about the token | is a replay | returned; recorded in the cooldown of the origin |
 //! | 401 about the token | cannot be replayed | returned; the token is refreshed for later requests |
@@ -11,29 +13,33 @@
 //!
 //! 1. `begin` checks the destination. On the fast path it also returns the token, and the request is sent in the same
 //!    poll.
-//! 2. `admit` and `start`, if there is no usable token: wait for the one fetch, then take the token.
-//! 3. `authorize` adds the header to each attempt.
+//! 2. `admit` and `start`, if there is no usable token, or if it needs a proof: wait for the one fetch, then take the
+//!    token. `prove` signs the proof in between.
+//! 3. `authorize` and `add_proof` add the headers to each attempt.
 //! 4. `finish` for a response that needs no decision, otherwise `on_response`.
 //! 5. `reauthenticate` before a replay, while the inner service is not held ready.
 //!
 //! Between 2 and 3 the inner service is polled ready again. The token may expire meanwhile, so that `start` may send
 //! the call back to `admit`.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use tokio::time::Instant;
 
 use super::{
-    TokenError,
+    TokenError, TokenScope,
     auth::{Auth, AuthCall, SentWith},
     authorize::Destination,
     cache::Rejection,
     local::LocalCache,
+    proof::Proof,
+    prover::DPOP,
 };
 use crate::{
     Attempts, BoxError,
+    boxed::BoxFuture,
     call::{Begin, Next, Policy, Started, copy::Resend},
 };
 
@@ -72,13 +78,42 @@ impl AuthPolicy {
             return Ok(None);
         };
         let may_replay = self.auth.may_replay(request);
-        Ok(Some(AuthCall::new(origin, may_replay)))
+        let mut call = AuthCall::new(origin, may_replay);
+        // Most requests have no extensions, and none of these is looked up.
+        if !request.extensions().is_empty() {
+            self.choose_tokens(&mut call, request.extensions());
+        }
+        Ok(Some(call))
     }
 
     /// Returns the header with the usable token, if there is one, for an attempt on the fast path.
     #[inline]
-    pub(crate) fn token(&self, now: Instant, origin: usize) -> Option<(HeaderValue, SentWith)> {
-        self.local.token(&self.auth.refresher, now, origin)
+    pub(crate) fn token(
+        &self,
+        call: &mut AuthCall,
+        now: Instant,
+    ) -> Option<(HeaderValue, SentWith)> {
+        // The local cache has the tokens of the layer only.
+        if call.is_scoped() {
+            return self.scoped_token(call, now);
+        }
+        self.local.token(&self.auth.refresher, now, call.origin())
+    }
+
+    /// Chooses the tokens for the scope of the request, if it has one.
+    ///
+    /// Not inlined, as the next function: requests without a scope pay for neither.
+    #[inline(never)]
+    fn choose_tokens(&self, call: &mut AuthCall, extensions: &Extensions) {
+        if let Some(scope) = extensions.get::<TokenScope>() {
+            call.set_tokens(self.auth.refresher.for_scope(scope));
+        }
+    }
+
+    /// Returns the header with the usable token for the scope of the request.
+    #[cold]
+    fn scoped_token(&self, call: &mut AuthCall, now: Instant) -> Option<(HeaderValue, SentWith)> {
+        self.auth.started(call, now, None)
     }
 
     /// Waits for a usable token. Returns at once if there is one.
@@ -92,20 +127,14 @@ impl AuthPolicy {
     /// # Cancel safety
     ///
     /// Dropping the future does not affect other callers. The fetch continues.
-    pub(crate) async fn obtain(&self, now: Instant) -> Result<(), TokenError> {
-        if self.auth.refresher.get_cached(now).is_none() {
-            self.auth.refresher.get().await?;
-        }
+    pub(crate) async fn obtain(&self, call: &mut AuthCall, now: Instant) -> Result<(), TokenError> {
+        let tokens = call.tokens(&self.auth);
+        let token = match tokens.get_cached(now) {
+            Some((token, _)) => token,
+            None => tokens.get().await?,
+        };
+        call.is_bound = token.token.prover().is_some();
         Ok(())
-    }
-
-    /// Returns the header with the usable token, if there is one, for an attempt on the slow path. Does not use the
-    /// local cache.
-    ///
-    /// The slow path is rare and its caller may have moved to another thread, so that a local copy would not pay.
-    pub(crate) fn started(&self, now: Instant) -> Option<(HeaderValue, SentWith)> {
-        let (token, _) = self.auth.refresher.get_cached(now)?;
-        Some((token.header.clone(), SentWith::new(token.fingerprint, now)))
     }
 
     /// Decides what follows a response that rejects the token.
@@ -127,9 +156,9 @@ impl AuthPolicy {
                 return Next::Reauthenticate(response, rejection, copy);
             }
             // The replacement was rejected too.
-            _ if call.is_replay => self.auth.on_replay_rejected(&rejection),
+            _ if call.is_replay => self.auth.on_replay_rejected(call, &rejection),
             // For the requests after this one.
-            _ => self.auth.refresh_in_background(rejection),
+            _ => self.auth.refresh_in_background(call, rejection),
         }
         Next::Return(Ok(response))
     }
@@ -139,17 +168,18 @@ impl Policy for AuthPolicy {
     type Call = AuthCall;
     type Pending = Infallible;
     type Permit = ();
+    type Proof = Proof;
     type Attempt = SentWith;
     type Rejection = Rejection;
 
     #[inline]
     fn begin<B>(&self, request: &mut Request<B>) -> Result<Begin<Self>, BoxError> {
-        let Some(call) = self.begin_call(request)? else {
+        let Some(mut call) = self.begin_call(request)? else {
             return Ok(Begin::Passthrough);
         };
         // The destination is checked by now: a refused request causes no token request.
         let now = self.auth.refresher.clock.now();
-        Ok(match self.token(now, call.origin()) {
+        Ok(match self.token(&mut call, now) {
             Some(token) => Begin::Ready(call, started(token)),
             None => Begin::Wait(call, None),
         })
@@ -157,18 +187,38 @@ impl Policy for AuthPolicy {
 
     fn needs_copy(&self, call: &AuthCall) -> bool {
         // A replay is not replayed again.
-        call.may_replay && !call.is_replay
+        (call.may_replay && !call.is_replay) || call.may_prove_again()
     }
 
-    async fn admit(&self, _: &mut AuthCall, _: Option<Infallible>) -> Result<(), BoxError> {
-        self.obtain(self.auth.refresher.clock.now()).await?;
+    async fn admit(&self, call: &mut AuthCall, _: Option<Infallible>) -> Result<(), BoxError> {
+        self.obtain(call, self.auth.refresher.clock.now()).await?;
         Ok(())
     }
 
-    fn start(&self, _: &mut AuthCall, (): ()) -> Result<Option<Started<Self>>, BoxError> {
+    fn prove(
+        &self,
+        call: &mut AuthCall,
+        method: &Method,
+        uri: &Uri,
+    ) -> Option<BoxFuture<'static, Result<Proof, BoxError>>> {
+        self.auth.prove(call, method, uri)
+    }
+
+    fn start(
+        &self,
+        call: &mut AuthCall,
+        (): (),
+        proof: Option<&Proof>,
+    ) -> Result<Option<Started<Self>>, BoxError> {
         // `None` if the token expired while the call waited for readiness: it waits for another token then.
-        let token = self.started(self.auth.refresher.clock.now());
+        let token = self
+            .auth
+            .started(call, self.auth.refresher.clock.now(), proof);
         Ok(token.map(started))
+    }
+
+    fn add_proof(&self, headers: &mut HeaderMap, proof: Proof) {
+        headers.insert(DPOP, proof.header);
     }
 
     fn authorize(&self, headers: &mut HeaderMap, credential: HeaderValue) {
@@ -178,9 +228,12 @@ impl Policy for AuthPolicy {
     #[inline]
     fn finish<RB>(&self, call: &AuthCall, sent: &mut SentWith, response: &Response<RB>) -> bool {
         // The response to a replay is not final: `on_response` records the attempts in its extensions.
-        let is_final = response.status() != StatusCode::UNAUTHORIZED && !call.is_replay;
+        let status = response.status();
+        let is_final = status != StatusCode::UNAUTHORIZED
+            && !call.is_replay
+            && (status != StatusCode::FORBIDDEN || !self.auth.step_up);
         if is_final {
-            self.auth.on_final(response, *call, *sent);
+            self.auth.on_final(response, call, *sent);
         }
         is_final
     }
@@ -196,11 +249,22 @@ impl Policy for AuthPolicy {
             Ok(response) => response,
             error => return Next::Return(error),
         };
-        if call.is_replay {
-            // For outer layers: two attempts, the second with another token.
-            Attempts::record(&mut response, 2, true);
+        if call.is_replay || call.proof_retries > 0 {
+            // For outer layers: how many attempts, and whether the last one had another token.
+            let attempts = 1 + u32::from(call.is_replay) + u32::from(call.proof_retries);
+            Attempts::record(&mut response, attempts, call.is_replay);
         }
-        match self.auth.rejection(&response, *call, sent) {
+        if self.auth.on_proof_response(&response, call, sent) {
+            return match copy {
+                Some(copy) if copy.supersede() => {
+                    call.proof_retries += 1;
+                    Next::Retry(Some(response), Duration::ZERO, copy)
+                }
+                // The request cannot be sent again. Another token would not help.
+                _ => Next::Return(Ok(response)),
+            };
+        }
+        match self.auth.rejection(&response, call, sent) {
             Some(rejection) => self.on_rejected(call, rejection, response, copy),
             None => Next::Return(Ok(response)),
         }
@@ -214,7 +278,7 @@ impl Policy for AuthPolicy {
     ) -> bool {
         // Set before the wait: whatever follows, the request is not replayed a second time.
         call.is_replay = true;
-        self.auth.refresh_and_wait(rejection).await.is_some()
+        self.auth.refresh_and_wait(call, rejection).await.is_some()
     }
 }
 

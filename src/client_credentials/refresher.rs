@@ -20,12 +20,14 @@ use tokio::{
 };
 
 use super::{
-    BoxTokenSource, FetchContext, FetchReason, TokenError, TokenSource,
+    BoxTokenSource, FetchContext, FetchReason, TokenError, TokenScope, TokenSource,
     cache::{Acquire, CachedToken, FetchGuard, Rejection, RejectionOutcome, TokenCache},
     context::SourceContext,
     event::{TokenEvent, TokenEvents},
     freshness::Freshness,
     in_flight::{InFlightFetch, Outcome},
+    scoped_tokens::ScopedTokens,
+    step_up::LearnedScopes,
     store::TokenSharing,
     token::{Acquired, Provenance},
     waiting::WaitFuture,
@@ -48,11 +50,15 @@ pub(crate) struct Refresher {
     /// Source of new tokens.
     pub(crate) source: BoxTokenSource,
     /// Tried before the source. `None` without a store.
-    pub(super) sharing: Option<TokenSharing>,
+    pub(super) sharing: Option<Arc<TokenSharing>>,
     /// The layer's clock.
     pub(crate) clock: SharedClock,
     /// Receivers of events.
     pub(crate) sinks: Sinks<TokenEvents>,
+    /// Scopes that APIs have asked for. `None` without step-up.
+    pub(crate) learned: Option<Arc<LearnedScopes>>,
+    /// Tokens for other scopes. `None` for those themselves.
+    pub(super) scoped: Option<ScopedTokens<Self>>,
     /// Tasks of fetches, which a shutdown aborts. More than one if an overdue fetch was superseded.
     pub(super) tasks: Mutex<Vec<AbortHandle>>,
 }
@@ -62,9 +68,10 @@ impl Refresher {
     pub(crate) fn new(
         cache: TokenCache,
         source: BoxTokenSource,
-        sharing: Option<TokenSharing>,
+        sharing: Option<Arc<TokenSharing>>,
         clock: SharedClock,
         sinks: Sinks<TokenEvents>,
+        learned: Option<Arc<LearnedScopes>>,
     ) -> Self {
         Self {
             cache,
@@ -72,8 +79,29 @@ impl Refresher {
             sharing,
             clock,
             sinks,
+            learned,
+            scoped: None,
             tasks: Mutex::new(Vec::new()),
         }
+    }
+
+    /// Sets the tokens for other scopes.
+    pub(crate) fn with_scoped(self, scoped: ScopedTokens<Self>) -> Self {
+        let scoped = Some(scoped);
+        Self { scoped, ..self }
+    }
+
+    /// Returns the tokens for `scope`: these ones, if it requests what the source requests.
+    pub(crate) fn for_scope(self: &Arc<Self>, scope: &TokenScope) -> Arc<Self> {
+        let Some(scoped) = self.scoped.as_ref().filter(|_| !scope.is_empty()) else {
+            return Arc::clone(self);
+        };
+        let tokens = scoped.get(scope, self.clock.now());
+        // A shutdown closes the cells that exist. One that is made later is closed here.
+        if self.cache.is_closed() {
+            drop(tokens.cache.close());
+        }
+        tokens
     }
 
     /// Returns the usable token, if there is one, and how long its freshness does not change. Starts an early refresh

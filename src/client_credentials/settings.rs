@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::TokenScope;
+
 /// Settings of a layer. See the methods of [`ClientCredentialsLayerBuilder`](super::ClientCredentialsLayerBuilder).
 ///
 /// A copy of what the builder holds; fixed for the lifetime of the layer. Settings of the source and of the store are
@@ -22,4 +24,19 @@ pub(crate) struct Settings {
     pub(crate) max_waiting: usize,
     /// Authentication scheme before the token; `None` sends the token alone.
     pub(crate) scheme: Option<Box<str>>,
+}
+
+impl Settings {
+    /// Returns the settings for the tokens of `scope`, whose name follows that of the credential.
+    pub(crate) fn scoped(&self, scope: &TokenScope) -> Self {
+        let credential = match (&self.credential, scope.is_empty()) {
+            (credential, true) => credential.clone(),
+            (Some(name), false) => Some(format!("{name}/{}", scope.label()).into()),
+            (None, false) => Some(scope.label().into()),
+        };
+        Self {
+            credential,
+            ..self.clone()
+        }
+    }
 }

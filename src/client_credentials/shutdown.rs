@@ -5,6 +5,8 @@
 //! 3. The fetch that was in flight ends, and its waiters receive an error or a usable token.
 //! 4. The token is revoked, if the source revokes tokens and no other process shares it.
 //!
+//! The same happens to the tokens for other scopes, one after the other.
+//!
 //! Requests are not aborted: they belong to the program. Those that wait for a token end with
 //! [`TokenErrorKind::ShutDown`](super::TokenErrorKind::ShutDown), and those that have one are sent.
 
@@ -13,7 +15,8 @@ use std::time::Duration;
 use tokio::{runtime::Handle, time::timeout_at};
 
 use super::{
-    RevokeContext, TokenError, TokenEvent, TokenSource, refresher::Refresher, waiting::WaitFuture,
+    RevokeContext, TokenError, TokenEvent, TokenSource, refresher::Refresher,
+    scoped_tokens::ScopedTokens, waiting::WaitFuture,
 };
 use crate::{catch_panic::catch_panic, clock::add_capped, sync::lock};
 
@@ -39,6 +42,11 @@ impl Refresher {
             waiting.await;
         }
         self.revoke().await;
+        let scoped = self.scoped.as_ref().map(ScopedTokens::all);
+        for tokens in scoped.into_iter().flatten() {
+            // Boxed, because it is the same function; those tokens have none of their own.
+            Box::pin(tokens.shut_down()).await;
+        }
     }
 
     /// Revokes the usable token and emits the result. Does nothing if other processes share it, or if the source

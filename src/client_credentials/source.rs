@@ -108,6 +108,12 @@ pub trait TokenSource: Send + Sync + 'static {
     fn cache_key(&self) -> impl Future<Output = Option<CacheKey>> + Send {
         ready(None)
     }
+
+    /// Binds a token from a store to the key of this source, if it has one. Default: returns the token.
+    #[doc(hidden)]
+    fn bind_stored(&self, token: AccessToken) -> AccessToken {
+        token
+    }
 }
 
 /// A type-erased [`TokenSource`], which is cheap to clone and is itself a `TokenSource`.
@@ -169,6 +175,10 @@ impl TokenSource for BoxTokenSource {
     async fn cache_key(&self) -> Option<CacheKey> {
         self.0.cache_key_boxed().await
     }
+
+    fn bind_stored(&self, token: AccessToken) -> AccessToken {
+        self.0.bind_stored_erased(token)
+    }
 }
 
 impl fmt::Debug for BoxTokenSource {
@@ -200,6 +210,9 @@ trait Erased: Send + Sync {
 
     /// See [`TokenSource::cache_key`].
     fn cache_key_boxed(&self) -> BoxFuture<'_, Option<CacheKey>>;
+
+    /// See [`TokenSource::bind_stored`].
+    fn bind_stored_erased(&self, token: AccessToken) -> AccessToken;
 }
 
 impl<T: TokenSource> Erased for T {
@@ -229,6 +242,10 @@ impl<T: TokenSource> Erased for T {
 
     fn cache_key_boxed(&self) -> BoxFuture<'_, Option<CacheKey>> {
         Box::pin(self.cache_key())
+    }
+
+    fn bind_stored_erased(&self, token: AccessToken) -> AccessToken {
+        self.bind_stored(token)
     }
 }
 

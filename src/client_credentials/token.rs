@@ -8,7 +8,10 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::{TokenError, TokenErrorKind};
+use super::{
+    TokenError, TokenErrorKind,
+    prover::{DPOP_SCHEME, Prover},
+};
 use crate::secret::Secret;
 
 /// An access token (RFC 6749 §1.4) and its metadata. Cheap to clone.
@@ -51,6 +54,8 @@ struct Inner {
     members: Map<String, Value>,
     /// Whether only this process may use the token.
     unshareable: bool,
+    /// The key that the token is bound to; `None` for a bearer token.
+    prover: Option<Arc<dyn Prover>>,
 }
 
 /// A token, and how this process obtained it.
@@ -101,6 +106,7 @@ impl AccessToken {
             scope: None,
             members: Map::new(),
             unshareable: false,
+            prover: None,
         }))
     }
 
@@ -110,6 +116,23 @@ impl AccessToken {
     #[must_use]
     pub fn expires_in(self, lifetime: Duration) -> Self {
         self.change(|inner| inner.expires_in = Some(lifetime))
+    }
+
+    /// Sets what makes the proofs of the token.
+    #[cfg(feature = "dpop")]
+    pub(crate) fn with_prover(self, prover: impl Prover + 'static) -> Self {
+        self.change(|inner| inner.prover = Some(Arc::new(prover)))
+    }
+
+    /// Returns the bytes of the token.
+    #[cfg(feature = "dpop")]
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0.value
+    }
+
+    /// Returns what makes the proofs of the token; `None` for a bearer token.
+    pub(crate) fn prover(&self) -> Option<&Arc<dyn Prover>> {
+        self.0.prover.as_ref()
     }
 
     /// Returns the lifetime, counted from the token request; `None` for a token that does not expire.
@@ -204,6 +227,10 @@ impl AccessToken {
     ///
     /// The token is empty, or contains characters that a header value must not contain.
     pub(crate) fn header_value(&self, scheme: Option<&str>) -> Result<HeaderValue, TokenError> {
+        let scheme = match self.0.prover {
+            Some(_) => Some(DPOP_SCHEME),
+            None => scheme,
+        };
         let bytes = match scheme {
             None => self.0.value.clone(),
             Some(scheme) => {

@@ -112,6 +112,7 @@ impl Policy for LimitPolicy {
     type Call = Call;
     type Pending = Admission;
     type Permit = Permit;
+    type Proof = std::convert::Infallible;
     type Attempt = Permit;
     type Rejection = std::convert::Infallible;
 
@@ -131,7 +132,12 @@ impl Policy for LimitPolicy {
         self.limiter.admit(call, pending).await
     }
 
-    fn start(&self, call: &mut Call, permit: Permit) -> Result<Option<Started<Self>>, BoxError> {
+    fn start(
+        &self,
+        call: &mut Call,
+        permit: Permit,
+        _: Option<&Self::Proof>,
+    ) -> Result<Option<Started<Self>>, BoxError> {
         let permit = self.limiter.start(call, permit)?;
         Ok(permit.map(started))
     }

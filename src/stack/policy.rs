@@ -18,13 +18,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body;
 
 use crate::{
     BoxError,
+    boxed::BoxFuture,
     call::{Begin, Next, Policy, Started, copy::Resend, with_deadline},
-    client_credentials::{Auth, AuthCall, AuthPolicy, Rejection, SentWith},
+    client_credentials::{Auth, AuthCall, AuthPolicy, Proof, Rejection, SentWith},
     rate_limit_retry::{Admission, Begun, Call, LimitPolicy, Limiter, Permit},
 };
 
@@ -72,19 +73,22 @@ impl Policy for M2mPolicy {
     type Call = M2mCall;
     type Pending = Admission;
     type Permit = Permit;
+    type Proof = Proof;
     type Attempt = M2mAttempt;
     type Rejection = Rejection;
 
     #[inline]
     fn begin<B>(&self, request: &mut Request<B>) -> Result<Begin<Self>, BoxError> {
-        let auth = self.auth.begin_call(request)?;
+        let mut auth = self.auth.begin_call(request)?;
         let limiter = &self.limits.limiter;
         let now = limiter.now();
-        let token = auth.and_then(|auth| self.auth.token(limiter.to_tokio(now), auth.origin()));
+        let token = auth
+            .as_mut()
+            .and_then(|auth| self.auth.token(auth, limiter.to_tokio(now)));
         let head = (&*request).into();
         let settings = self.auth.auth.refresher.cache.settings();
         // A request without the token belongs to the partition of the origin, not to that of the credential.
-        let credential = auth.and(settings.credential.as_deref());
+        let credential = auth.as_ref().and(settings.credential.as_deref());
         if token.is_some() != auth.is_some() {
             // The token is awaited before the permit: a caller that waits for a token does not block others.
             let limits = limiter.begin(&head, credential, now);
@@ -108,23 +112,44 @@ impl Policy for M2mPolicy {
         mut pending: Option<Admission>,
     ) -> Result<Permit, BoxError> {
         let limiter = &self.limits.limiter;
-        let tokens = &self.auth.auth.refresher;
         // A usable token is checked again after each wait.
         let now = limiter.to_tokio(limiter.now());
-        if call.auth.is_some() && tokens.get_cached(now).is_none() {
-            // A place in the queue must not be held while waiting for a token.
-            drop(pending.take());
-            let obtained = with_deadline(limiter.time_left(&call.limits), tokens.get()).await;
-            obtained.ok_or_else(|| Limiter::deadline_exceeded(&call.limits, false))??;
+        if let Some(auth) = &mut call.auth {
+            let tokens = auth.tokens(&self.auth.auth);
+            let token = match tokens.get_cached(now) {
+                Some((token, _)) => token,
+                None => {
+                    // A place in the queue must not be held while waiting for a token.
+                    drop(pending.take());
+                    let left = limiter.time_left(&call.limits);
+                    let obtained = with_deadline(left, tokens.get()).await;
+                    obtained.ok_or_else(|| Limiter::deadline_exceeded(&call.limits, false))??
+                }
+            };
+            auth.is_bound = token.token.prover().is_some();
         }
         limiter.admit(&mut call.limits, pending).await
     }
 
-    fn start(&self, call: &mut M2mCall, permit: Permit) -> Result<Option<Started<Self>>, BoxError> {
+    fn prove(
+        &self,
+        call: &mut M2mCall,
+        method: &Method,
+        uri: &Uri,
+    ) -> Option<BoxFuture<'static, Result<Proof, BoxError>>> {
+        self.auth.auth.prove(call.auth.as_mut()?, method, uri)
+    }
+
+    fn start(
+        &self,
+        call: &mut M2mCall,
+        permit: Permit,
+        proof: Option<&Proof>,
+    ) -> Result<Option<Started<Self>>, BoxError> {
         let limiter = &self.limits.limiter;
         let now = limiter.now();
-        let token = match call.auth {
-            Some(_) => match self.auth.started(limiter.to_tokio(now)) {
+        let token = match &mut call.auth {
+            Some(auth) => match self.auth.auth.started(auth, limiter.to_tokio(now), proof) {
                 Some(token) => Some(token),
                 None => {
                     // The token expired during the wait. The permit is returned, and the call waits again.
@@ -140,6 +165,10 @@ impl Policy for M2mPolicy {
 
     fn authorize(&self, headers: &mut HeaderMap, credential: HeaderValue) {
         self.auth.authorize(headers, credential);
+    }
+
+    fn add_proof(&self, headers: &mut HeaderMap, proof: Proof) {
+        self.auth.add_proof(headers, proof);
     }
 
     fn mark<B>(&self, call: &M2mCall, request: &mut Request<B>) {
@@ -161,7 +190,7 @@ impl Policy for M2mPolicy {
         // A response that the limiter finishes is a success, which rejects no token.
         let limiter = &self.limits.limiter;
         let finished = limiter.finish(&call.limits, &mut attempt.permit, response);
-        if finished && let Some((auth, sent)) = call.auth.zip(attempt.sent) {
+        if finished && let Some((auth, sent)) = call.auth.as_ref().zip(attempt.sent) {
             self.auth.auth.on_final(response, auth, sent);
         }
         finished
@@ -174,22 +203,34 @@ impl Policy for M2mPolicy {
         outcome: Result<Response<RB>, BoxError>,
         mut copy: Option<C>,
     ) -> Next<Self, RB, C> {
-        let rejected = match (&outcome, call.auth.zip(attempt.sent)) {
+        let needs_proof = match (&outcome, call.auth.as_ref().zip(attempt.sent)) {
+            (Ok(response), Some((auth, sent))) => {
+                self.auth.auth.on_proof_response(response, auth, sent)
+            }
+            _ => false,
+        };
+        let rejected = match (&outcome, call.auth.as_ref().zip(attempt.sent)) {
+            // The proof was rejected, not the token.
+            _ if needs_proof => None,
             (Ok(response), Some((auth, sent))) => self
                 .auth
                 .auth
                 .rejection(response, auth, sent)
-                .map(|refusal| (auth, refusal)),
+                .map(|refusal| (auth.clone(), refusal)),
             _ => None,
         };
         if let Some(auth) = &mut call.auth {
-            // The next attempt is a retry, unless it turns out to be a replay.
-            auth.is_replay = false;
+            // The next attempt is a retry, unless it turns out to be a replay. With another proof, it remains what it was.
+            auth.is_replay &= needs_proof;
         }
         let limiter = &self.limits.limiter;
         // The limiter charges a 401 to the quota and never retries it. The token's policy decides about it.
         let next = limiter.on_response(&mut call.limits, attempt.permit, outcome, &mut copy);
-        match (next.into(), rejected) {
+        let next = next.into();
+        if needs_proof {
+            return self.prove_again(call, next, copy);
+        }
+        match (next, rejected) {
             (Next::Return(Ok(response)), Some((auth, refusal))) => {
                 let may_replay = self.auth.auth.replay && !call.limits.token_replaced;
                 let auth = auth.with_replay(may_replay);
@@ -208,7 +249,10 @@ impl Policy for M2mPolicy {
         // At most one replay per call.
         call.limits.token_replaced = true;
         let limiter = &self.limits.limiter;
-        let replacement = self.auth.auth.refresh_and_wait(refusal);
+        let Some(auth) = &call.auth else {
+            return false;
+        };
+        let replacement = self.auth.auth.refresh_and_wait(auth, refusal);
         let token = with_deadline(limiter.time_left(&call.limits), replacement).await;
         if let Some(auth) = &mut call.auth {
             auth.is_replay = true;
@@ -227,6 +271,27 @@ impl Policy for M2mPolicy {
 
     fn drain_limit(&self) -> Duration {
         self.limits.drain_limit()
+    }
+}
+
+impl M2mPolicy {
+    /// Sends the request again with another proof, if it can be sent again and there is time.
+    fn prove_again<RB: Body, C: Resend>(
+        &self,
+        call: &mut M2mCall,
+        next: Next<Self, RB, C>,
+        copy: Option<C>,
+    ) -> Next<Self, RB, C> {
+        let limiter = &self.limits.limiter;
+        match (next, copy, &mut call.auth) {
+            (Next::Return(Ok(response)), Some(copy), Some(auth))
+                if limiter.can_drain(&call.limits, &response) && copy.supersede() =>
+            {
+                auth.proof_retries += 1;
+                Next::Retry(Some(response), Duration::ZERO, copy)
+            }
+            (next, ..) => next,
+        }
     }
 }
 

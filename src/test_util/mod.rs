@@ -4,6 +4,7 @@
 //!   how many of the tokens it issued were redundant.
 //! * [`Api`]: a resource server that checks tokens, enforces a [`Quota`], and announces it in a [`Dialect`] of your choice.
 //! * [`MemoryTokenStore`] and [`MemoryQuotaStore`]: stores that several layers share, as the processes of a fleet do.
+//! * `FaultySigner` (feature `jwt`): a signer that behaves like a KMS that is slow, throttled or unreachable.
 //! * [`Probe`]: a service whose clones are not ready, to detect errors in the handling of readiness.
 //!
 //! Both servers listen on a free port of 127.0.0.1, support HTTP/1.1 and HTTP/2 without TLS, and stop when they are
@@ -57,10 +58,14 @@ mod quota;
 mod quota_store;
 mod script;
 mod serve;
+#[cfg(feature = "jwt")]
+mod signer;
 mod time;
 mod token_registry;
 mod token_store;
 
+#[cfg(feature = "jwt")]
+pub use self::signer::{FaultySigner, SignerFault};
 pub use self::{
     api::{Api, ApiBuilder, ApiFault, ApiService, ApiStats, Dialect, RecordedRequest},
     issuer::{

@@ -104,6 +104,61 @@ async fn an_assertion_echoed_by_the_server_is_redacted() {
     assert_eq!(find_any(&log, private_parts()), None);
 }
 
+#[cfg(feature = "dpop")]
+#[tokio::test(start_paused = true)]
+async fn a_proof_echoed_by_the_server_is_redacted() {
+    use tower_m2m::client_credentials::{Dpop, DpopKey};
+
+    listen();
+    let key = SigningKey::pem(KeyAlgorithm::Es256, PEM).unwrap();
+    let dpop = Dpop::key(DpopKey::new(key).unwrap());
+    for status in [200, 400, 401, 500] {
+        let witness = OutputLog::default();
+        witness.debug(&dpop);
+        let sent = Arc::new(Mutex::new(String::new()));
+        let seen = Arc::clone(&sent);
+        let server = service_fn(move |request: http::Request<Full<bytes::Bytes>>| {
+            let proof = request.headers()["dpop"].to_str().unwrap().to_owned();
+            *seen.lock().unwrap() = proof.clone();
+            async move {
+                let answer = serde_json::json!({
+                    "error": format!("bad: {proof}"), "error_description": format!("no {proof}!"),
+                });
+                let response = Response::builder().status(status);
+                Ok::<_, BoxError>(response.body(Body::from(answer.to_string()))?)
+            }
+        });
+        let uri = "https://id.example/token".parse().unwrap();
+        let endpoint = TokenEndpoint::new(uri, ClientAuth::none("id"))
+            .service(server)
+            .dpop(dpop.clone());
+
+        fail(endpoint, &witness).await;
+
+        let sent = sent.lock().unwrap().clone();
+        let shown = witness.output();
+        assert_eq!(find_any(&shown, sent.split('.').skip(1)), None, "{shown}");
+        assert!(!shown.contains(&sent), "{shown}");
+        assert_no_key(&witness);
+    }
+    let log = assert_log_is_clean();
+    assert_eq!(find_any(&log, private_parts()), None);
+}
+
+#[test]
+fn key_files_and_claims_hide_their_secrets() {
+    use tower_m2m::client_credentials::{AssertionClaims, Grant};
+
+    let witness = OutputLog::default();
+    let key = SigningKey::pem(KeyAlgorithm::Es256, PEM).unwrap();
+    let claims = AssertionClaims::new("id").claim("secret", SECRETS[0]);
+    witness.debug(&claims);
+    witness.debug(&Grant::signed_jwt(key, claims));
+    witness.debug(&Grant::custom("apikey", [("apikey", SECRETS[0])]));
+    assert_no_key(&witness);
+    witness.assert_clean("claims");
+}
+
 fn assert_no_key(witness: &OutputLog) {
     let shown = witness.output();
     assert_eq!(find_any(&shown, private_parts()), None, "{shown}");

@@ -18,7 +18,7 @@ mod encoding;
 
 use std::fmt;
 
-use http::{Extensions, Request, Version, request::Parts};
+use http::{Extensions, Method, Request, Uri, Version, request::Parts};
 
 use crate::replay::ReplayableBody;
 
@@ -124,6 +124,14 @@ pub(crate) enum NextSend<B> {
 }
 
 impl<B: ReplayableBody> NextSend<B> {
+    /// Returns the method and the URI.
+    pub(crate) fn target(&self) -> (&Method, &Uri) {
+        match self {
+            Self::Original(request) => (request.method(), request.uri()),
+            Self::Copy(copy) => (&copy.head.method, &copy.head.uri),
+        }
+    }
+
     /// Returns the request, and a copy for the attempt after it if one is needed and the body can be cloned.
     pub(crate) fn into_request(self, needs_copy: bool) -> (Request<B>, Option<RequestCopy<B>>) {
         match self {

@@ -221,11 +221,16 @@ mod signed {
     }
 
     /// Values of `signing_algorithm` for a private key.
-    const ALGORITHMS: [KeyAlgorithm; 5] = [
+    const ALGORITHMS: [KeyAlgorithm; 10] = [
         KeyAlgorithm::Rs256,
+        KeyAlgorithm::Rs384,
+        KeyAlgorithm::Rs512,
         KeyAlgorithm::Ps256,
+        KeyAlgorithm::Ps384,
+        KeyAlgorithm::Ps512,
         KeyAlgorithm::Es256,
         KeyAlgorithm::Es384,
+        KeyAlgorithm::Es512,
         KeyAlgorithm::EdDsa,
     ];
 }

@@ -11,6 +11,8 @@ use http_body::Body;
 use http_body_util::Full;
 use tower_service::Service;
 
+#[cfg(feature = "dpop")]
+use super::Dpop;
 use super::{
     AssertionAudience, ClientAuth, Grant, Location, TokenEndpoint, client::Client,
     discovery::Discovery, form::Form, secret::trim, transport::Transport, warnings::Warnings,
@@ -80,6 +82,8 @@ impl TokenEndpoint {
             retries: DEFAULT_RETRIES,
             revocation: None,
             revocation_audience: None,
+            #[cfg(feature = "dpop")]
+            dpop: None,
             allow_http: false,
             client: Client::default(),
             warnings: Warnings::default(),
@@ -337,6 +341,30 @@ impl TokenEndpoint {
     #[must_use]
     pub fn bearer_type(mut self, kind: impl Into<String>) -> Self {
         self.bearer_types.push(kind.into());
+        self
+    }
+
+    /// Requests tokens that are bound to a key (RFC 9449). Default: bearer tokens.
+    ///
+    /// Each token request has a proof. The layer then sends each token with the scheme `DPoP` and with a proof of its own
+    /// for each attempt. A nonce that a server requires is sent at once, in one further request; it costs no token.
+    ///
+    /// The token's header is `Authorization` (RFC 9449 §7.1); leave
+    /// [`header`](super::super::ClientCredentialsLayerBuilder::header) at its default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::Dpop};
+    ///
+    /// let auth = ClientAuth::basic("orders", "secret");
+    /// let endpoint = TokenEndpoint::discover("https://issuer.example", auth).dpop(Dpop::generated());
+    /// # drop(endpoint);
+    /// ```
+    #[cfg(feature = "dpop")]
+    #[must_use]
+    pub fn dpop(mut self, dpop: Dpop) -> Self {
+        self.dpop = Some(dpop);
         self
     }
 

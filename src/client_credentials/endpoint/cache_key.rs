@@ -73,6 +73,12 @@ impl TokenEndpoint {
             .fold(identity, |identity, (name, value)| {
                 identity.field("parameter", name).field("value", value)
             });
+        // A token is useless without the key that it is bound to, so only processes with the same key share it.
+        #[cfg(feature = "dpop")]
+        let identity = match &self.dpop {
+            Some(dpop) => identity.field("dpop", dpop.fixed_key()?.thumbprint()),
+            None => identity,
+        };
         // Affects the lifetime that is stored with the token.
         let lifetime = self.default_lifetime.as_millis().to_be_bytes();
         Some(identity.field("default lifetime", lifetime))

@@ -19,6 +19,7 @@ use super::{
     auth::{ClientAuthentication, Target},
     claims::Claims,
     discovery::{ClientCapabilities, ResolvedEndpoint},
+    fetch_key::FetchKey,
     form::Form,
     response,
     transport::{Certificate, Transport},
@@ -37,6 +38,8 @@ pub(super) struct FailedAttempt {
     pub(super) error: TokenError,
     /// Whether a token request was sent.
     pub(super) request_sent: bool,
+    /// Whether another DPoP proof, with a nonce or a time that the server has just sent, may be accepted.
+    pub(super) needs_new_proof: bool,
     /// Whether the server rejected the credentials and fallback credentials, which obtained a token before, are
     /// available.
     pub(super) has_fallback: bool,
@@ -47,6 +50,7 @@ impl From<TokenError> for FailedAttempt {
         Self {
             error,
             request_sent: false,
+            needs_new_proof: false,
             has_fallback: false,
         }
     }
@@ -68,6 +72,7 @@ impl TokenEndpoint {
         &self,
         transport: &Transport,
         use_fallback: bool,
+        key: &FetchKey,
         deadline: Instant,
         cx: &SourceContext<'_>,
     ) -> Result<AccessToken, FailedAttempt> {
@@ -83,10 +88,13 @@ impl TokenEndpoint {
         for error in missed {
             self.emit_fallback_used(error, cx);
         }
+        let proof = key.prove(&mut request, deadline, cx).await?;
         // Taken before the request is sent: the lifetime counts from then, so a slow response never extends it.
         let sent_at = cx.clock().now();
         let http = into_http(request.token_endpoint().clone(), &mut request);
+        let mut needs_new_proof = false;
         let read = transport.send(http).await.and_then(|http_response| {
+            needs_new_proof = key.observe(&request, &http_response.headers, proof, cx);
             let context = self.response_context(&request, cx);
             response::read(
                 http_response.status,
@@ -95,8 +103,9 @@ impl TokenEndpoint {
                 &context,
             )
         });
-        let (token, non_conformances) = read.map_err(|error| FailedAttempt {
+        let (token, is_bound, non_conformances) = read.map_err(|error| FailedAttempt {
             request_sent: true,
+            needs_new_proof: needs_new_proof && rejects_proof(&error),
             has_fallback: error.kind() == TokenErrorKind::InvalidClient
                 && request.used.has_fallback(),
             // The metadata may name an endpoint other than the configured one, such as a `mtls_endpoint_aliases`
@@ -111,10 +120,19 @@ impl TokenEndpoint {
                 non_conformance,
             });
         }
-        if token
-            .expose()
-            .and_then(Claims::of)
-            .is_some_and(|claims| claims.is_bound())
+        let token = match is_bound {
+            true => key.bind(token),
+            false => {
+                // The cache key of a DPoP client stands for bound tokens only.
+                private |= key.is_required();
+                token
+            }
+        };
+        if !is_bound
+            && token
+                .expose()
+                .and_then(Claims::of)
+                .is_some_and(|claims| claims.is_bound())
         {
             cx.emit(|credential| TokenEvent::BoundToken { credential });
             // A token bound to a certificate is useless to a process with another certificate.
@@ -167,11 +185,7 @@ impl TokenEndpoint {
     ) -> Result<TokenRequest, TokenError> {
         let uri = endpoint.token_endpoint.clone();
         let mut request = self.base_request(&uri, endpoint, &self.assertion_audience, deadline, cx);
-        self.grant.write(&mut request).await?;
-        // Without the parameter the server uses its default scope (RFC 6749 §3.3).
-        if !self.scopes.is_empty() {
-            request.parameter("scope", self.scopes.join(" "));
-        }
+        self.grant.write(&mut request, &self.scopes).await?;
         request.form.extend(&self.parameters);
         // Values of additional parameters are redacted from the server's error text, except those in
         // `PUBLIC_PARAMETERS`.
@@ -195,6 +209,7 @@ impl TokenEndpoint {
             wall: cx.clock().wall_clock(),
             default_lifetime: self.default_lifetime,
             bearer_types: &self.bearer_types,
+            binding: self.binding(),
             strict: self.strict,
             advice: request.advice,
             secrets: &request.secrets,
@@ -302,6 +317,14 @@ impl TokenEndpoint {
             None => error.with_endpoint(self.redacted_uri()),
         }
     }
+}
+
+/// Returns whether the server rejects the proof of a token request (RFC 9449 §5, §8).
+fn rejects_proof(error: &TokenError) -> bool {
+    matches!(
+        error.oauth_error(),
+        Some("use_dpop_nonce" | "invalid_dpop_proof")
+    )
 }
 
 /// Builds the HTTP request. Takes the headers out of `request`.

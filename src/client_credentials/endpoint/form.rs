@@ -46,6 +46,17 @@ impl Form {
         self.0.iter().map(|(n, v)| (n.as_str(), v.expose()))
     }
 
+    /// Replaces all parameters with this name by `values`, unless there are none.
+    pub(crate) fn replace(&mut self, name: &str, values: &[&str]) {
+        if values.is_empty() {
+            return;
+        }
+        self.0.retain(|(known, _)| known != name);
+        for value in values {
+            self.push(name, *value);
+        }
+    }
+
     /// Appends all parameters of `other`.
     pub(crate) fn extend(&mut self, other: &Self) {
         self.0.extend_from_slice(&other.0);

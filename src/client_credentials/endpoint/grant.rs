@@ -1,11 +1,13 @@
-//! Grant types: client credentials, JWT bearer and token exchange.
+//! Grant types: client credentials, JWT bearer, token exchange and others.
 //!
 //! The grant determines `grant_type` and the parameters that belong to it. Scopes, audiences and resources are set on
 //! the endpoint, because every grant accepts them.
 
 use std::fmt;
 
-use super::{SecretSource, TokenRequest, secret::BoxSecretSource};
+#[cfg(feature = "jwt")]
+use super::{AssertionClaims, Signer, signed_grant::SignedGrant};
+use super::{SecretSource, TokenRequest, custom_grant::CustomGrant, secret::BoxSecretSource};
 use crate::client_credentials::{CacheKey, TokenError};
 
 /// The grant of a token request. Cheap to clone.
@@ -66,8 +68,13 @@ enum Kind {
     ClientCredentials,
     /// RFC 7523 §2.1, with the assertion.
     JwtBearer(BoxSecretSource),
+    /// RFC 7523 §2.1, with an assertion that is signed for each attempt.
+    #[cfg(feature = "jwt")]
+    SignedJwt(SignedGrant),
     /// RFC 8693. Boxed, because it is much larger than the other variants.
     TokenExchange(Box<TokenExchange>),
+    /// Any other grant type.
+    Custom(CustomGrant),
 }
 
 /// A token with its type.
@@ -104,6 +111,66 @@ impl Grant {
         )))
     }
 
+    /// Returns the JWT bearer grant (RFC 7523 §2.1) with an assertion that `signer` signs, a new one for each attempt.
+    /// The signer is a [`SigningKey`](super::SigningKey), or any [`Signer`], such as a KMS.
+    ///
+    /// For Google's service accounts, see [`GoogleServiceAccount`](super::GoogleServiceAccount). If the assertion also
+    /// identifies the client, use [`ClientAuth::anonymous`](super::ClientAuth::anonymous).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::{
+    ///     ClientAuth, TokenEndpoint,
+    ///     client_credentials::{AssertionClaims, Grant, KeyAlgorithm, SecretFile, SigningKey},
+    /// };
+    ///
+    /// # fn main() -> Result<(), http::uri::InvalidUri> {
+    /// // DocuSign.
+    /// let key = SigningKey::source(KeyAlgorithm::Rs256, SecretFile::new("/run/secrets/docusign.pem"));
+    /// let claims = AssertionClaims::new("integration key")
+    ///     .subject("user id")
+    ///     .audience("account.docusign.com")
+    ///     .scope_claim(true);
+    /// let endpoint = TokenEndpoint::new("https://account.docusign.com/oauth/token".parse()?, ClientAuth::anonymous())
+    ///     .grant(Grant::signed_jwt(key, claims))
+    ///     .scope("signature impersonation");
+    /// # drop(endpoint);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "jwt")]
+    #[must_use]
+    pub fn signed_jwt(signer: impl Signer, claims: AssertionClaims) -> Self {
+        Self(Kind::SignedJwt(SignedGrant::new(signer, claims)))
+    }
+
+    /// Returns the grant type `name` with these parameters (RFC 6749 §4.5). Their values are read for every attempt and
+    /// treated as secrets: they are redacted from errors and never printed.
+    ///
+    /// A parameter that is no secret may be set with [`TokenEndpoint::parameter`](super::TokenEndpoint::parameter) as
+    /// well. The parameters of the client authentication and `scope` have settings of their own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::client_credentials::{Grant, SecretFile};
+    ///
+    /// let zoom = Grant::custom("account_credentials", [("account_id", "my-account")]);
+    /// let ibm = Grant::custom(
+    ///     "urn:ibm:params:oauth:grant-type:apikey",
+    ///     [("apikey", SecretFile::new("/run/secrets/apikey"))],
+    /// );
+    /// # drop((zoom, ibm));
+    /// ```
+    #[must_use]
+    pub fn custom<N: Into<String>, S: SecretSource>(
+        name: impl Into<String>,
+        parameters: impl IntoIterator<Item = (N, S)>,
+    ) -> Self {
+        Self(Kind::Custom(CustomGrant::new(name, parameters)))
+    }
+
     /// Returns a token exchange (RFC 8693) of `subject`, whose type is a URI such as [`TokenExchange::JWT`]. For
     /// further settings, pass a [`TokenExchange`] instead.
     #[must_use]
@@ -111,23 +178,73 @@ impl Grant {
         TokenExchange::new(subject, subject_type).into()
     }
 
-    /// Writes the grant's parameters.
+    /// Writes the grant's parameters, and `scopes`, unless there are none.
     ///
     /// # Errors
     ///
-    /// The error of a token that cannot be read. Nothing is sent then.
-    pub(super) async fn write(&self, request: &mut TokenRequest) -> Result<(), TokenError> {
+    /// The error of a token that cannot be read, or of a signer. Nothing is sent then.
+    pub(super) async fn write(
+        &self,
+        request: &mut TokenRequest,
+        scopes: &[String],
+    ) -> Result<(), TokenError> {
         request.parameter("grant_type", self.name());
         match &self.0 {
-            Kind::ClientCredentials => Ok(()),
+            Kind::ClientCredentials => {}
             Kind::JwtBearer(assertion) => {
                 let assertion = request.read(assertion).await?;
                 request.parameter("assertion", assertion.expose());
                 // A server may quote the assertion in its error.
                 request.redact(assertion);
-                Ok(())
             }
-            Kind::TokenExchange(exchange) => exchange.write(request).await,
+            #[cfg(feature = "jwt")]
+            Kind::SignedJwt(signed) => signed.write(request, scopes).await?,
+            Kind::TokenExchange(exchange) => exchange.write(request).await?,
+            Kind::Custom(custom) => custom.write(request).await?,
+        }
+        // Without the parameter the server uses its default scope (RFC 6749 §3.3).
+        if !scopes.is_empty() && !self.takes_scopes() {
+            request.parameter("scope", scopes.join(" "));
+        }
+        Ok(())
+    }
+
+    /// Returns whether the scopes are part of the grant's assertion.
+    fn takes_scopes(&self) -> bool {
+        match &self.0 {
+            #[cfg(feature = "jwt")]
+            Kind::SignedJwt(signed) => signed.takes_scopes(),
+            _ => false,
+        }
+    }
+
+    /// Returns whether the audience of assertions must be known.
+    pub(super) fn needs_audience(&self) -> bool {
+        match &self.0 {
+            #[cfg(feature = "jwt")]
+            Kind::SignedJwt(signed) => signed.needs_audience(),
+            _ => false,
+        }
+    }
+
+    /// Checks that this build can use the grant.
+    ///
+    /// # Errors
+    ///
+    /// A configuration error, if a key in this process cannot sign.
+    pub(super) fn validate(&self) -> Result<(), TokenError> {
+        match &self.0 {
+            #[cfg(feature = "jwt")]
+            Kind::SignedJwt(signed) => signed.validate(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the problem with the parameters of a custom grant. `others` are the parameters that a setting adds.
+    pub(super) fn problem(&self, others: impl Fn(&str) -> bool) -> Option<String> {
+        match &self.0 {
+            Kind::Custom(custom) => custom.problem(others),
+            _ => None,
         }
     }
 
@@ -136,6 +253,9 @@ impl Grant {
         match &self.0 {
             Kind::ClientCredentials => false,
             Kind::JwtBearer(assertion) => assertion.changed().await,
+            #[cfg(feature = "jwt")]
+            Kind::SignedJwt(signed) => signed.changed().await,
+            Kind::Custom(custom) => custom.changed().await,
             Kind::TokenExchange(exchange) => exchange.changed().await,
         }
     }
@@ -149,7 +269,10 @@ impl Grant {
                 let assertion = assertion.peek().await?;
                 Some(cache_key.field("assertion", assertion.expose()))
             }
+            #[cfg(feature = "jwt")]
+            Kind::SignedJwt(signed) => signed.add_to_cache_key(cache_key).await,
             Kind::TokenExchange(exchange) => exchange.add_to_cache_key(cache_key).await,
+            Kind::Custom(custom) => custom.add_to_cache_key(cache_key).await,
         }
     }
 
@@ -159,10 +282,13 @@ impl Grant {
     }
 
     /// Returns the value of `grant_type`.
-    fn name(&self) -> &'static str {
-        match self.0 {
+    fn name(&self) -> &str {
+        match &self.0 {
             Kind::ClientCredentials => "client_credentials",
-            Kind::JwtBearer(_) => "urn:ietf:params:oauth:grant-type:jwt-bearer",
+            Kind::JwtBearer(_) => JWT_BEARER,
+            #[cfg(feature = "jwt")]
+            Kind::SignedJwt(_) => JWT_BEARER,
+            Kind::Custom(custom) => custom.name(),
             Kind::TokenExchange(_) => "urn:ietf:params:oauth:grant-type:token-exchange",
         }
     }
@@ -284,3 +410,6 @@ impl fmt::Debug for TokenExchange {
             .finish_non_exhaustive()
     }
 }
+
+/// `grant_type` of RFC 7523 §2.1.
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";

@@ -5,7 +5,7 @@
 //! - `retry`: retries, and the fallback credentials.
 //! - `fetch`: one attempt.
 //! - `discovery`: the endpoint's URL, if only the issuer is configured.
-//! - `grant` and `auth`: the parameters and headers of the request.
+//! - `grant`, with `signed_grant`, `assertion_claims`, `custom_grant` and `google`, and `auth`: the parameters and headers of the request.
 //! - `transport`, `client`, `default_client` and `tls`: the HTTP client.
 //! - `response`: the token in the response, or the error.
 //!
@@ -27,6 +27,8 @@
 //! roots or certificate are set afterwards has connections of its own. An endpoint holds no token and no task; both
 //! belong to the layer.
 
+#[cfg(feature = "jwt")]
+mod assertion_claims;
 mod auth;
 mod builder;
 mod cache_key;
@@ -35,11 +37,17 @@ mod cause;
 mod certificate;
 mod claims;
 mod client;
+mod custom_grant;
 #[cfg(feature = "https")]
 mod default_client;
 mod discovery;
+#[cfg(feature = "dpop")]
+mod dpop;
 mod fetch;
+mod fetch_key;
 mod form;
+#[cfg(feature = "jwt")]
+mod google;
 mod grant;
 #[cfg(feature = "https")]
 mod identity;
@@ -48,7 +56,10 @@ pub(super) mod pem;
 mod response;
 mod retry;
 mod revocation;
+mod scoped;
 mod secret;
+#[cfg(feature = "jwt")]
+mod signed_grant;
 #[cfg(feature = "https")]
 pub(super) mod tls;
 mod transport;
@@ -59,8 +70,14 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use http::Uri;
 
+#[cfg(feature = "dpop")]
+pub use self::dpop::{BearerAnswer, Dpop, DpopKey};
 #[cfg(feature = "jwt")]
-pub use self::auth::{KeyAlgorithm, SecretAlgorithm, SignError, Signer, SigningKey};
+pub use self::{
+    assertion_claims::AssertionClaims,
+    auth::{CertificateHeader, KeyAlgorithm, SecretAlgorithm, SignError, Signer, SigningKey},
+    google::GoogleServiceAccount,
+};
 pub use self::{
     auth::{AssertionAudience, ClientAuth, ClientAuthentication, TokenRequest},
     grant::{Grant, TokenExchange},
@@ -147,6 +164,9 @@ pub struct TokenEndpoint {
     revocation: Option<RevocationEndpoint>,
     /// Audience of signed assertions in revocation requests. `None` means that of token requests.
     revocation_audience: Option<AssertionAudience>,
+    /// Settings of sender-constrained tokens. `None` for bearer tokens.
+    #[cfg(feature = "dpop")]
+    dpop: Option<Dpop>,
     /// Whether plain http is allowed to any host. Default: `false`.
     allow_http: bool,
     /// HTTP client.

@@ -17,20 +17,27 @@ use super::{
     TokenEndpoint,
     auth::ClientAuthentication,
     fetch::FailedAttempt,
+    fetch_key::FetchKey,
     transport::{ReadyClient, Transport},
 };
 use crate::{
     backoff::Backoff,
     client_credentials::{
         AccessToken, CacheKey, FetchContext, RevokeContext, TokenError, TokenErrorKind, TokenEvent,
-        TokenSource, context::SourceContext,
+        TokenSource, context::SourceContext, proof::MAX_PROOF_RETRIES,
     },
     clock::add_capped,
 };
 
 impl TokenSource for TokenEndpoint {
     async fn fetch(&self, cx: FetchContext<'_>) -> Result<AccessToken, TokenError> {
-        let token = self.fetch_with_retries(cx.surroundings()).await;
+        let token = match cx.token_scope() {
+            None => self.fetch_with_retries(cx.surroundings()).await,
+            Some(scope) => {
+                let scoped = self.for_scope(scope);
+                scoped.fetch_with_retries(cx.surroundings()).await
+            }
+        };
         token.map_err(|error| self.with_endpoint(error))
     }
 
@@ -56,6 +63,10 @@ impl TokenSource for TokenEndpoint {
     async fn cache_key(&self) -> Option<CacheKey> {
         self.compute_cache_key().await
     }
+
+    fn bind_stored(&self, token: AccessToken) -> AccessToken {
+        self.bind_stored(token)
+    }
 }
 
 impl TokenEndpoint {
@@ -70,6 +81,7 @@ impl TokenEndpoint {
     /// | transient, no `Retry-After` | retry after a delay | the same, while retries are left |
     /// | `invalid_client`, the secret has changed | retry at once | not a second time |
     /// | `invalid_client`, a fallback is available | retry at once with the fallback | only after the secret was read again |
+    /// | a rejected DPoP proof, and the server has sent a nonce or its time | retry at once | once more |
     /// | any other | error | error |
     ///
     /// # Errors
@@ -94,6 +106,9 @@ impl TokenEndpoint {
         }
         // Number of retries after transient errors. Rejections are not counted.
         let mut retries = 0;
+        let key = self.fetch_key()?;
+        // Number of further attempts because of rejected proofs. They are not retries: the server has said what is wrong.
+        let mut proofs = 0;
         // Number of token requests sent, for the error.
         let mut requests = 0;
         // Number of times that the server rejected the credentials.
@@ -105,7 +120,7 @@ impl TokenEndpoint {
         loop {
             let use_fallback = rejected.is_some();
             let failed = match self
-                .attempt_with_timeout(&transport, retries, use_fallback, cx)
+                .attempt_with_timeout(&transport, retries, use_fallback, &key, cx)
                 .await
             {
                 Ok(token) if uses_stale_certificate => {
@@ -121,7 +136,9 @@ impl TokenEndpoint {
                 error: failed.error.with_requests(requests),
                 ..failed
             };
-            if failed.error.kind() == TokenErrorKind::InvalidClient {
+            if failed.needs_new_proof && proofs < MAX_PROOF_RETRIES {
+                proofs += 1;
+            } else if failed.error.kind() == TokenErrorKind::InvalidClient {
                 rejections += 1;
                 // The file may have been replaced between the read and the rejection.
                 if !read_again && self.auth.changed().await {
@@ -162,12 +179,13 @@ impl TokenEndpoint {
         transport: &Transport,
         retries: u32,
         use_fallback: bool,
+        key: &FetchKey,
         cx: &SourceContext<'_>,
     ) -> Result<AccessToken, FailedAttempt> {
         // The last possible attempt gets all the remaining time.
         if retries > 0 || self.retries == 0 {
             return self
-                .attempt(transport, use_fallback, cx.deadline(), cx)
+                .attempt(transport, use_fallback, key, cx.deadline(), cx)
                 .await;
         }
         let now = cx.clock().now();
@@ -177,13 +195,14 @@ impl TokenEndpoint {
         // the timer, so that its own error, which names what is late, takes precedence.
         timeout_at(
             deadline,
-            self.attempt(transport, use_fallback, deadline, cx),
+            self.attempt(transport, use_fallback, key, deadline, cx),
         )
         .await
         .unwrap_or_else(|_| {
             Err(FailedAttempt {
                 error: TokenError::timeout(limit),
                 request_sent: true,
+                needs_new_proof: false,
                 has_fallback: false,
             })
         })

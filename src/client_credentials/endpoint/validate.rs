@@ -58,6 +58,8 @@ impl TokenEndpoint {
         problem
             .map_or(Ok(()), Err)
             .and_then(|()| self.auth.validate())
+            .and_then(|()| self.grant.validate())
+            .and_then(|()| self.validate_key())
             .and_then(|()| self.validate_audience())
             .map_err(|error| self.with_endpoint(error))
     }
@@ -115,7 +117,7 @@ impl TokenEndpoint {
     fn validate_audience(&self) -> Result<(), TokenError> {
         // An explicit audience needs no issuer, and discovery always knows one.
         let unknown = self.assertion_audience == AssertionAudience::Issuer && self.issuer.is_none();
-        if unknown && self.auth.needs_audience() {
+        if unknown && (self.auth.needs_audience() || self.grant.needs_audience()) {
             return Err(TokenError::configuration(NO_AUDIENCE));
         }
         Ok(())
@@ -125,6 +127,9 @@ impl TokenEndpoint {
     fn parameter_problem(&self) -> Option<String> {
         if let Some(problem) = self.value_problem() {
             return Some(problem.to_owned());
+        }
+        if let Some(problem) = self.grant.problem(|name| self.parameters.contains(name)) {
+            return Some(problem);
         }
         let name = self.parameters.repeated(&REPEATABLE).or_else(|| {
             OWN_PARAMETERS
@@ -222,7 +227,7 @@ impl TokenEndpoint {
 pub(in crate::client_credentials) const REPEATABLE: [&str; 2] = ["audience", "resource"];
 
 /// Error for a signed assertion whose audience is unknown.
-pub(super) const NO_AUDIENCE: &str = "was not sent: the audience of the client assertion is unknown; set the issuer \
+pub(super) const NO_AUDIENCE: &str = "was not sent: the audience of the assertion is unknown; set the issuer \
      with `.issuer(..)`, use `TokenEndpoint::discover`, or set `.assertion_audience(..)`";
 
 /// Parameters that the endpoint, its grant or the client authentication sets.

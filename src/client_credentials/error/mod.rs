@@ -56,7 +56,9 @@ struct Inner {
     kind: TokenErrorKind,
     /// Whether the failure may disappear by itself.
     transient: bool,
-    /// What failed; continues the sentence "token request …".
+    /// Whether a proof for a request failed, not a token request.
+    of_proof: bool,
+    /// What failed; continues the sentence "token request …", or "DPoP proof …".
     what: Cow<'static, str>,
     /// The endpoint, without secrets, if it is known.
     endpoint: Option<Cow<'static, str>>,
@@ -195,6 +197,7 @@ impl TokenError {
         Self(Arc::new(Inner {
             kind,
             transient,
+            of_proof: false,
             what: what.into(),
             endpoint: None,
             status: None,
@@ -255,6 +258,11 @@ impl TokenError {
         self.clone().change(|inner| inner.history = Some(memory))
     }
 
+    /// Converts the error of a signer to that of the proof for a request.
+    pub(crate) fn of_proof(self) -> Self {
+        self.change(|inner| inner.of_proof = true)
+    }
+
     /// Changes the contents, of a copy if they are shared.
     fn change(mut self, change: impl FnOnce(&mut Inner)) -> Self {
         change(Arc::make_mut(&mut self.0));
@@ -271,7 +279,10 @@ impl TokenError {
 impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;
-        f.write_str("token request")?;
+        f.write_str(match inner.of_proof {
+            true => "DPoP proof",
+            false => "token request",
+        })?;
         if let Some(endpoint) = &inner.endpoint {
             write!(f, " to {endpoint}")?;
         }

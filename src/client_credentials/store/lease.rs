@@ -239,7 +239,7 @@ impl<'a> LeasedFetch<'a> {
             Ok(entry) => {
                 let token = entry.and_then(|e| reuse(&e, &self.policy, started, clock.now()));
                 Ok(token.map(|token| Acquired {
-                    token,
+                    token: self.source.bind_stored(token),
                     provenance: Provenance::Shared,
                 }))
             }

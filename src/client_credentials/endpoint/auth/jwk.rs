@@ -11,7 +11,7 @@ use super::{
     super::pem,
     algorithm::KeyAlgorithm,
     der::{
-        BIT_STRING, CONTEXT_1, EC_PUBLIC_KEY, ED25519, OCTET_STRING, P256, P384, SEQUENCE,
+        BIT_STRING, CONTEXT_1, EC_PUBLIC_KEY, ED25519, OCTET_STRING, P256, P384, P521, SEQUENCE,
         UNCOMPRESSED, element, integer, join, pkcs8,
     },
     rsa,
@@ -57,6 +57,14 @@ pub(super) fn read(
             "{several} such keys in a JWK set, which must contain exactly one"
         )),
     }
+}
+
+/// Encodes PKCS #8 with a private key on P-256 without its public point.
+#[cfg(feature = "dpop")]
+pub(super) fn p256(scalar: &[u8; 32]) -> Bytes {
+    let key = join(&[&integer(&[1]), &element(OCTET_STRING, scalar)]);
+    let algorithm = join(&[EC_PUBLIC_KEY, P256]);
+    pkcs8(&algorithm, &element(SEQUENCE, &key))
 }
 
 /// Returns whether `alg` names `algorithm`. RFC 9864 renames EdDSA with this curve to Ed25519.
@@ -121,9 +129,10 @@ impl Jwk {
     fn key(&self, algorithm: KeyAlgorithm) -> Result<Bytes, String> {
         let curve = self.crv.as_deref();
         let der = match (algorithm, self.kty.as_str(), curve) {
-            (KeyAlgorithm::Rs256 | KeyAlgorithm::Ps256, "RSA", _) => self.rsa(),
+            (algorithm, "RSA", _) if algorithm.is_rsa() => self.rsa(),
             (KeyAlgorithm::Es256, "EC", Some("P-256")) => self.ec(P256, 32),
             (KeyAlgorithm::Es384, "EC", Some("P-384")) => self.ec(P384, 48),
+            (KeyAlgorithm::Es512, "EC", Some("P-521")) => self.ec(P521, 66),
             (KeyAlgorithm::EdDsa, "OKP", Some("Ed25519")) => self.ed(),
             _ => return Err(self.describe()),
         };

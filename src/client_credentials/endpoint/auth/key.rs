@@ -1,19 +1,23 @@
-//! The private key of `private_key_jwt`.
+//! The private key of signed assertions.
 //!
 //! A fixed key is checked when it is created, by a signature. A key with a source is checked by the first attempt,
 //! because the source may not be available earlier.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
+#[cfg(feature = "dpop")]
+use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::{
     super::pem,
     SecretSource,
     algorithm::KeyAlgorithm,
+    certificate_header::CertificateHeader,
     crypto::{self, CannotSign},
     jwk, private,
     request::TokenRequest,
+    service_account_file::ServiceAccountFile,
     signer::{SignError, Signer},
 };
 use crate::client_credentials::{
@@ -51,6 +55,8 @@ struct Inner {
     algorithm: KeyAlgorithm,
     /// `kid` that overrides the key's own.
     id: Option<String>,
+    /// Certificate that the header names.
+    certificate: Option<CertificateHeader>,
     /// The key or its source.
     key: Key,
 }
@@ -155,11 +161,12 @@ impl SigningKey {
         Self(Arc::new(Inner {
             algorithm,
             id: None,
+            certificate: None,
             key: Key::Read(BoxSecretSource::pem("private key", source)),
         }))
     }
 
-    /// Reads a private key in PEM or JWK. A JWK begins with a brace.
+    /// Reads a private key in PEM, JWK, or the JSON key file of a Google service account. JSON begins with a brace.
     ///
     /// # Errors
     ///
@@ -169,9 +176,18 @@ impl SigningKey {
         text: &[u8],
     ) -> Result<Self, TokenError> {
         let text = pem::unwrapped(text);
-        match text.starts_with(b"{") {
-            true => Self::jwk(algorithm, &*text),
-            false => Self::pem(algorithm, &*text),
+        if !text.starts_with(b"{") {
+            return Self::pem(algorithm, &*text);
+        }
+        match ServiceAccountFile::read(&text) {
+            Ok(file) => {
+                let key = Self::pem(algorithm, file.private_key.as_bytes())?;
+                Ok(match file.private_key_id {
+                    Some(id) => key.with_key_id(id),
+                    None => key,
+                })
+            }
+            Err(_) => Self::jwk(algorithm, &*text),
         }
     }
 
@@ -184,6 +200,76 @@ impl SigningKey {
     pub fn with_key_id(mut self, id: impl Into<String>) -> Self {
         Arc::make_mut(&mut self.0).id = Some(id.into());
         self
+    }
+
+    /// Names the certificate of the key in the assertion's header. Default: none.
+    ///
+    /// Set it for servers that find the public key by the certificate, such as Microsoft Entra. With a key that has a
+    /// [source](Self::source), the certificate stays the same: renew both by building a new layer, or implement
+    /// [`Signer`].
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use tower_m2m::{
+    ///     ClientAuth,
+    ///     client_credentials::{CertificateHeader, KeyAlgorithm, SigningKey},
+    /// };
+    ///
+    /// # fn main() -> Result<(), tower_m2m::BoxError> {
+    /// let pem = std::fs::read("/run/secrets/key-and-certificate.pem")?;
+    /// let key = SigningKey::pem(KeyAlgorithm::Ps256, &pem)?.with_certificate(CertificateHeader::new(&pem)?);
+    /// let auth = ClientAuth::private_key_jwt("orders", key);
+    /// # drop(auth);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_certificate(mut self, certificate: CertificateHeader) -> Self {
+        Arc::make_mut(&mut self.0).certificate = Some(certificate);
+        self
+    }
+
+    /// Generates a key on P-256 for ES256.
+    ///
+    /// # Errors
+    ///
+    /// A configuration error, if this build has no provider, or the operating system has no random numbers.
+    #[cfg(feature = "dpop")]
+    pub(in super::super) fn generate() -> Result<Self, TokenError> {
+        let mut scalar = Zeroizing::new([0; 32]);
+        for _ in 0..MAX_GENERATION_ATTEMPTS {
+            getrandom::fill(&mut *scalar).map_err(|error| {
+                TokenError::configuration(
+                    "was not sent: the operating system has no random numbers for a key",
+                )
+                .with_source(error)
+            })?;
+            let key = jwk::p256(&scalar);
+            match crypto::public_jwk(KeyAlgorithm::Es256, &key) {
+                Ok(_) => return Self::checked(KeyAlgorithm::Es256, key, None, || "one".to_owned()),
+                // Zero, or not less than the order of the curve. Practically never happens.
+                Err(CannotSign::UnsuitableKey) => {}
+                Err(error) => return Err(jws_error(error)),
+            }
+        }
+        Err(jws_error(CannotSign::UnsuitableKey))
+    }
+
+    /// Returns the public half as a JWK (RFC 7517).
+    ///
+    /// # Errors
+    ///
+    /// A configuration error, if the key has a source, or this build has no provider.
+    #[cfg(feature = "dpop")]
+    pub(in super::super) fn public_jwk(&self) -> Result<Map<String, Value>, TokenError> {
+        match &self.0.key {
+            Key::Fixed(key) => crypto::public_jwk(self.0.algorithm, key).map_err(jws_error),
+            Key::Read(_) => Err(TokenError::configuration(
+                "was not sent: a DPoP key must not change, and cannot have a source; use `SigningKey::pem` or \
+                 `SigningKey::jwk`",
+            )),
+        }
     }
 
     /// Creates a key after a trial signature, if this build can sign: only a signature reveals a key that is damaged or
@@ -203,7 +289,12 @@ impl SigningKey {
             return Err(invalid(algorithm, &found, ""));
         }
         let key = Key::Fixed(key);
-        Ok(Self(Arc::new(Inner { algorithm, id, key })))
+        Ok(Self(Arc::new(Inner {
+            algorithm,
+            id,
+            certificate: None,
+            key,
+        })))
     }
 
     /// Returns the key for `request`. Reads it from its source, if it has one.
@@ -239,12 +330,15 @@ impl SigningKey {
 
     /// Reads the key in `text`. Its id is the configured one, or else its own.
     fn fixed(&self, text: &[u8]) -> Result<Self, TokenError> {
-        let read = Self::pem_or_jwk(self.0.algorithm, text)?;
-        Ok(match &self.0.id {
-            // The configured id also applies to the next key of the source.
-            Some(id) => read.with_key_id(id.as_str()),
-            None => read,
-        })
+        let mut read = Self::pem_or_jwk(self.0.algorithm, text)?;
+        // The configured id and certificate also apply to the next key of the source.
+        if let Some(id) = &self.0.id {
+            read = read.with_key_id(id.as_str());
+        }
+        if let Some(certificate) = &self.0.certificate {
+            read = read.with_certificate(certificate.clone());
+        }
+        Ok(read)
     }
 }
 
@@ -258,6 +352,10 @@ impl Signer for SigningKey {
     /// Returns the configured id. The `kid` of a key with a source is known only after it is read.
     fn key_id(&self) -> Option<Cow<'_, str>> {
         self.0.id.as_deref().map(Cow::Borrowed)
+    }
+
+    fn certificate(&self) -> Option<CertificateHeader> {
+        self.0.certificate.clone()
     }
 
     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
@@ -311,13 +409,28 @@ impl fmt::Debug for SigningKey {
     }
 }
 
+/// Converts the error of a key whose public half is needed.
+#[cfg(feature = "dpop")]
+fn jws_error(error: CannotSign) -> TokenError {
+    TokenError::configuration(match error {
+        CannotSign::NoProvider => {
+            "was not sent: this build has no crypto provider for DPoP keys; enable the feature `jwt-aws-lc-rs` or \
+             `jwt-rust-crypto`, or use `DpopKey::signer`"
+        }
+        CannotSign::UnsuitableKey => {
+            "was not sent: the key has no public half; check that it is not damaged"
+        }
+    })
+}
+
 /// Describes the key that `algorithm` requires.
 fn needed(algorithm: KeyAlgorithm) -> &'static str {
     match algorithm {
-        KeyAlgorithm::Rs256 | KeyAlgorithm::Ps256 => "an RSA key of at least 2048 bits",
         KeyAlgorithm::Es256 => "an EC key on P-256",
         KeyAlgorithm::Es384 => "an EC key on P-384",
+        KeyAlgorithm::Es512 => "an EC key on P-521",
         KeyAlgorithm::EdDsa => "an Ed25519 key",
+        _ => "an RSA key of at least 2048 bits",
     }
 }
 
@@ -335,6 +448,9 @@ fn invalid(algorithm: KeyAlgorithm, found: &str, remedy: &str) -> TokenError {
     )
 }
 
+/// Maximum number of random numbers that are tried as a key.
+#[cfg(feature = "dpop")]
+const MAX_GENERATION_ATTEMPTS: usize = 8;
 /// Error for a build without a crypto provider.
 const NO_PROVIDER: &str =
     "has no crypto provider in this build; enable the feature `jwt-aws-lc-rs` or `jwt-rust-crypto`";

@@ -3,15 +3,17 @@
 //! A method consists of a constructor here and an implementation of `ClientAuthentication`:
 //!
 //! - `secret`: `client_secret_basic` and `client_secret_post`.
-//! - `jwt`: `client_secret_jwt` and `private_key_jwt`, with `key`, `signer` and `crypto`.
+//! - `jwt`: `client_secret_jwt` and `private_key_jwt`, with `jws`, `key`, `signer` and `crypto`.
 //! - `assertion`: an assertion that is issued elsewhere.
 //! - `no_secret`: methods without credentials in the request.
 //!
-//! `private`, `jwk`, `der` and `rsa` read private keys.
+//! `private`, `jwk`, `der`, `rsa` and `service_account_file` read private keys. `certificate_header` names a certificate.
 
 #[cfg(feature = "jwt")]
 mod algorithm;
 mod assertion;
+#[cfg(feature = "jwt")]
+mod certificate_header;
 mod client_authentication;
 #[cfg(feature = "jwt")]
 mod crypto;
@@ -20,6 +22,8 @@ mod der;
 mod erased;
 #[cfg(feature = "jwt")]
 mod jwk;
+#[cfg(feature = "jwt")]
+mod jws;
 #[cfg(feature = "jwt")]
 mod jwt;
 #[cfg(feature = "jwt")]
@@ -32,14 +36,19 @@ mod request;
 mod rsa;
 mod secret;
 #[cfg(feature = "jwt")]
+mod service_account_file;
+#[cfg(feature = "jwt")]
 mod signer;
 
 use std::{fmt, sync::Arc};
 
+#[cfg(feature = "dpop")]
+pub(super) use self::jws::validate_provider;
 pub(super) use self::request::Target;
 #[cfg(feature = "jwt")]
 pub use self::{
     algorithm::{KeyAlgorithm, SecretAlgorithm},
+    certificate_header::CertificateHeader,
     key::SigningKey,
     signer::{SignError, Signer},
 };
@@ -53,6 +62,8 @@ pub use self::{
     client_authentication::ClientAuthentication,
     request::{AssertionAudience, TokenRequest},
 };
+#[cfg(feature = "jwt")]
+pub(super) use self::{jws::JwsSigner, service_account_file::ServiceAccountFile};
 use super::SecretSource;
 use crate::client_credentials::{CacheKey, TokenError, trim::trimmed};
 

@@ -17,7 +17,9 @@ use zeroize::Zeroizing;
 use super::{
     super::pem::{self, Block},
     algorithm::KeyAlgorithm,
-    der::{self, CONTEXT_0, EC_PUBLIC_KEY, ED25519, INTEGER, OCTET_STRING, P256, P384, SEQUENCE},
+    der::{
+        self, CONTEXT_0, EC_PUBLIC_KEY, ED25519, INTEGER, OCTET_STRING, P256, P384, P521, SEQUENCE,
+    },
 };
 
 /// A private key in the format of its algorithm, and its description for errors.
@@ -111,6 +113,7 @@ impl<'a> PrivateKey<'a> {
                 let by_length = match key.len() {
                     32 => Some(P256),
                     48 => Some(P384),
+                    66 => Some(P521),
                     _ => None,
                 };
                 Some(Self::Ec(Ec {
@@ -165,11 +168,10 @@ impl<'a> PrivateKey<'a> {
     /// Compares types and curves only. The trial signature checks the numbers.
     fn suiting(&self, algorithm: KeyAlgorithm) -> Option<Zeroizing<Vec<u8>>> {
         match (algorithm, self) {
-            (KeyAlgorithm::Rs256 | KeyAlgorithm::Ps256, Self::Rsa(pkcs1)) => {
-                Some(der::join(&[pkcs1]))
-            }
+            (algorithm, Self::Rsa(pkcs1)) if algorithm.is_rsa() => Some(der::join(&[pkcs1])),
             (KeyAlgorithm::Es256, Self::Ec(key)) if key.is_on(P256) => Some(key.pkcs8()),
             (KeyAlgorithm::Es384, Self::Ec(key)) if key.is_on(P384) => Some(key.pkcs8()),
+            (KeyAlgorithm::Es512, Self::Ec(key)) if key.is_on(P521) => Some(key.pkcs8()),
             (KeyAlgorithm::EdDsa, Self::Ed25519(pkcs8)) => Some(der::join(&[pkcs8])),
             _ => None,
         }
@@ -216,7 +218,6 @@ impl Ec<'_> {
 
 // Encoded object identifiers.
 const ED448: &[u8] = &[0x06, 3, 0x2B, 0x65, 0x71];
-const P521: &[u8] = &[0x06, 5, 0x2B, 0x81, 0x04, 0x00, 0x23];
 const RSA: &[u8] = &[
     0x06, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01, 0x01,
 ];

@@ -14,14 +14,16 @@ use std::{
 
 use super::{
     algorithm::KeyAlgorithm,
+    certificate_header::CertificateHeader,
     der::{self, INTEGER, SEQUENCE, join},
 };
 use crate::{BoxError, client_credentials::CacheKey};
 
 /// Signs assertions with a private key, which may be outside this process: a KMS, an HSM, an agent.
 ///
-/// Pass a signer to [`ClientAuth::private_key_jwt`](super::super::ClientAuth::private_key_jwt). For a key in this
-/// process, use [`SigningKey`](super::super::SigningKey). `Arc<S>` shares a signer.
+/// Pass a signer to [`ClientAuth::private_key_jwt`](super::super::ClientAuth::private_key_jwt) or
+/// [`Grant::signed_jwt`](super::super::Grant::signed_jwt). For a key in this process, use
+/// [`SigningKey`](super::super::SigningKey). `Arc<S>` shares a signer.
 ///
 /// # Examples
 ///
@@ -77,11 +79,17 @@ pub trait Signer: Send + Sync + 'static {
         None
     }
 
+    /// Returns the certificate of the key, for servers that find the public key by it. Called immediately before
+    /// [`sign`](Self::sign). Default: none.
+    fn certificate(&self) -> Option<CertificateHeader> {
+        None
+    }
+
     /// Signs `message`, which is not hashed yet.
     ///
-    /// A signature of [`Es256`](KeyAlgorithm::Es256) or [`Es384`](KeyAlgorithm::Es384) may be the concatenated numbers
-    /// (RFC 7518 §3.4) or ASN.1 DER, which KMSs return. A signature whose length does not fit the algorithm is an
-    /// error.
+    /// A signature of [`Es256`](KeyAlgorithm::Es256), [`Es384`](KeyAlgorithm::Es384) or [`Es512`](KeyAlgorithm::Es512)
+    /// may be the concatenated numbers (RFC 7518 §3.4) or ASN.1 DER, which KMSs return. A signature whose length does
+    /// not fit the algorithm is an error.
     ///
     /// Run a blocking library, such as PKCS #11, on [`spawn_blocking`](tokio::task::spawn_blocking).
     ///
@@ -123,6 +131,10 @@ impl<S: Signer> Signer for Arc<S> {
 
     fn key_id(&self) -> Option<Cow<'_, str>> {
         S::key_id(self)
+    }
+
+    fn certificate(&self) -> Option<CertificateHeader> {
+        S::certificate(self)
     }
 
     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
@@ -233,14 +245,12 @@ impl Error for SignError {
 /// signature of `algorithm`.
 pub(super) fn jws_signature(algorithm: KeyAlgorithm, signature: Vec<u8>) -> Option<Vec<u8>> {
     let length = signature.len();
-    match algorithm {
-        KeyAlgorithm::Rs256 | KeyAlgorithm::Ps256 => (length >= MIN_RSA).then_some(signature),
-        KeyAlgorithm::EdDsa => (length == 64).then_some(signature),
+    match algorithm.coordinate_length() {
         // A DER signature is practically always longer, by the 6 bytes of its headers.
-        KeyAlgorithm::Es256 if length == 2 * 32 => Some(signature),
-        KeyAlgorithm::Es384 if length == 2 * 48 => Some(signature),
-        KeyAlgorithm::Es256 => from_der(&signature, 32),
-        KeyAlgorithm::Es384 => from_der(&signature, 48),
+        Some(half) if length == 2 * half => Some(signature),
+        Some(half) => from_der(&signature, half),
+        None if algorithm.is_rsa() => (length >= MIN_RSA).then_some(signature),
+        None => (length == 64).then_some(signature),
     }
 }
 
@@ -276,7 +286,11 @@ mod tests {
 
     #[test]
     fn ecdsa_signatures_in_der_become_two_numbers_of_fixed_length() {
-        for (algorithm, half) in [(KeyAlgorithm::Es256, 32), (KeyAlgorithm::Es384, 48)] {
+        for (algorithm, half) in [
+            (KeyAlgorithm::Es256, 32),
+            (KeyAlgorithm::Es384, 48),
+            (KeyAlgorithm::Es512, 66),
+        ] {
             for (r, s) in [
                 (vec![0xFF; half], vec![0x7F; half]),
                 (vec![1], vec![0x80]),
@@ -313,6 +327,7 @@ mod tests {
     fn a_signature_of_another_length_is_none() {
         for (algorithm, right, wrong) in [
             (KeyAlgorithm::Rs256, 256, 128),
+            (KeyAlgorithm::Rs512, 256, 255),
             (KeyAlgorithm::Ps256, 512, 0),
             (KeyAlgorithm::EdDsa, 64, 63),
         ] {

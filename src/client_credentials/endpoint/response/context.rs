@@ -19,10 +19,24 @@ pub(in super::super) struct Context<'a> {
     pub(in super::super) strict: bool,
     /// Token types that are sent as bearer tokens, in addition to `Bearer`.
     pub(in super::super) bearer_types: &'a [String],
+    /// Required binding of the token.
+    pub(in super::super) binding: Binding,
     /// What to check if the server rejects the credentials.
     pub(in super::super) advice: Option<&'static str>,
     /// Values to redact from quotations of the response.
     pub(in super::super) secrets: &'a [Secret],
+}
+
+/// Required binding of a token, which `token_type` names (RFC 9449 §5).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(not(feature = "dpop"), expect(dead_code))]
+pub(in super::super) enum Binding {
+    /// A bearer token.
+    None,
+    /// A token that is bound to the key of the proof.
+    Required,
+    /// Either: the response says which.
+    Preferred,
 }
 
 /// Returns whether the body is a web page or other markup.

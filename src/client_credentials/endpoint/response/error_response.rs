@@ -99,6 +99,16 @@ impl OAuthErrorResponse<'_> {
                 Rejected,
                 "check the assertion or subject token: its issuer, its audience, and that it has not expired",
             ),
+            Some("use_dpop_nonce") => (
+                Rejected,
+                "the server requires a DPoP nonce (RFC 9449 §8): set `TokenEndpoint::dpop`; if it is set, the server has \
+                 rejected each nonce that it sent, or sent none",
+            ),
+            Some("invalid_dpop_proof") => (
+                Rejected,
+                "check this machine's clock, that the server sees the token endpoint under this URL, and that it accepts \
+                 the algorithm of the DPoP key (`dpop_signing_alg_values_supported`)",
+            ),
             Some("invalid_target") => (Rejected, "check resource and audience"),
             Some("invalid_request") => (
                 Rejected,

@@ -28,19 +28,19 @@ use http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use self::{context::is_page, error_response::OAuthErrorResponse, token_response::TokenResponse};
 pub(super) use self::{
-    context::Context,
+    context::{Binding, Context},
     error_response::redacted_uri,
     token_response::{Members, wipe},
 };
-use self::{context::is_page, error_response::OAuthErrorResponse, token_response::TokenResponse};
 use crate::{
     client_credentials::{AccessToken, NonConformance, TokenError, TokenErrorKind},
     retry_after,
     secret::Secret,
 };
 
-/// Reads the token and the deviations of the response.
+/// Reads the token, whether it is bound to the key of the proof, and the deviations of the response.
 ///
 /// The deviations of a response that fails are not reported: the error says what is wrong.
 ///
@@ -52,7 +52,7 @@ pub(super) fn read(
     headers: &HeaderMap,
     body: &[u8],
     cx: &Context<'_>,
-) -> Result<(AccessToken, Vec<NonConformance>), TokenError> {
+) -> Result<(AccessToken, bool, Vec<NonConformance>), TokenError> {
     let mut answer = TokenResponse::parse(headers, body);
     let code = answer.as_ref().and_then(|a| a.code(status, cx.secrets));
     if !status.is_success() || code.is_some() {
@@ -168,13 +168,14 @@ fn token(
     answer: &mut TokenResponse,
     headers: &HeaderMap,
     cx: &Context<'_>,
-) -> Result<(AccessToken, Vec<NonConformance>), TokenError> {
+) -> Result<(AccessToken, bool, Vec<NonConformance>), TokenError> {
     let is_utf8 = answer.is_utf8;
     let TokenResponse {
         members,
         non_conformances,
         ..
     } = answer;
+    let mut is_bound = false;
     let means_bearer = |kind: &str| {
         let known = cx.bearer_types.iter().map(String::as_str);
         known
@@ -182,6 +183,24 @@ fn token(
             .any(|known| known.eq_ignore_ascii_case(kind))
     };
     match members.get("token_type") {
+        Some(Value::String(kind))
+            if cx.binding != Binding::None && kind.trim().eq_ignore_ascii_case("dpop") =>
+        {
+            is_bound = true;
+        }
+        kind if cx.binding == Binding::Required
+            && kind
+                .and_then(Value::as_str)
+                .is_none_or(|kind| means_bearer(kind.trim())) =>
+        {
+            return Err(TokenError::new(
+                TokenErrorKind::InvalidResponse,
+                false,
+                "returned a token that is not bound to the DPoP key: its token_type is not DPoP (RFC 9449 §5); check that \
+                 the client is registered with `dpop_bound_access_tokens`, or accept such tokens with \
+                 `Dpop::on_bearer_answer`",
+            ));
+        }
         // Didit, VK, LinkedIn and others omit it.
         None | Some(Value::Null) => non_conformances.push(NonConformance::NoTokenType),
         Some(Value::String(kind)) if means_bearer(kind.trim()) => {}
@@ -202,7 +221,7 @@ fn token(
                     .any(|bound| bound.eq_ignore_ascii_case(kind.trim()))
             });
             let remedy = if is_another {
-                "configure the server to issue bearer tokens"
+                "configure the server to issue bearer tokens, or for DPoP set `TokenEndpoint::dpop`"
             } else {
                 "if the API accepts it as one, declare the type with `TokenEndpoint::bearer_type`"
             };
@@ -261,7 +280,7 @@ fn token(
         refresh_in,
         answer.take_extra(),
     );
-    Ok((token, non_conformances))
+    Ok((token, is_bound, non_conformances))
 }
 
 /// Returns the token without surrounding white space, and without the scheme that some servers put in front. Returns

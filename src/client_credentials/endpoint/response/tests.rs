@@ -25,13 +25,16 @@ fn answer(
         default_lifetime: Duration::from_secs(60),
         strict: false,
         bearer_types: &[],
+        binding: Binding::None,
         advice: None,
         secrets: &[SECRET.into()],
     };
     let status = StatusCode::from_u16(status).unwrap();
     let headers = headers.iter();
     let headers = headers.map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
-    read(status, &headers.collect(), body, &cx)
+    let (token, is_bound, non_conformances) = read(status, &headers.collect(), body, &cx)?;
+    assert!(!is_bound);
+    Ok((token, non_conformances))
 }
 
 /// A 200 response with `members` in addition to the required ones.

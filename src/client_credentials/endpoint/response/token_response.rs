@@ -367,10 +367,11 @@ fn is_status(words: &str) -> bool {
 
 /// Error codes that [`error_response`](super::error_response) distinguishes, and the other codes of RFC 6749 and RFC
 /// 6750.
-const KNOWN_CODES: [&str; 17] = [
+const KNOWN_CODES: [&str; 19] = [
     "access_denied",
     "insufficient_scope",
     "invalid_client",
+    "invalid_dpop_proof",
     "invalid_grant",
     "invalid_request",
     "invalid_scope",
@@ -385,6 +386,7 @@ const KNOWN_CODES: [&str; 17] = [
     "too_many_requests",
     "unauthorized_client",
     "unsupported_grant_type",
+    "use_dpop_nonce",
 ];
 
 #[cfg(test)]

@@ -1,0 +1,19 @@
+//! Tokens that are bound to a key (RFC 9449), at an authorization server and an API that check every proof.
+#![cfg(all(
+    feature = "dpop",
+    feature = "jwt-aws-lc-rs",
+    feature = "jwt-rust-crypto"
+))]
+
+mod api;
+mod combined;
+mod keys;
+mod properties;
+mod published;
+mod sharing;
+mod signers;
+#[path = "../support/mod.rs"]
+mod support;
+mod token_endpoint;
+mod verifier;
+mod world;
