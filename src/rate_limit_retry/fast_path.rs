@@ -18,7 +18,7 @@
 //! # What disables it
 //!
 //! A deadline, a profile, a store, custom partitions or costs, for the whole layer; a local limit, a pause or a hold, for
-//! a partition. A shard caches at most [`MAX_ENTRIES`] partitions. Two that have the same slot replace each other, and
+//! a partition. Credits also end with even pacing, and while any route is held. A shard caches at most [`MAX_ENTRIES`] partitions. Two that have the same slot replace each other, and
 //! their requests use the gate.
 
 use std::sync::Arc;

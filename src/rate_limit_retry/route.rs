@@ -248,14 +248,16 @@ impl HeldRoutes {
         class: RouteClass,
         now: Instant,
     ) -> Vec<PartitionKey> {
-        let held = lock(&self.held);
+        let mut held = lock(&self.held);
+        // Once none is left, requests need not look for one.
+        held.retain(|_, route| add_capped(route.until, HOLD_GRACE) > now);
+        self.count.store(held.len(), Ordering::Release);
         // A hold of all writes applies to each class of writes.
         let writes = (!class.is_read()).then_some(RouteClass::WRITES);
         let classes = [Some(class), writes.filter(|writes| *writes != class)];
         let routes = classes.into_iter().flatten();
         let routes = routes.filter_map(|class| held.get(&(partition.clone(), class)));
-        let running = routes.filter(|route| add_capped(route.until, HOLD_GRACE) > now);
-        running.map(|route| route.key.clone()).collect()
+        routes.map(|route| route.key.clone()).collect()
     }
 }
 

@@ -61,6 +61,8 @@ pub(super) struct Converted {
     pub(super) gate: Gate,
     /// The number that the partition gave it.
     pub(super) numbers: Numbers,
+    /// The number of the last request that may have been sent before it.
+    pub(super) latest: u64,
     /// Its sequence number.
     pub(super) sequence: u64,
 }
@@ -106,7 +108,7 @@ impl CreditPermit {
                 return false;
             };
             let floor = credits.counts.floor();
-            let remaining = fields.read(headers, floor / 2);
+            let remaining = fields.read(headers, credits.counts.windows(), floor / 2);
             remaining.is_some_and(|remaining| {
                 remaining >= floor && credits.counts.accept(self.generation, remaining)
             })
@@ -136,11 +138,13 @@ impl CreditPermit {
         state.last_sequence += 1;
         let sequence = state.last_sequence;
         let partition = keys.first().and_then(|key| state.partitions.get_mut(key))?;
-        let numbers = Numbers::of(keys, |_| partition.enter_from_credit());
+        let numbers = Numbers::of(keys, |_| partition.enter_from_credit(self.generation));
+        let latest = partition.quota.latest_number();
         drop(state);
         Some(Converted {
             gate,
             numbers,
+            latest,
             sequence,
         })
     }

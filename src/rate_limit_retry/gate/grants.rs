@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::{
     rate_limit_retry::quota::{CreditTerms, Usage},
     sync::{
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
         sequential_fence,
     },
 };
@@ -34,6 +34,8 @@ struct Pool {
     per_thread: AtomicU32,
     /// Number of requests that must remain.
     floor: AtomicU64,
+    /// Number of quotas that each response must announce.
+    windows: AtomicUsize,
 }
 
 /// What one thread has sent on credit to one partition.
@@ -68,6 +70,8 @@ pub(super) struct Grants {
     last: Option<CreditTerms>,
     /// The generation of the last terms.
     generation: u32,
+    /// The first generation of the epoch of the last terms.
+    first_of_epoch: u32,
     /// What `threads` had sent, and what was accepted, at the last collection.
     collected: Usage,
 }
@@ -127,6 +131,11 @@ impl Counts {
         self.pool.floor.load(Ordering::Relaxed)
     }
 
+    /// Returns the number of quotas that each response must announce.
+    pub(super) fn windows(&self) -> usize {
+        self.pool.windows.load(Ordering::Relaxed)
+    }
+
     /// Counts an accepted request of this generation, after which `remaining` units remain. Returns `false`, and counts
     /// nothing, if the terms have changed.
     ///
@@ -170,6 +179,7 @@ impl Grants {
             terms: None,
             last: None,
             generation: 0,
+            first_of_epoch: 0,
             collected: Usage::default(),
         }
     }
@@ -180,9 +190,16 @@ impl Grants {
         u32::try_from(in_use.count()).unwrap_or(u32::MAX)
     }
 
-    /// Returns the epoch in which the last terms began.
-    pub(super) fn epoch(&self) -> Option<u64> {
-        self.last.map(|terms| terms.epoch)
+    /// Returns whether terms are in force.
+    pub(super) fn are_open(&self) -> bool {
+        self.terms.is_some()
+    }
+
+    /// Returns the epoch of the last terms, if terms of this generation began in it.
+    pub(super) fn epoch(&self, generation: u32) -> Option<u64> {
+        let distance = generation.wrapping_sub(self.first_of_epoch);
+        let terms = self.last.filter(|_| distance < u32::MAX / 2);
+        terms.map(|terms| terms.epoch)
     }
 
     /// Adds a thread. It continues with the counts of one that has dropped its credits, if there is one.
@@ -220,11 +237,15 @@ impl Grants {
             .per_thread
             .store(terms.per_thread, Ordering::SeqCst);
         self.pool.floor.store(terms.floor, Ordering::Relaxed);
-        self.last = Some(terms);
+        self.pool.windows.store(terms.windows, Ordering::Relaxed);
+        let former = self.last.replace(terms);
         if self.terms.replace(terms).is_none() {
             // Odd again: in force.
-            let former = self.pool.generation.fetch_add(1, Ordering::SeqCst);
-            self.generation = former.wrapping_add(1);
+            let generation = self.pool.generation.fetch_add(1, Ordering::SeqCst);
+            self.generation = generation.wrapping_add(1);
+            if former.map(|former| former.epoch) != Some(terms.epoch) {
+                self.first_of_epoch = self.generation;
+            }
         }
     }
 

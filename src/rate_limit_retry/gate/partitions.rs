@@ -168,8 +168,13 @@ impl Partition {
 
     /// Returns whether a thread may get credits.
     pub(super) fn offers_credits(&self, config: &QuotaConfig) -> bool {
-        let threads = self.grants.as_ref().map_or(0, |grants| grants.threads());
-        self.credit_terms(threads.saturating_add(1), config)
+        let (threads, open) = self
+            .grants
+            .as_ref()
+            .map_or((0, false), |grants| (grants.threads(), grants.are_open()));
+        // The terms of the present threads are in force, or there is room for one more.
+        open || self
+            .credit_terms(threads.saturating_add(1), config)
             .is_some()
     }
 
@@ -197,9 +202,12 @@ impl Partition {
     }
 
     /// Counts a request that was sent on credit and has not ended. Returns its number.
-    pub(super) fn enter_from_credit(&mut self) -> u64 {
+    ///
+    /// `generation`: that of the terms under which it was sent.
+    pub(super) fn enter_from_credit(&mut self, generation: u32) -> u64 {
         self.collect_credits();
-        let epoch = self.grants.as_ref().and_then(|grants| grants.epoch());
+        let grants = self.grants.as_ref();
+        let epoch = grants.and_then(|grants| grants.epoch(generation));
         self.quota.enter_from_credit(epoch)
     }
 
@@ -268,7 +276,11 @@ impl Partitions {
             let all_are_busy = self.busy_streak > self.sweep_order.len();
             let idle = self.get_mut(&key).is_none_or(|partition| {
                 partition.collect_credits();
-                partition.is_idle(all_are_busy, now)
+                partition.is_idle(all_are_busy, now) && {
+                    // No thread sends on credit from here on, so that what is in flight is known.
+                    partition.disable_fast_path();
+                    partition.is_idle(all_are_busy, now)
+                }
             });
             if !idle {
                 self.busy_streak = self.busy_streak.saturating_add(1);

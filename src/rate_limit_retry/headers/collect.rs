@@ -65,8 +65,7 @@ impl<'a> Collected<'a> {
         profile: Option<&'a dyn HeaderProfile>,
     ) -> Self {
         let mut collected = Self {
-            // Most responses describe one quota. The usual growth would begin with four large elements.
-            quotas: Vec::with_capacity(1),
+            quotas: Vec::new(),
             advice: None,
             global: false,
             retry_after: None,
@@ -287,6 +286,10 @@ impl<'a> Collected<'a> {
             Some(at) => at,
             None if self.quotas.len() >= MAX_QUOTAS => return None,
             None => {
+                if self.quotas.is_empty() {
+                    // Most responses describe one quota. The usual growth begins with four large elements.
+                    self.quotas.reserve_exact(1);
+                }
                 self.quotas.push(QuotaFields::new(family, dimension));
                 self.quotas.len() - 1
             }

@@ -47,6 +47,8 @@ struct Parsed {
 struct Template {
     /// The fields, in order. Those without parts cannot be about limits: a response may have them or not.
     fields: Box<[(HeaderName, Option<Box<[Part]>>)]>,
+    /// Number of limits of which the responses announce what remains.
+    quotas: usize,
     /// What remained of each limit that a gap shows, by the last response: the least of those that may have overtaken
     /// each other.
     remaining: Box<[u64]>,
@@ -68,9 +70,15 @@ impl FieldHistory {
     /// only in what remains, and no more remains than before, except for responses that have overtaken each other by at
     /// most `overtaken`.
     ///
-    /// `None` if the response must be parsed in full. Allocates nothing.
-    pub(crate) fn read(&mut self, headers: &HeaderMap, overtaken: u64) -> Option<u64> {
-        self.template.as_mut()?.read(headers, overtaken)
+    /// `quotas`: the number of quotas that the response must announce. `None` if the response must be parsed in full. Allocates nothing.
+    pub(crate) fn read(
+        &mut self,
+        headers: &HeaderMap,
+        quotas: usize,
+        overtaken: u64,
+    ) -> Option<u64> {
+        let template = self.template.as_mut()?;
+        (template.quotas == quotas).then(|| template.read(headers, overtaken))?
     }
 
     /// Learns from a response that was parsed in full.
@@ -176,6 +184,11 @@ impl Template {
         };
         Some(Self {
             fields: second.fields.iter().map(template).collect::<Option<_>>()?,
+            quotas: second
+                .limits
+                .iter()
+                .filter(|limit| limit.remaining.is_some())
+                .count(),
             remaining: gaps
                 .shown
                 .iter()
@@ -452,23 +465,36 @@ mod tests {
         response(&[("ratelimit-policy", policy.into()), ("ratelimit", value)])
     }
 
+    /// The number of quotas of a field set.
+    fn quotas(set: fn(u64) -> HeaderMap) -> usize {
+        read(StatusCode::OK, &set(1), SystemTime::UNIX_EPOCH)
+            .limits
+            .len()
+    }
+
     #[test]
     fn a_response_that_differs_in_what_remains_is_read_without_a_parse() {
         for set in [didit, github, draft10, two_policies] {
             let mut history = learned(&[set(200), set(199)]);
+            let quotas = quotas(set);
 
-            assert_eq!(history.read(&set(150), 0), Some(150));
-            assert_eq!(history.read(&set(99), 0), Some(99));
-            assert_eq!(history.read(&set(0), 0), Some(0));
+            assert_eq!(history.read(&set(150), quotas, 0), Some(150));
+            assert_eq!(history.read(&set(99), quotas, 0), Some(99));
+            assert_eq!(history.read(&set(0), quotas, 0), Some(0));
+            // Another quota is not announced.
+            assert_eq!(history.read(&set(0), quotas + 1, 0), None);
         }
     }
 
     #[test]
     fn one_response_is_not_enough() {
         for set in [didit, github, draft10, two_policies] {
-            assert_eq!(learned(&[set(200)]).read(&set(199), 0), None);
+            assert_eq!(learned(&[set(200)]).read(&set(199), quotas(set), 0), None);
             // Nothing has changed between the two.
-            assert_eq!(learned(&[set(200), set(200)]).read(&set(199), 0), None);
+            assert_eq!(
+                learned(&[set(200), set(200)]).read(&set(199), quotas(set), 0),
+                None
+            );
         }
     }
 
@@ -476,10 +502,10 @@ mod tests {
     fn more_than_remained_before_is_parsed_in_full() {
         let mut history = learned(&[didit(200), didit(190)]);
 
-        assert_eq!(history.read(&didit(191), 0), None);
-        assert_eq!(history.read(&didit(192), 2), Some(192));
+        assert_eq!(history.read(&didit(191), 1, 0), None);
+        assert_eq!(history.read(&didit(192), 1, 2), Some(192));
         // The least that was seen counts.
-        assert_eq!(history.read(&didit(193), 2), None);
+        assert_eq!(history.read(&didit(193), 1, 2), None);
     }
 
     #[test]
@@ -499,7 +525,7 @@ mod tests {
             change(&mut headers);
 
             let mut history = learned(&[didit(200), didit(199)]);
-            assert_eq!(history.read(&headers, 0), None, "{headers:?}");
+            assert_eq!(history.read(&headers, 1, 0), None, "{headers:?}");
         }
     }
 
@@ -518,7 +544,7 @@ mod tests {
             ("x-ratelimit-reset", "60".into()),
         ]);
 
-        assert_eq!(history.read(&headers, 0), Some(150));
+        assert_eq!(history.read(&headers, 1, 0), Some(150));
     }
 
     #[test]
@@ -527,7 +553,7 @@ mod tests {
         let mut headers = github(3000);
         set(&mut headers, "x-ratelimit-used", "7");
 
-        assert_eq!(history.read(&headers, 0), None);
+        assert_eq!(history.read(&headers, 1, 0), None);
     }
 
     #[test]
@@ -540,7 +566,7 @@ mod tests {
 
         history.learn(&headers, &info);
 
-        assert_eq!(history.read(&didit(197), 0), None);
+        assert_eq!(history.read(&didit(197), 1, 0), None);
     }
 
     #[test]
@@ -551,12 +577,12 @@ mod tests {
             headers
         };
         let mut history = learned(&[with_reset(200, "60"), with_reset(199, "59")]);
-        assert_eq!(history.read(&with_reset(198, "59"), 0), None);
+        assert_eq!(history.read(&with_reset(198, "59"), 1, 0), None);
 
         let headers = with_reset(198, "59");
         let info = read(StatusCode::OK, &headers, SystemTime::UNIX_EPOCH);
         history.learn(&headers, &info);
 
-        assert_eq!(history.read(&with_reset(197, "59"), 0), Some(197));
+        assert_eq!(history.read(&with_reset(197, "59"), 1, 0), Some(197));
     }
 }

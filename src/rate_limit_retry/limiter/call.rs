@@ -17,10 +17,10 @@ use crate::{
 ///
 /// | field | set by | changes |
 /// |---|---|---|
-/// | `keys` | `begin` | a held route is appended |
+/// | `keys` | `begin` | a held route and named quotas are appended |
 /// | `account`, `origin`, `cost`, `method`, `nested`, `deadline` | `begin` | never |
-/// | `route`, `prefix` | `begin`; `None` on the fast path | never |
-/// | `sequence` | each admission | cleared when a retry gives way to other requests |
+/// | `route`, `prefix` | `begin`; after the response on the fast path | never |
+/// | `sequence` | each admission, and the response to a request on credit | cleared when a retry gives way to other requests |
 /// | `attempt`, `sends`, `token_replaced`, `possibly_processed` | | after each attempt |
 #[derive(Debug)]
 pub(crate) struct Call {

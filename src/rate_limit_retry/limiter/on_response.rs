@@ -116,6 +116,13 @@ impl Limiter {
         {
             return Next::Return(outcome);
         }
+        // The fast path needs no route; a hold, a named quota and a retry do.
+        if call.route.is_none()
+            && let Some((method, path)) = request_copy.as_ref().and_then(Resend::method_and_path)
+        {
+            call.route = Some(RouteClass::of(method, path));
+            call.prefix = Some(RouteClass::prefix(path));
+        }
         // The slow path. From here on the outcome of a request on the fast path is counted, too.
         let (outcome, inner_gave_up) = nested::unwrap(outcome);
         let (now, wall) = self.clock.now_and_wall();
@@ -152,14 +159,8 @@ impl Limiter {
                 let until = add_capped(now, (wait + jitter).min(self.gate.max_hold()));
                 let number = permit.number();
                 let route_held = unavailable && {
-                    let class = call.route.or_else(|| {
-                        let line = request_copy.as_ref().and_then(Resend::method_and_path);
-                        line.map(|(method, path)| RouteClass::of(method, path))
-                    });
-                    let class = class.unwrap_or(RouteClass::WRITES);
-                    // Of a request on credit, it is not known which others were sent before.
-                    let number = if was_on_credit { u64::MAX } else { number };
-                    self.hold_route(call, class, number, until, now)
+                    let class = call.route.unwrap_or(RouteClass::WRITES);
+                    self.hold_route(call, class, permit.latest_number(), until, now)
                 };
                 let quota_outcome = if permanent {
                     // Not a throttle to wait for: no wait restores the quota.
@@ -192,13 +193,6 @@ impl Limiter {
                     credits.learn(response.headers(), &info);
                 }
                 let settled = permit.settle_with(quota_outcome, cost, now);
-                if was_on_credit
-                    && let Some((method, path)) =
-                        request_copy.as_ref().and_then(Resend::method_and_path)
-                {
-                    call.route = Some(RouteClass::of(method, path));
-                    call.prefix = Some(RouteClass::prefix(path));
-                }
                 self.learn_resources(call, &info, now);
                 for (partition, estimate) in &settled.estimates {
                     self.sinks.emit(&RateLimitEvent::LimitEstimated {

@@ -265,10 +265,13 @@ impl AnnouncedWindow {
 
     /// Lowers what remains to what a response to a request on credit has announced. Responses to requests with numbers
     /// below `next` may be older: they can only reduce it further.
-    pub(super) fn lower(&mut self, remaining: u64, next: u64) {
+    ///
+    /// `in_flight` of the requests before `next` have not been answered, so that `remaining` does not include them.
+    pub(super) fn lower(&mut self, remaining: u64, next: u64, in_flight: u32) {
         if remaining < self.available() {
             self.set_remaining(remaining);
-            (self.latest_request, self.fresh_from) = (next.saturating_sub(1), next);
+            self.latest_request = next.saturating_sub(u64::from(in_flight) + 1);
+            self.fresh_from = next;
         }
         self.lowest = self.lowest.min(remaining);
     }

@@ -21,7 +21,7 @@ pub(crate) struct CreditTerms {
     /// When the latest of the announced windows began.
     since: Instant,
     /// The number of announced windows.
-    windows: usize,
+    pub(crate) windows: usize,
     /// The epoch of requests that are sent on these terms.
     pub(crate) epoch: u64,
 }
@@ -112,8 +112,13 @@ impl Quota {
         if let Some(lowest) = used.lowest
             && let Some(current) = self.windows.nearest_mut().and_then(|w| w.current.as_mut())
         {
-            current.lower(lowest, self.next_number);
+            current.lower(lowest, self.next_number, self.on_credit);
         }
+    }
+
+    /// Returns the number of the last request.
+    pub(crate) fn latest_number(&self) -> u64 {
+        self.next_number.saturating_sub(1)
     }
 
     /// Counts a request that was sent on credit as in flight, because its outcome must be recorded. Returns its number.

@@ -28,6 +28,8 @@ pub(super) struct Grant {
     pub(super) has_update: bool,
     /// Units used since the last report that no announcement includes.
     pub(super) used: u64,
+    /// Whether the last report had no name or no room for the window, so that only this process knows it.
+    pub(super) is_excluded: bool,
 }
 
 impl Grant {
@@ -68,10 +70,10 @@ impl Grant {
 
     /// Ends the window: without one, no grant applies.
     pub(super) fn end(&mut self) {
-        let (has_update, used) = (self.has_update, self.used);
         *self = Self {
-            has_update,
-            used,
+            has_update: self.has_update,
+            used: self.used,
+            is_excluded: self.is_excluded,
             ..Self::default()
         };
     }
@@ -99,7 +101,14 @@ impl Grant {
         report.minimum = cost.saturating_sub(self.granted).max(1);
         report.used = std::mem::take(&mut self.used);
         (self.is_awaited, self.has_update) = (report.wanted > 0, false);
+        self.is_excluded = false;
         report
+    }
+
+    /// Records that a report does not have the window.
+    pub(super) fn exclude(&mut self) {
+        self.end();
+        (self.has_update, self.is_excluded) = (false, true);
     }
 
     /// Applies what the store responds. All `processes` together may overdraw a part of what is free.

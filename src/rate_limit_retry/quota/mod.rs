@@ -400,7 +400,8 @@ impl Quota {
             let mut overdrawn = false;
             for window in self.windows.iter_mut() {
                 let amount = window.fleet_cost(cost);
-                overdrawn |= window.grant.take(amount);
+                let is_shared = window.current.is_some() && !window.grant.is_excluded;
+                overdrawn |= window.grant.take(amount) && is_shared;
             }
             if !self.is_announced {
                 fleet.estimate.take(1);

@@ -38,7 +38,8 @@ impl Quota {
         let mut grants = Grants::default();
         for window in self.windows.iter() {
             let current = window.current.as_ref();
-            let is_known = current.is_some_and(|current| current.reset_at.is_some());
+            let is_known = !window.grant.is_excluded
+                && current.is_some_and(|current| current.reset_at.is_some_and(|reset| reset > now));
             grants.add(&window.grant, is_known, fleet.overdrawn, now);
         }
         for grant in [&fleet.start, &fleet.concurrency] {
@@ -88,6 +89,7 @@ impl Quota {
         let in_flight = self.in_flight.into();
         for window in self.windows.iter_mut() {
             let Some(id) = id_of(window).filter(|_| windows.len() < MAX_SHARED) else {
+                window.grant.exclude();
                 continue;
             };
             let requests = u64::from(fleet.demand(waiting, window.grant.scarce, now));

@@ -128,7 +128,10 @@ impl Window {
         let current = self.current.as_ref();
         let is_shared = self.key.partition.is_none()
             && current.is_some_and(|current| current.reset_at.is_some());
-        is_shared && !self.grant.is_synced() && (self.grant.has_update || reporting)
+        is_shared
+            && !self.grant.is_excluded
+            && !self.grant.is_synced()
+            && (self.grant.has_update || reporting)
     }
 
     /// Returns whether another entry is about the same quota in another window.

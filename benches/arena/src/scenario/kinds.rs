@@ -178,8 +178,7 @@ fn tokens() -> Vec<Scenario> {
         played(
             "60,000 tokens a minute in windows, 32 workers",
             server::tokens_in_windows,
-        )
-        .accepted_miss(1.13, 6),
+        ),
     ]
 }
 
