@@ -136,7 +136,7 @@ impl<'a> FetchContext<'a> {
     }
 
     /// Returns what the token is requested for instead of what the source requests: the [`TokenScope`] of a request,
-    /// and scopes that an API has asked for. `None` for the usual token.
+    /// and scopes from challenges of an API. `None` for the usual token.
     #[must_use]
     pub fn token_scope(&self) -> Option<&'a TokenScope> {
         self.token_scope
