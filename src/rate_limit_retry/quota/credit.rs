@@ -17,7 +17,8 @@ use super::{Pacing, Quota, QuotaConfig};
 pub(crate) struct CreditTerms {
     /// Number of requests that each thread may have in flight.
     pub(crate) per_thread: u32,
-    /// Number of requests that must remain, by each announced quota, after the last response that the thread has received.
+    /// Number of requests that must remain, by each announced quota, after the last response that the thread has
+    /// received.
     pub(crate) floor: u64,
     /// When the latest of the announced windows began.
     since: Instant,
