@@ -1,9 +1,9 @@
 //! Instructions and allocations per request, on named paths. Run by `benches/guard.sh`, which counts instructions with
 //! callgrind and compares them with the figures in `benches/guard.txt`.
 //!
-//! A path is a stack of layers (`bare` has none), and the fields in which the server announces its quota on every answer,
-//! if it does: `both github`. `guard STACK [FIELDS]` runs a path [`ROUNDS`] times inside [`measured`]; `guard` alone
-//! prints the allocations of every path.
+//! A path is a stack of layers (`bare` has none), and the fields in which the server announces its quota in every
+//! response, if it does: `both github`. `guard STACK [FIELDS]` runs a path [`ROUNDS`] times inside [`measured`];
+//! `guard` alone prints the allocations of every path.
 #![expect(
     clippy::disallowed_methods,
     reason = "shares its support with benchmarks"
@@ -85,7 +85,7 @@ fn silent(stack: &str) -> f64 {
     }
 }
 
-/// The same over one that announces its quota on every answer.
+/// The same over one that announces its quota in every response.
 fn announced(stack: &str, fields: Fields) -> f64 {
     let quotas = Quotas::leak(fields, 1);
     let limits = RateLimitRetryLayer::new();

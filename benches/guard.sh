@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Instructions (callgrind) and allocations per request of named paths, compared with benches/guard.txt: more than 3 %
-# above the kept instructions fails, and so does any allocation more. `benches/guard.sh --keep` writes the file anew;
+# above the kept instructions fails, and so does any allocation more. `benches/guard.sh --keep` rewrites the file;
 # `--features redis`, before that, builds with further features, which must cost a request nothing.
 #
-# A path is a stack of layers and what the server announces: nothing, or its quota on every answer, in the fields of
+# A path is a stack of layers and what the server announces: nothing, or its quota in every response, in the fields of
 # Didit, GitHub or the IETF's draft 10. Each is compared with the bare service that announces the same.
 set -euo pipefail
 cd "$(dirname "$0")/.."

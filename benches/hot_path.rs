@@ -4,8 +4,8 @@
 //! allocates), with both habits of callers (one long-lived clone per thread; a clone per request), on 1, 2 and 8 threads.
 //! A figure is the time from the first start to the last end divided by the number of requests; subtract `bare`.
 //!
-//! `hot_path/announced`: the same over a server that announces its quota on every answer, in the fields of Didit, GitHub
-//! and the IETF's draft 10, with long-lived clones.
+//! `hot_path/announced`: the same over a server that announces its quota in every response, in the fields of Didit,
+//! GitHub and the IETF's draft 10, with long-lived clones.
 #![expect(clippy::disallowed_methods, reason = "benchmarks measure time")]
 
 mod support;

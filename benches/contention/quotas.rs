@@ -1,5 +1,5 @@
-//! Time of a request while the server announces its quota on every answer, from many threads at once: one partition that
-//! all of them use, and a hundred that each of them uses in turn.
+//! Time of a request while the server announces its quota in every response, from many threads at once: one partition
+//! that all of them use, and a hundred that each of them uses in turn.
 
 use std::fmt::Debug;
 

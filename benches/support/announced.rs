@@ -1,8 +1,8 @@
-//! A server that announces its quota on every answer, as a service under the layers; and its origins.
+//! A server that announces its quota in every response, as a service under the layers; and its origins.
 //!
-//! Each origin has a quota of its own. `remaining` falls by one with each answer, and the reset stays where it is. The next
-//! window begins when half of one is used, so that no request ever has to wait. The bare service formats the same fields,
-//! so that figures above the bare service contain none of it.
+//! Each origin has a quota of its own. `remaining` falls by one with each answer, and the reset stays where it is. The
+//! next window begins when half of one is used, so that no request ever has to wait. The bare service formats the same
+//! fields, so that figures above the bare service contain none of it.
 
 use std::{
     io::Write,

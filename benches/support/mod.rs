@@ -66,7 +66,7 @@ impl Service<Sent> for Immediate {
     }
 }
 
-/// The same, and announces its quota on every answer.
+/// The same, and announces its quota in every response.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Announcing(pub(crate) &'static Quotas);
 

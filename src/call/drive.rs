@@ -12,9 +12,9 @@
 //! | `Service::call` | the response | the attempt | the outcome of the attempt counts as unknown |
 //! | `between` | another token, the drained body, the back-off | the copy | the response, without another token |
 //!
-//! No step waits for a token, a permit or a signature while it holds readiness: an instance of tower's `ConcurrencyLimit` or
-//! `Buffer` that is ready occupies a slot that other requests need. The number of iterations is limited by the policy,
-//! not here.
+//! No step waits for a token, a permit or a signature while it holds readiness: an instance of tower's
+//! `ConcurrencyLimit` or `Buffer` that is ready occupies a slot that other requests need. The number of iterations is
+//! limited by the policy, not here.
 
 use std::{future::Future, ops::ControlFlow, sync::Arc, time::Duration};
 

@@ -25,8 +25,8 @@
 //!
 //! # Cost of a warm request
 //!
-//! Each thread has its own policy value, in a [`Sharded`](crate::sharded::Sharded). A request with a usable token reads and
-//! writes the following, if its partition has never reported a limit, or has announced a quota with much room:
+//! Each thread has its own policy value, in a [`Sharded`](crate::sharded::Sharded). A request with a usable token reads
+//! and writes the following, if its partition has never reported a limit, or much of its announced quota remains:
 //!
 //! | what | written by | cache line |
 //! |---|---|---|
@@ -37,7 +37,7 @@
 //! | the counter of successes | requests of this thread | the shard's own |
 //!
 //! It allocates once, for the copy of the request, if its body can be sent again. It takes no lock that another thread
-//! writes, and reads the clock once. One request in 512 to an announced quota asks the gate.
+//! writes, and reads the clock once. One request in 512 to an announced quota goes through the gate.
 //!
 //! # Lock order
 //!

@@ -2,8 +2,8 @@
 //!
 //! The methods are called in this order: `begin`; on the slow path `admit`, `prove` and `start`; `needs_copy`, `mark`,
 //! `attach`, `authorize` and `add_proof` before the request is sent; `finish`, and `on_response` unless it has returned
-//! `true`, after it. `reauthenticate`
-//! follows if `on_response` returns [`Next::Reauthenticate`]. See the [module](super) for the whole path.
+//! `true`, after it. `reauthenticate` follows if `on_response` returns [`Next::Reauthenticate`]. See the
+//! [module](super) for the whole path.
 //!
 //! | method | called | may wait | side effects |
 //! |---|---|---|---|
@@ -13,7 +13,7 @@
 //! | `prove` | after `admit` | yes | may sign a proof |
 //! | `start` | when the inner service is ready | no | turns the permit into an attempt, or returns it |
 //! | `mark`, `attach`, `authorize` | before each attempt, after the copy | no | change the request |
-//! | `finish` | after the first attempt of the fast path | no | records a response from which nothing follows |
+//! | `finish` | after the first attempt of the fast path | no | records a response that needs no decision |
 //! | `on_response` | if `finish` returned `false`, and after every other attempt | no | records the outcome, may report events |
 //! | `reauthenticate` | once per call at most | yes | invalidates the token, waits for another |
 //!
@@ -76,8 +76,8 @@ pub(crate) trait Policy: Send + Sync + 'static {
 
     /// Signs a proof for the next attempt of the slow path. `None` if it needs none. Default: `None`.
     ///
-    /// Called after [`admit`](Self::admit), so that the credential is known, and before the inner service is polled ready,
-    /// because a signer may be slow. A policy without proofs pays for nothing but this call.
+    /// Called after [`admit`](Self::admit), so that the credential is known, and before the inner service is polled
+    /// ready, because a signer may be slow. A policy without proofs costs this call only.
     ///
     /// # Errors
     ///

@@ -42,7 +42,7 @@ pub(crate) struct Auth {
     pub(crate) authorizer: Authorizer,
     /// Whether requests are replayed after a 401.
     pub(crate) replay: bool,
-    /// Whether further scopes are requested when an API asks for them.
+    /// Whether further scopes are requested after a challenge that names them.
     pub(crate) step_up: bool,
     /// Detects misuse of the layer.
     pub(crate) usage: Usage,
@@ -52,8 +52,8 @@ pub(crate) struct Auth {
 
 /// One call that carries a token, over all its attempts.
 ///
-/// Small, because each request in flight holds one, also on the fast path. The token itself is not part of it: a call that
-/// waits may be sent with a token that was issued later.
+/// Small, because each request in flight holds one, also on the fast path. The token itself is not part of it: a call
+/// that waits may be sent with a token that was issued later.
 ///
 /// | `may_replay` | `is_replay` | state of the call |
 /// |---|---|---|
@@ -234,7 +234,7 @@ impl Auth {
         }
     }
 
-    /// Learns the scopes that a response asks for (RFC 6750 §3.1). Returns whether another token may have them.
+    /// Learns the scopes that a challenge names (RFC 6750 §3.1). Returns whether another token may have them.
     fn learn_scopes<RB>(&self, response: &Response<RB>, call: &AuthCall, sent: SentWith) -> bool {
         let tokens = call.tokens(self);
         let is_challenge = matches!(
@@ -293,8 +293,8 @@ impl Auth {
         }))
     }
 
-    /// Returns the header with the usable token and the record of an attempt that is sent now on the slow path. `None` if
-    /// there is no token, or `proof` does not belong to it.
+    /// Returns the header with the usable token and the record of an attempt that is sent now on the slow path. `None`
+    /// if there is no token, or `proof` does not belong to it.
     pub(crate) fn started(
         &self,
         call: &mut AuthCall,
@@ -305,7 +305,7 @@ impl Auth {
         let mut sent = SentWith::new(token.fingerprint, now);
         if token.token.prover().is_some() {
             let proof = proof.filter(|proof| proof.fingerprint == token.fingerprint)?;
-            // An inner service that is always slow gets a proof that is not recent, rather than none.
+            // If the inner service is always slow, an older proof is sent rather than none.
             if !proof.is_recent(now) && call.unsent_proofs < MAX_UNSENT_PROOFS {
                 call.unsent_proofs += 1;
                 return None;
@@ -422,8 +422,8 @@ impl Auth {
     }
 }
 
-/// Returns the challenges of a 401, with the rejected token replaced in them. Empty for a token that is no longer cached:
-/// its value is unknown here, so that it could not be replaced.
+/// Returns the challenges of a 401, with the rejected token replaced in them. Empty for a token that is no longer
+/// cached: its value is unknown here, so that it could not be replaced.
 fn challenges<RB>(
     tokens: &Refresher,
     response: &Response<RB>,

@@ -100,8 +100,8 @@ pub(crate) fn verdict(headers: &HeaderMap, scheme: Option<&str>) -> Verdict {
     }
 }
 
-/// Returns the scopes that a response with these `headers` asks for (RFC 6750 §3.1), separated by spaces. `scheme` is the
-/// authentication scheme that the token was sent with.
+/// Returns the scopes that a response with these `headers` requires (RFC 6750 §3.1), separated by spaces. `scheme` is
+/// the authentication scheme that the token was sent with.
 pub(crate) fn insufficient_scope(headers: &HeaderMap, scheme: Option<&str>) -> Option<String> {
     let scheme = scheme?;
     let challenges = challenges(headers, None).into_iter();
@@ -221,8 +221,8 @@ impl Challenge {
         slot.get_or_insert_with(|| text(value, secrets, read));
     }
 
-    /// Returns whether the request, its proof or the grant is at fault (RFC 6750 §3.1; RFC 9449 §7.1 and §9 for proofs; RFC
-    /// 9470 §3 for `insufficient_user_authentication`). Unknown codes are treated like `invalid_token`.
+    /// Returns whether the request, its proof or the grant is at fault (RFC 6750 §3.1; RFC 9449 §7.1 and §9 for proofs;
+    /// RFC 9470 §3 for `insufficient_user_authentication`). Unknown codes are treated like `invalid_token`.
     ///
     /// `insufficient_scope` usually comes with a 403; with a 401 it means the same.
     fn needs_more_than_a_token(&self) -> bool {

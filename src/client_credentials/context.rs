@@ -103,7 +103,7 @@ pub struct FetchContext<'a> {
     reason: FetchReason,
     /// The rejected token, for [`FetchReason::Rejected`].
     rejected: Option<&'a RejectedToken>,
-    /// What the token is requested for, if not for what the source requests.
+    /// What the token is requested for, if it differs from the source's own settings.
     token_scope: Option<&'a TokenScope>,
     /// Deadline, clock, jitter and event sinks.
     surroundings: SourceContext<'a>,
@@ -135,8 +135,8 @@ impl<'a> FetchContext<'a> {
         }
     }
 
-    /// Returns what the token is requested for instead of what the source requests: the [`TokenScope`] of a request, and
-    /// scopes that an API has asked for. `None` for the usual token.
+    /// Returns what the token is requested for instead of what the source requests: the [`TokenScope`] of a request,
+    /// and scopes from challenges of an API. `None` for the usual token.
     #[must_use]
     pub fn token_scope(&self) -> Option<&'a TokenScope> {
         self.token_scope

@@ -117,7 +117,8 @@ pub enum TokenEvent<'a> {
         reason: FetchReason,
     },
     /// The token is a JWT bound to a key or a certificate (`cnf`, RFC 7800 §3.1). It is still sent as a bearer token.
-    /// An API that checks the binding accepts it only over a connection with that certificate.
+    /// An API that checks the binding accepts it only over a connection with that certificate. Not emitted for tokens
+    /// of an endpoint with `TokenEndpoint::dpop`, which are sent with proofs.
     #[non_exhaustive]
     BoundToken {
         /// Name of the credential; `None` if it has none.

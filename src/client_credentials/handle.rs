@@ -68,7 +68,7 @@ impl TokenHandle {
     /// Returns the handle to the tokens of this credential for `scope`. For the default set, it is this handle.
     ///
     /// Requests with this [`TokenScope`](super::TokenScope) in their extensions use the same tokens, until the set is
-    /// forgotten because others were used more recently.
+    /// evicted because others were used more recently.
     #[must_use]
     pub fn scoped(&self, scope: &TokenScope) -> Self {
         Self(self.0.for_scope(scope))

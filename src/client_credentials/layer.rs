@@ -176,7 +176,7 @@ pub struct ClientCredentialsLayerBuilder {
     max_waiting: usize,
     /// Whether requests are replayed after a 401.
     replay: bool,
-    /// Whether further scopes are requested when an API asks for them.
+    /// Whether further scopes are requested after a challenge that names them.
     step_up: bool,
     /// Maximum number of tokens for other scopes.
     max_token_scopes: usize,
@@ -373,26 +373,26 @@ impl ClientCredentialsLayerBuilder {
         self
     }
 
-    /// Sets whether the layer requests further scopes when an API asks for them: a 403, or a 401, with
+    /// Sets whether the layer requests the further scopes that an API requires: after a 403, or a 401, with
     /// `error="insufficient_scope"` and `scope` (RFC 6750 §3.1). Default: `false`.
     ///
-    /// One token with the scopes of the credential and those of the challenge is then requested, and the request is sent
-    /// once more, if its body can be sent again. The scopes are remembered and requested with each later token, at most 32.
-    /// If the authorization server refuses them, they are not requested again. The [cooldown](Self::refresh_cooldown)
-    /// bounds the token requests of an API that asks every time. [`TokenEvent::Rejected`] reports each challenge.
+    /// One token with the scopes of the credential and those of the challenge is then requested, and the request is
+    /// sent once more, if its body can be sent again. At most 32 such scopes are kept, and requested with each later
+    /// token. If the authorization server rejects them, they are not requested again. The
+    /// [cooldown](Self::refresh_cooldown) limits the token requests for an API that sends such a challenge every time.
+    /// [`TokenEvent::Rejected`] reports each one.
     ///
-    /// An API then decides which scopes the token has, up to what the authorization server allows the client. Leave it off
-    /// if a token should have no more than you configure. A challenge that requires a user (RFC 9470) is returned.
+    /// An API then decides which scopes the token has, within what the authorization server allows the client. Leave it
+    /// off if a token should have no more than you configure. A challenge that requires a user (RFC 9470) is returned.
     pub fn step_up(mut self, step_up: bool) -> Self {
         self.step_up = step_up;
         self
     }
 
-    /// Sets the maximum number of tokens that are kept for requests with a [`TokenScope`](super::TokenScope), at least 1.
-    /// Default: 64.
+    /// Sets the maximum number of tokens that are kept for requests with a [`TokenScope`](super::TokenScope). At least
+    /// one is kept. Default: 64.
     ///
-    /// For another set, the one that was not used for longest is forgotten. A set that was not used for an hour is
-    /// forgotten when another one is made.
+    /// A further one evicts the least recently used one, and all that were not used for an hour.
     pub fn max_token_scopes(mut self, limit: usize) -> Self {
         self.max_token_scopes = limit;
         self
@@ -410,7 +410,8 @@ impl ClientCredentialsLayerBuilder {
     ///
     /// - tokens of a source without a cache key (your own, or one with your own
     ///   [`ClientAuthentication`](super::ClientAuthentication))
-    /// - tokens bound to a key, or to a certificate that only your HTTP client knows
+    /// - tokens bound to a key, except one that the processes have in common (`Dpop::key`), or to a certificate that
+    ///   only your HTTP client knows
     /// - tokens that do not expire
     /// - tokens that were obtained with an older secret
     ///

@@ -111,7 +111,7 @@ impl LocalCache {
     ) -> Option<(HeaderValue, TokenFingerprint)> {
         // Locks the snapshot of the shared cache for a moment, and may start an early refresh.
         let (token, fresh_for) = tokens.get_cached(now)?;
-        // A request with a proof takes the slow path, where it is signed. The copy of another token is out of date then.
+        // A request with a proof takes the slow path, where it is signed. A copy of another token is then out of date.
         if token.token.prover().is_some() {
             return None;
         }

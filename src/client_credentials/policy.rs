@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | not a 401 about the token | any | returned |
 //! | 401 about the proof, with a new nonce or another time | has a copy | the copy is sent with another proof |
-//! | 403 about a scope, with step-up | may be replayed, with a copy | a token with that scope, then the copy is sent once |
+//! | 403 or 401 about a scope, with step-up | may be replayed, with a copy | a token with that scope, then the copy is sent once |
 //! | 401 about the token | may be replayed, with a copy | another token, then the copy is sent once |
 //! | 401 about the token | is a replay | returned; recorded in the cooldown of the origin |
 //! | 401 about the token | cannot be replayed | returned; the token is refreshed for later requests |
@@ -79,7 +79,7 @@ impl AuthPolicy {
         };
         let may_replay = self.auth.may_replay(request);
         let mut call = AuthCall::new(origin, may_replay);
-        // Most requests have no extensions, and none of these is looked up.
+        // Most requests have no extensions: then nothing is looked up.
         if !request.extensions().is_empty() {
             self.choose_tokens(&mut call, request.extensions());
         }
@@ -102,7 +102,7 @@ impl AuthPolicy {
 
     /// Chooses the tokens for the scope of the request, if it has one.
     ///
-    /// Not inlined, as the next function: requests without a scope pay for neither.
+    /// Not inlined, like the next function, so that requests without a scope execute neither.
     #[inline(never)]
     fn choose_tokens(&self, call: &mut AuthCall, extensions: &Extensions) {
         if let Some(scope) = extensions.get::<TokenScope>() {

@@ -1,8 +1,8 @@
 //! Proofs for the attempts of a request (RFC 9449 §7).
 //!
-//! A proof is signed before the inner service is polled ready, because a signer outside this process is slow, and a call
-//! must not hold readiness while it waits. It fits one token, one method and one URL. It is made again if the token was
-//! replaced meanwhile, or if the inner service took too long to become ready.
+//! A proof is signed before the inner service is polled ready, because a signer outside this process is slow, and a
+//! call must not hold readiness while it waits. It is valid for one token, one method and one URL. It is made again if
+//! the token was replaced meanwhile, or if the inner service took too long to become ready.
 
 use std::time::Duration;
 
@@ -31,8 +31,8 @@ impl Proof {
     }
 }
 
-/// Maximum number of further attempts of a call because of rejected proofs. A server may replace its nonce at any time, but
-/// not for each request.
+/// Maximum number of further attempts of a call because of rejected proofs. A server may replace its nonce at any time,
+/// but not for each request.
 pub(crate) const MAX_PROOF_RETRIES: u8 = 2;
 /// Maximum number of proofs that are made again because the inner service took long to become ready.
 pub(crate) const MAX_UNSENT_PROOFS: u8 = 2;

@@ -1,8 +1,8 @@
 //! What servers require of proofs (RFC 9449 §8, §9): their nonces and their clocks, by origin. [pure]
 //!
-//! Any response may carry a nonce, which replaces the one before. The `Date` of a response tells the server's clock, so
-//! that `iat` is right even if this machine's clock is not. Both change the generation of the server's state. A rejected
-//! proof is made again only if the generation has changed since it was made: otherwise the next proof would be rejected
+//! Any response may contain a nonce, which replaces the one before. The `Date` of a response shows the server's clock,
+//! so that `iat` is correct even if this machine's clock is not. Both change the generation of the server's state.
+//! After a rejected proof, another one is made only if the generation has changed since: otherwise it would be rejected
 //! for the same reason.
 //!
 //! | what an origin sends | effect |
@@ -10,7 +10,7 @@
 //! | `DPoP-Nonce`, well-formed | used in every further proof for the origin |
 //! | `DPoP-Nonce`, too long or with other characters | ignored |
 //! | `Date`, 3 s to 10 min away from this clock | `iat` follows it |
-//! | `Date`, further away | ignored: a server cannot have proofs made for another day |
+//! | `Date`, further away | ignored: a server must not obtain proofs for another day |
 
 use std::{
     sync::Arc,

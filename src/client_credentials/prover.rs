@@ -1,7 +1,8 @@
-//! The key of a token that is bound to it (RFC 9449): what the layer needs of it.
+//! The interface between the layer and the key of a token (RFC 9449).
 //!
-//! A token that is bound to a key carries its [`Prover`], so that token and key are replaced together. The layer asks the
-//! prover for a proof before each attempt. Only the feature `dpop` has a prover; the layer itself needs no cryptography.
+//! A token that is bound to a key contains its [`Prover`], so that token and key are replaced together. The layer
+//! requests a proof from it before each attempt. Only the feature `dpop` has a prover; the layer itself needs no
+//! cryptography.
 
 use std::{fmt, sync::Arc};
 

@@ -55,7 +55,7 @@ pub(crate) struct Refresher {
     pub(crate) clock: SharedClock,
     /// Receivers of events.
     pub(crate) sinks: Sinks<TokenEvents>,
-    /// Scopes that APIs have asked for. `None` without step-up.
+    /// Scopes learned from challenges of APIs. `None` without step-up.
     pub(crate) learned: Option<Arc<LearnedScopes>>,
     /// Tokens for other scopes. `None` for those themselves.
     pub(super) scoped: Option<ScopedTokens<Self>>,
@@ -91,13 +91,13 @@ impl Refresher {
         Self { scoped, ..self }
     }
 
-    /// Returns the tokens for `scope`: these ones, if it requests what the source requests.
+    /// Returns the tokens for `scope`: these, if it requests what the source requests.
     pub(crate) fn for_scope(self: &Arc<Self>, scope: &TokenScope) -> Arc<Self> {
         let Some(scoped) = self.scoped.as_ref().filter(|_| !scope.is_empty()) else {
             return Arc::clone(self);
         };
         let tokens = scoped.get(scope, self.clock.now());
-        // A shutdown closes the cells that exist. One that is made later is closed here.
+        // A shutdown closes the entries that exist. One that is created later is closed here.
         if self.cache.is_closed() {
             drop(tokens.cache.close());
         }

@@ -1,5 +1,5 @@
-//! A source whose tokens are requested for other scopes than its own: those of a request, and those that an API has asked
-//! for.
+//! A source whose tokens are requested for other scopes than its own: those of a request, and those from challenges of
+//! APIs.
 
 use std::sync::Arc;
 
@@ -15,9 +15,9 @@ use super::{
 pub(crate) struct ScopedSource {
     /// The source.
     source: BoxTokenSource,
-    /// What the request asks for; empty for what the source requests.
+    /// The set of the request; empty for the source's own settings.
     scope: TokenScope,
-    /// Scopes that APIs have asked for. `None` without step-up.
+    /// Scopes learned from challenges of APIs. `None` without step-up.
     learned: Option<Arc<LearnedScopes>>,
 }
 
@@ -46,8 +46,8 @@ impl ScopedSource {
 }
 
 impl TokenSource for ScopedSource {
-    /// Fetches a token. If learned scopes are refused, they are forgotten, and a token without them is fetched: otherwise an
-    /// API that asks for an unknown scope would end the use of the credential.
+    /// Fetches a token. If the authorization server rejects learned scopes, they are removed, and a token without them
+    /// is fetched: otherwise a challenge with an unknown scope would make the credential unusable.
     async fn fetch(&self, cx: FetchContext<'_>) -> Result<AccessToken, TokenError> {
         let scope = self.current();
         let fetched = self.source.fetch(cx.with_token_scope(&scope)).await;

@@ -1,10 +1,10 @@
-//! The tokens of one credential for other scopes than those of its source: one cell for each set.
+//! The tokens of one credential for other scopes than those of its source: one entry for each set.
 //!
-//! A cell is made when a request first asks for its set. The number of cells is bounded: the one that was not used for
-//! longest is forgotten for a new one, and one that was not used for an hour when another is made. Calls in flight keep their
-//! cell, so that forgetting it only costs a later request another token.
+//! An entry is created by the first request with its set. The number of entries is bounded: a new one evicts the least
+//! recently used one, and all that were not used for an hour. Calls in flight keep the tokens of their entry, so that
+//! an eviction only costs a later request another token.
 //!
-//! Each cell has a token cache of its own: single flight, refresh, back-off and cooldown are separate.
+//! Each entry has a token cache of its own: single flight, refresh, back-off and cooldown are separate.
 
 use std::{
     collections::HashMap,
@@ -17,31 +17,31 @@ use tokio::time::Instant;
 use super::TokenScope;
 use crate::sync::{Mutex, lock};
 
-/// Cells by set.
+/// Entries by set.
 ///
-/// The lock is held for a look-up and for the creation of a cell, which waits for nothing. Requests without a set never take
-/// it.
+/// The lock is held for a look-up and for the creation of an entry, which waits for nothing. Requests without a set
+/// never take it.
 pub(crate) struct ScopedTokens<T> {
     /// Makes the tokens of a set.
     make: Box<dyn Fn(&TokenScope) -> T + Send + Sync>,
-    /// Maximum number of cells.
+    /// Maximum number of entries.
     max: usize,
     /// When the layer was built. Times of use count from here.
     began: Instant,
-    /// The cells.
-    cells: Mutex<HashMap<TokenScope, Cell<T>>>,
+    /// The entries.
+    entries: Mutex<HashMap<TokenScope, Entry<T>>>,
 }
 
 /// The tokens of one set.
-struct Cell<T> {
+struct Entry<T> {
     /// The tokens.
     tokens: Arc<T>,
-    /// When the cell was last used, in milliseconds after the layer was built.
+    /// When the entry was last used, in milliseconds after the layer was built.
     used: AtomicU64,
 }
 
 impl<T> ScopedTokens<T> {
-    /// Creates a table without cells.
+    /// Creates a table without entries.
     pub(crate) fn new(
         make: impl Fn(&TokenScope) -> T + Send + Sync + 'static,
         max: usize,
@@ -51,57 +51,57 @@ impl<T> ScopedTokens<T> {
             make: Box::new(make),
             max: max.max(1),
             began: now,
-            cells: Mutex::default(),
+            entries: Mutex::default(),
         }
     }
 
-    /// Returns the tokens of `scope`. Makes the cell if there is none.
+    /// Returns the tokens of `scope`. Makes the entry if there is none.
     pub(crate) fn get(&self, scope: &TokenScope, now: Instant) -> Arc<T> {
         let millis = now.saturating_duration_since(self.began).as_millis();
         let millis = u64::try_from(millis).unwrap_or(u64::MAX);
-        let mut cells = lock(&self.cells);
-        if let Some(cell) = cells.get(scope) {
-            cell.used.store(millis, Relaxed);
-            return Arc::clone(&cell.tokens);
+        let mut entries = lock(&self.entries);
+        if let Some(entry) = entries.get(scope) {
+            entry.used.store(millis, Relaxed);
+            return Arc::clone(&entry.tokens);
         }
-        let forgotten = self.make_room(&mut cells, millis);
+        let evicted = self.evict(&mut entries, millis);
         let tokens = Arc::new((self.make)(scope));
-        let cell = Cell {
+        let entry = Entry {
             tokens: Arc::clone(&tokens),
             used: AtomicU64::new(millis),
         };
-        cells.insert(scope.clone(), cell);
-        drop(cells);
+        entries.insert(scope.clone(), entry);
+        drop(entries);
         // Dropped without the lock: this zeroizes tokens.
-        drop(forgotten);
+        drop(evicted);
         tokens
     }
 
-    /// Returns all cells.
+    /// Returns all entries.
     pub(crate) fn all(&self) -> Vec<Arc<T>> {
-        let cells = lock(&self.cells);
-        cells
+        let entries = lock(&self.entries);
+        entries
             .values()
-            .map(|cell| Arc::clone(&cell.tokens))
+            .map(|entry| Arc::clone(&entry.tokens))
             .collect()
     }
 
-    /// Removes idle cells, and if there are still too many, the one that was not used for longest.
-    fn make_room(&self, cells: &mut HashMap<TokenScope, Cell<T>>, now: u64) -> Vec<Cell<T>> {
+    /// Removes idle entries, and if there are still too many, the least recently used one.
+    fn evict(&self, entries: &mut HashMap<TokenScope, Entry<T>>, now: u64) -> Vec<Entry<T>> {
         let limit = u64::try_from(MAX_IDLE.as_millis()).unwrap_or(u64::MAX);
-        let mut forgotten = Vec::new();
-        let mut by_use: Vec<_> = cells
+        let mut evicted = Vec::new();
+        let mut by_use: Vec<_> = entries
             .iter()
-            .map(|(scope, cell)| (cell.used.load(Relaxed), scope.clone()))
+            .map(|(scope, entry)| (entry.used.load(Relaxed), scope.clone()))
             .collect();
         by_use.sort_unstable();
         for (used, scope) in by_use {
-            if now.saturating_sub(used) < limit && cells.len() < self.max {
+            if now.saturating_sub(used) < limit && entries.len() < self.max {
                 break;
             }
-            forgotten.extend(cells.remove(&scope));
+            evicted.extend(entries.remove(&scope));
         }
-        forgotten
+        evicted
     }
 }
 
@@ -111,7 +111,7 @@ impl<T> std::fmt::Debug for ScopedTokens<T> {
     }
 }
 
-/// Time without use after which a cell is forgotten.
+/// Time without use after which a entry is evicted.
 const MAX_IDLE: Duration = Duration::from_secs(3600);
 
 #[cfg(all(test, not(tower_m2m_loom)))]

@@ -44,7 +44,7 @@ impl Refresher {
         self.revoke().await;
         let scoped = self.scoped.as_ref().map(ScopedTokens::all);
         for tokens in scoped.into_iter().flatten() {
-            // Boxed, because it is the same function; those tokens have none of their own.
+            // Boxed, because it is the same function. Those tokens have no further scopes of their own.
             Box::pin(tokens.shut_down()).await;
         }
     }

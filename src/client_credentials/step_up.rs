@@ -1,13 +1,13 @@
-//! Scopes that an API has asked for (RFC 6750 §3.1): which are requested in addition, and which are refused. [pure]
+//! Scopes from challenges of APIs (RFC 6750 §3.1): which are requested in addition, and which were rejected. [pure]
 //!
 //! | state of a scope | effect |
 //! |---|---|
-//! | unknown | requested with the next token, which the 403 that names it causes |
+//! | unknown | requested with the next token, which the challenge causes |
 //! | learned | requested with each token |
-//! | refused by the authorization server | not requested again |
+//! | rejected by the authorization server | not requested again |
 //!
-//! A scope is learned only from a 403 of an allowed origin to a request with our token. Their number and length are
-//! bounded: an API cannot make requests grow.
+//! A scope is learned only from a 403 or 401 of an allowed origin to a request with this layer's token. Number and
+//! length of the scopes are bounded, so that an API cannot enlarge token requests without limit.
 
 use std::collections::BTreeSet;
 
@@ -16,8 +16,8 @@ use crate::sync::{Mutex, lock};
 
 /// Scopes that were learned from challenges.
 ///
-/// Written by a 403 with `insufficient_scope` and by a fetch whose scopes are refused; read by each fetch. The lock is held
-/// for assignments only.
+/// Written by a challenge with `insufficient_scope` and by a fetch whose scopes are rejected. Read by each fetch. The
+/// lock is held for assignments only.
 #[derive(Debug, Default)]
 pub(crate) struct LearnedScopes(Mutex<State>);
 
@@ -26,13 +26,13 @@ pub(crate) struct LearnedScopes(Mutex<State>);
 struct State {
     /// Scopes that are requested.
     learned: BTreeSet<Box<str>>,
-    /// Scopes that the authorization server has refused.
+    /// Scopes that the authorization server has rejected.
     refused: BTreeSet<Box<str>>,
 }
 
 impl LearnedScopes {
-    /// Learns the scopes in `text`, separated by spaces. Returns whether a new token may have scopes that one with the scope
-    /// `granted` lacks.
+    /// Learns the scopes in `text`, separated by spaces. Returns whether a new token may have scopes that one with the
+    /// scope `granted` lacks.
     pub(crate) fn learn(&self, text: &str, granted: Option<&str>) -> bool {
         let granted: BTreeSet<_> = granted
             .unwrap_or_default()
@@ -63,7 +63,7 @@ impl LearnedScopes {
         learned.fold(scope, |scope, learned| scope.add_scope(learned))
     }
 
-    /// Forgets the learned scopes, which the authorization server has refused. Returns whether there were any.
+    /// Removes the learned scopes, which the authorization server has rejected. Returns whether there were any.
     pub(crate) fn refuse(&self) -> bool {
         let mut state = lock(&self.0);
         let refused = std::mem::take(&mut state.learned);

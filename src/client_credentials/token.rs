@@ -118,7 +118,7 @@ impl AccessToken {
         self.change(|inner| inner.expires_in = Some(lifetime))
     }
 
-    /// Sets what makes the proofs of the token.
+    /// Sets the prover of the token.
     #[cfg(feature = "dpop")]
     pub(crate) fn with_prover(self, prover: impl Prover + 'static) -> Self {
         self.change(|inner| inner.prover = Some(Arc::new(prover)))
@@ -130,7 +130,7 @@ impl AccessToken {
         &self.0.value
     }
 
-    /// Returns what makes the proofs of the token; `None` for a bearer token.
+    /// Returns the prover of the token; `None` for a bearer token.
     pub(crate) fn prover(&self) -> Option<&Arc<dyn Prover>> {
         self.0.prover.as_ref()
     }

@@ -1,18 +1,19 @@
-//! What a token is requested for, by request: scopes, audience and resource. [pure]
+//! Scopes, audience and resource of a request's token. [pure]
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use super::CacheKey;
 
-/// What a request needs of its token: scopes, audience and resource. Put it into the request's extensions to choose among
-/// the tokens of one credential.
+/// The scopes, the audience and the resource that a request's token needs. Put the set into the request's extensions to
+/// select one of the tokens of a credential.
 ///
-/// Each part that is set replaces that of the [`TokenEndpoint`](super::TokenEndpoint). The layer keeps one token for each
-/// set, requests it when it is first asked for, and forgets the one that was not used for longest if there are more than
-/// [`max_token_scopes`](super::ClientCredentialsLayerBuilder::max_token_scopes). Cheap to clone: create each set once.
+/// Each part that is set replaces that of the [`TokenEndpoint`](super::TokenEndpoint). The layer keeps one token for
+/// each set. It requests the token with the first request that has the set, and evicts the least recently used one if
+/// there are more than [`max_token_scopes`](super::ClientCredentialsLayerBuilder::max_token_scopes). Cheap to clone:
+/// create each set once.
 ///
-/// A source of your own reads it from [`FetchContext::token_scope`](super::FetchContext::token_scope). One that does not
-/// returns the same token for every set.
+/// A source of your own reads the set from [`FetchContext::token_scope`](super::FetchContext::token_scope). A source
+/// that does not read it requests the same kind of token for every set.
 ///
 /// To choose the credential instead, use [`tenants`](crate::tenants).
 ///
@@ -52,15 +53,16 @@ impl TokenScope {
         Self::default()
     }
 
-    /// Requests `scope`: one scope, or several separated by spaces (RFC 6749 §3.3). Further calls add more. The order does
-    /// not matter. Default: the scopes of the endpoint.
+    /// Requests `scope`: one scope, or several separated by spaces (RFC 6749 §3.3). Further calls add more. The order
+    /// does not matter. Default: the scopes of the endpoint.
     pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
         let scopes = scope.as_ref().split_ascii_whitespace().map(Into::into);
         Arc::make_mut(&mut self.0).scopes.extend(scopes);
         self
     }
 
-    /// Requests `scope` in addition to the scopes of the endpoint or of this set. Further calls add more. Default: none.
+    /// Requests `scope` in addition to the scopes of the endpoint or of this set. Further calls add more. Default:
+    /// none.
     pub fn add_scope(mut self, scope: impl AsRef<str>) -> Self {
         let scopes = scope.as_ref().split_ascii_whitespace().map(Into::into);
         Arc::make_mut(&mut self.0).added.extend(scopes);
@@ -79,8 +81,8 @@ impl TokenScope {
         self
     }
 
-    /// Sets the name in errors, events and metrics, after that of the credential and a slash. Default: the scopes, or else
-    /// the audiences or resources. Sets with different names have different tokens.
+    /// Sets the name in errors, events and metrics, after that of the credential and a slash. Default: the scopes, or
+    /// else the audiences or resources. Sets with different names have different tokens.
     pub fn name(mut self, name: impl Into<Box<str>>) -> Self {
         Arc::make_mut(&mut self.0).name = Some(name.into());
         self

@@ -6,20 +6,20 @@
 //! | partition | what is read | request |
 //! |---|---|---|
 //! | has never reported a limit | the shared flag ([`FastPathFlag`]), which the gate clears as soon as anything about the partition's limits is known | not counted |
-//! | its announced quota has much room | the terms of credits ([`ThreadCredits`]), which the gate ends when anything else limits requests | counted by the shard |
+//! | much of its announced quota remains | the terms of credits ([`ThreadCredits`]), which the gate ends when anything else limits requests | counted by the shard |
 //!
 //! # Why it is correct
 //!
 //! A request to an open partition is not counted as in flight. That is safe only while nothing limits requests in
-//! flight: the partition has no hold, no window, no estimate, no local limit and no waiters, and its last 1,000 responses
-//! had no fields about limits. The first response that has such fields closes the flag, and is counted afterwards. For
-//! requests on credit, see `gate::credits`.
+//! flight: the partition has no hold, no window, no estimate, no local limit and no waiters, and its last 1,000
+//! responses had no fields about limits. The first response that has such fields closes the flag, and is counted
+//! afterwards. For requests on credit, see `gate::credits`.
 //!
 //! # What disables it
 //!
-//! A deadline, a profile, a store, custom partitions or costs, for the whole layer; a local limit, a pause or a hold, for
-//! a partition. Credits also end with even pacing, and while any route is held. A shard caches at most [`MAX_ENTRIES`] partitions. Two that have the same slot replace each other, and
-//! their requests use the gate.
+//! A deadline, a profile, a store, custom partitions or costs, for the whole layer; a local limit, a pause or a hold,
+//! for a partition. Even pacing and a held route end credits. A shard caches at most [`MAX_ENTRIES`] partitions. Two
+//! that have the same slot replace each other, and their requests use the gate.
 
 use std::sync::Arc;
 
@@ -73,8 +73,8 @@ enum Access {
 impl FastPath {
     /// Admits a request to a cached partition. Returns its keys, the account, and the permit.
     ///
-    /// The only state shared with other threads that this reads is what the gate writes when something changes. The rest
-    /// belongs to this shard. Costs a comparison of two short strings, a few loads, and one or two increments of
+    /// The only state shared with other threads that this reads is what the gate writes when something changes. The
+    /// rest belongs to this shard. Costs a comparison of two short strings, a few loads, and one or two increments of
     /// reference counts.
     ///
     /// `on_credit`: whether requests may be sent on credit.
@@ -108,7 +108,7 @@ impl FastPath {
         permit: &mut Permit,
     ) {
         let known = || match &self.0.try_lock().ok()?.find(uri, named)?.access {
-            // Those of a partition that was removed have ended for ever.
+            // Those of a partition that was removed do not apply again.
             Access::Credits(credits) if credits.are_open() => Some(Arc::clone(credits)),
             Access::Credits(_) | Access::Open(_) => None,
         };
@@ -208,7 +208,7 @@ impl Entries {
 impl Entry {
     /// Returns whether the cached partition is that of this scheme and authority.
     fn matches(&self, scheme: Option<&Scheme>, authority: Option<&Authority>, named: bool) -> bool {
-        // Compares the spelling, which is cheaper than to normalize. Another spelling of the same origin has an entry
+        // Compares the text, which is cheaper than to normalize it. Another spelling of the same origin has an entry
         // of its own.
         self.authority.as_ref().map(Authority::as_str) == authority.map(Authority::as_str)
             && self.scheme.as_ref() == scheme

@@ -45,8 +45,8 @@ impl QuotaHandle {
     /// Returns a snapshot of each partition, in no particular order. Partitions that are not in use may be missing once
     /// there are more than 10,000.
     ///
-    /// Takes the gate's lock while it copies all partitions. Meant for health endpoints and metrics, not for every
-    /// request.
+    /// Takes the gate's lock while it copies all partitions, and first collects what threads have counted on their own.
+    /// Meant for health endpoints and metrics, not for every request.
     ///
     /// # Examples
     ///

@@ -21,10 +21,12 @@
 //! # Cost
 //!
 //! One allocation keeps a copy of the request for a retry, if its body can be cloned. After 1,000 consecutive responses
-//! of a partition without limits, its requests take no lock of the layer, unless the layer has a deadline, a profile, a
-//! store, custom partitions or costs. Otherwise a request takes the layer's lock before it is sent and after its
-//! response, each time for assignments only, and allocates more if the response has fields about limits. The future is
-//! boxed for requests that wait, have a [`deadline`](RateLimitRetryLayerBuilder::deadline) or are retried.
+//! of a partition without limits, its requests take no lock of the layer. Neither do those to a partition that
+//! announces its quota, while much of it remains: each thread counts its own requests, and reads of a response only the
+//! number that remains. Neither applies if the layer has a deadline, a profile, a store, custom partitions or costs.
+//! Otherwise a request takes the layer's lock before it is sent and after its response, each time for assignments only,
+//! and allocates more if the response has fields about limits. The future is boxed for requests that wait, have a
+//! [`deadline`](RateLimitRetryLayerBuilder::deadline) or are retried.
 //!
 //! # What limits a request
 //!
@@ -63,7 +65,7 @@
 //! | `limiter` | the steps of one call: admission, waits, outcomes |
 //! | `gate` | admits requests and queues waiters; it owns one `quota` per partition |
 //! | `quota`, `local_limits` | the model of the limits; the limits that the program sets |
-//! | `fast_path` | requests of partitions without limits skip the gate |
+//! | `fast_path` | requests of partitions without limits, or with much of a quota left, skip the gate |
 //! | `headers`, `header_reader` | the parser of fields, which depends on nothing else in this module, and its use |
 //! | `partition`, `route`, `resources` | partition keys, routes held by a 503, and named quotas with routes of their own |
 //! | `cost`, `cost_settings`, `cost_used`, `usage` | costs, their settings, the handle that reports them, and the layer that reads them in bodies |

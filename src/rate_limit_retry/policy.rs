@@ -12,7 +12,7 @@
 //!
 //! | | fast | slow |
 //! |---|---|---|
-//! | condition | the partition has no known limit, or much room in an announced one, and the layer has nothing that needs the gate | otherwise |
+//! | condition | the partition has no known limit, or much of its announced quota remains, and no setting needs the gate | otherwise |
 //! | permit | uncounted, or on credit | counted by the gate |
 //! | success | counter of the shard | counter of the shard; the quota records it |
 //!

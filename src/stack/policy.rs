@@ -220,7 +220,8 @@ impl Policy for M2mPolicy {
             _ => None,
         };
         if let Some(auth) = &mut call.auth {
-            // The next attempt is a retry, unless it turns out to be a replay. With another proof, it remains what it was.
+            // The next attempt is a retry, unless it turns out to be a replay. With another proof, it remains what it
+            // was.
             auth.is_replay &= needs_proof;
         }
         let limiter = &self.limits.limiter;

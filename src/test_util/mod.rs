@@ -2,9 +2,10 @@
 //!
 //! * [`Issuer`]: an OAuth 2.0 authorization server for client credentials (RFC 6749 §4.4). It counts token requests, and
 //!   how many of the tokens it issued were redundant.
-//! * [`Api`]: a resource server that checks tokens, enforces a [`Quota`], and announces it in a [`Dialect`] of your choice.
+//! * [`Api`]: a resource server that checks tokens, enforces a [`Quota`], and announces it in a [`Dialect`] of your
+//!   choice.
 //! * [`MemoryTokenStore`] and [`MemoryQuotaStore`]: stores that several layers share, as the processes of a fleet do.
-//! * `FaultySigner` (feature `jwt`): a signer that behaves like a KMS that is slow, throttled or unreachable.
+//! * `FaultySigner` (feature `jwt`): a signer with the faults of a KMS: slow, throttled, unreachable, denied.
 //! * [`Probe`]: a service whose clones are not ready, to detect errors in the handling of readiness.
 //!
 //! Both servers listen on a free port of 127.0.0.1, support HTTP/1.1 and HTTP/2 without TLS, and stop when they are

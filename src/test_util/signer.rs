@@ -20,8 +20,8 @@ use crate::{
     store::CacheKey,
 };
 
-/// A [`Signer`] that forwards to another one, and fails as told. For tests of programs whose keys are in a KMS or an HSM.
-/// Clones share the faults and the count.
+/// A [`Signer`] that forwards to another one, with the faults that a test sets. For programs whose keys are in a KMS or
+/// an HSM. Clones share the faults and the count.
 ///
 /// # Examples
 ///
@@ -68,7 +68,7 @@ struct Shared<S> {
     calls: AtomicUsize,
 }
 
-/// What a call of a [`FaultySigner`] comes to.
+/// A fault of one call of a [`FaultySigner`].
 ///
 /// # Examples
 ///
@@ -89,9 +89,9 @@ pub enum SignerFault {
     Hangs,
     /// A transient error with this time to wait.
     Throttled(Duration),
-    /// A transient error, as of a connection that is refused.
+    /// A transient error, like that of a connection that was refused.
     Unreachable,
-    /// A permanent error, as of a missing permission.
+    /// A permanent error, like that of a missing permission.
     Denied,
     /// A signature that is too short for any algorithm.
     Malformed,
@@ -100,7 +100,7 @@ pub enum SignerFault {
 }
 
 impl<S: Signer> FaultySigner<S> {
-    /// Wraps `signer`. Without faults, it only counts.
+    /// Wraps `signer`. Without faults, it only counts calls.
     #[must_use]
     pub fn new(signer: S) -> Self {
         Self(Arc::new(Shared {
@@ -110,12 +110,12 @@ impl<S: Signer> FaultySigner<S> {
         }))
     }
 
-    /// Makes the next call fail with `fault`. Further calls of this method apply to the calls after it.
+    /// Sets the fault of the next call. Further calls of this method set those of the calls after it.
     pub fn next(&self, fault: SignerFault) {
         self.0.script.push(fault);
     }
 
-    /// Makes every call fail with `fault`, once those from [`next`](Self::next) are used up. Default: none.
+    /// Sets the fault of every call for which [`next`](Self::next) has set none. Default: none.
     pub fn always(&self, fault: Option<SignerFault>) {
         self.0.script.always(fault);
     }

@@ -25,8 +25,8 @@ use crate::announced::{Quotas, origin};
 
 pub type Sent = Request<Full<Bytes>>;
 
-/// Makes requests: POST, 4 headers, a body of 85 bytes, to each origin in turn. One for each thread, so that its requests
-/// share nothing with others.
+/// Makes requests: POST, 4 headers, a body of 85 bytes, to each origin in turn. One for each thread, so that its
+/// requests share nothing with others.
 pub struct Template {
     by_origin: Vec<Sent>,
     next: usize,
@@ -172,7 +172,7 @@ impl<K: Kind> Service<Sent> for Free<K> {
     }
 }
 
-/// The same, and announces its quota on every answer.
+/// The same, and announces its quota in every response.
 pub struct Announcing<K> {
     quotas: &'static Quotas,
     kind: PhantomData<fn() -> K>,

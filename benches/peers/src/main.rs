@@ -9,8 +9,9 @@
 //! token is renewed, and the end of a cold start; with `--plot FILE.svg`, each request's latency through one refresh.
 //! `--memory`: bytes of what there can be many of. `--instructions`: of each request, counted by callgrind.
 //!
-//! `--announced`: those that retry, over a server that announces its quota on every answer: in the fields of Didit, GitHub
-//! and the IETF's draft 10, and with a hundred origins; beside them, over one that never mentions limits. Clones are kept.
+//! `--announced`: those that retry, over a server that announces its quota in every response: in the fields of Didit,
+//! GitHub and the IETF's draft 10, and with a hundred origins; beside them, over one that never mentions limits. Clones
+//! are kept.
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 mod allocations;

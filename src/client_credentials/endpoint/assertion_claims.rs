@@ -85,7 +85,7 @@ impl AssertionClaims {
 
     /// Sets the time from `iat` to `exp`. Default: 60 s.
     ///
-    /// Raise it if the clock of this machine may be behind. Servers have an upper bound, often of some minutes.
+    /// Raise it if the clock of this machine may be behind. Servers have an upper bound, often a few minutes.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
@@ -185,6 +185,6 @@ impl fmt::Debug for AssertionClaims {
     }
 }
 
-/// Default lifetime of an assertion. Tolerates a clock that is some seconds off, and is too short for a stolen assertion
-/// to be useful.
+/// Default lifetime of an assertion. Tolerates a clock that is some seconds off, and is too short for a stolen
+/// assertion to be useful.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);

@@ -346,8 +346,8 @@ impl TokenEndpoint {
 
     /// Requests tokens that are bound to a key (RFC 9449). Default: bearer tokens.
     ///
-    /// Each token request has a proof. The layer then sends each token with the scheme `DPoP` and with a proof of its own
-    /// for each attempt. A nonce that a server requires is sent at once, in one further request; it costs no token.
+    /// Each token request has a proof. The layer then sends each token with the scheme `DPoP` and with a proof of its
+    /// own for each attempt. A nonce that a server requires is sent at once, in one further request; it costs no token.
     ///
     /// The token's header is `Authorization` (RFC 9449 §7.1); leave
     /// [`header`](super::super::ClientCredentialsLayerBuilder::header) at its default.

@@ -123,7 +123,7 @@ impl TokenEndpoint {
         let token = match is_bound {
             true => key.bind(token),
             false => {
-                // The cache key of a DPoP client stands for bound tokens only.
+                // The cache key of a DPoP client covers bound tokens only.
                 private |= key.is_required();
                 token
             }

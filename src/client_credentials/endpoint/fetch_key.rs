@@ -20,7 +20,7 @@ pub(super) struct FetchKey(Option<(Dpop, DpopKey)>);
 impl FetchKey {
     /// Adds a proof to `request`. Returns the generation of the server's state that it was made with, or 0.
     ///
-    /// Called last, so that the proof is new when the request is sent.
+    /// Called last, so that the proof is recent when the request is sent.
     ///
     /// # Errors
     ///
@@ -119,7 +119,7 @@ impl TokenEndpoint {
     }
 }
 
-/// Placeholder for the key: tokens are never bound.
+/// Replaces the key in builds without the feature: tokens are never bound.
 #[cfg(not(feature = "dpop"))]
 pub(super) use self::bearer::FetchKey;
 

@@ -49,8 +49,8 @@ impl GoogleServiceAccount {
     ///
     /// # Errors
     ///
-    /// A [`TokenError`] of kind [`Configuration`](TokenErrorKind::Configuration) that describes what was found, if it is
-    /// not the key file of a service account.
+    /// A [`TokenError`] of kind [`Configuration`](TokenErrorKind::Configuration) that describes what was found, if it
+    /// is not the key file of a service account.
     pub fn json(json: impl AsRef<[u8]>) -> Result<Self, TokenError> {
         let json = pem::unwrapped(json.as_ref());
         let file = ServiceAccountFile::read(&json).map_err(|found| invalid(&found))?;
@@ -64,6 +64,10 @@ impl GoogleServiceAccount {
 
     /// Reads the key file at `path`. The key is read again for every token request, so that the file may be replaced by
     /// one with another key of the same account.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect: nothing is sent.
     ///
     /// # Errors
     ///
@@ -103,11 +107,7 @@ impl GoogleServiceAccount {
         self
     }
 
-    /// Returns the token endpoint of the account, without scopes.
-    ///
-    /// # Cancel safety
-    ///
-    /// Sends nothing.
+    /// Returns the token endpoint of the account, without scopes. Sends nothing.
     pub fn endpoint(&self) -> TokenEndpoint {
         let claims = AssertionClaims::new(self.email.as_str())
             .audience(self.token_uri.to_string())
@@ -135,5 +135,5 @@ fn invalid(found: &str) -> TokenError {
     )
 }
 
-/// Lifetime of an assertion. Google accepts at most an hour; some minutes tolerate a clock that is behind.
+/// Lifetime of an assertion. Google accepts at most an hour. Five minutes tolerate a clock that is behind.
 const LIFETIME: Duration = Duration::from_secs(300);

@@ -5,7 +5,9 @@
 //! - `retry`: retries, and the fallback credentials.
 //! - `fetch`: one attempt.
 //! - `discovery`: the endpoint's URL, if only the issuer is configured.
-//! - `grant`, with `signed_grant`, `assertion_claims`, `custom_grant` and `google`, and `auth`: the parameters and headers of the request.
+//! - `grant`, with `signed_grant`, `assertion_claims`, `custom_grant` and `google`, and `auth`: the parameters and
+//!   headers of the request. `scoped` replaces the scopes of one request.
+//! - `fetch_key` and `dpop`: the key of a token that is bound to one, and the proofs.
 //! - `transport`, `client`, `default_client` and `tls`: the HTTP client.
 //! - `response`: the token in the response, or the error.
 //!

@@ -107,7 +107,8 @@ impl TokenEndpoint {
         // Number of retries after transient errors. Rejections are not counted.
         let mut retries = 0;
         let key = self.fetch_key()?;
-        // Number of further attempts because of rejected proofs. They are not retries: the server has said what is wrong.
+        // Number of further attempts because of rejected proofs. They do not count as retries: the response names the
+        // cause.
         let mut proofs = 0;
         // Number of token requests sent, for the error.
         let mut requests = 0;

@@ -257,8 +257,8 @@ impl RateLimitRetryLayerBuilder {
     }
 
     /// Sets the number of requests to an unknown partition that may be sent before the first response arrives;
-    /// `u32::MAX` for no limit. Default: 8. With a [`store`](Self::store), all processes together, except that each may send
-    /// one.
+    /// `u32::MAX` for no limit. Default: 8. With a [`store`](Self::store), it is the number for all processes together,
+    /// but each process may always send one.
     ///
     /// In simulations, 8 costs no time if the server announces its quota, and wastes few requests if the quota is
     /// exhausted. Lower it for servers that punish rejected requests; raise it if a partition is created for each of

@@ -1,4 +1,5 @@
-//! Credits: requests that threads send without the gate's lock, to partitions whose announced quota has much room.
+//! Credits: requests that threads send without the gate's lock, while much of a partition's announced quota remains. As
+//! in credit-based flow control, a thread sends as many requests as it has credits for, without a check of the quota.
 //!
 //! The gate grants each thread a number of requests that may be in flight (see
 //! [`CreditTerms`](crate::rate_limit_retry::quota::CreditTerms)), and counts them as reserved. While the terms are in
@@ -6,16 +7,16 @@
 //!
 //! | event | consequence |
 //! |---|---|
-//! | the response is like those before, and enough remains | the thread counts it; no lock that other threads take, no clock |
+//! | the response is like those before, and enough remains | the thread counts it, without a lock that other threads take, and without a clock |
 //! | the response is different, or too little remains | the permit is converted, and the gate records the outcome |
-//! | a thread has sent 512 requests | its next request asks the gate, which collects what was used |
+//! | a thread has sent 512 requests | its next request goes through the gate, which collects what was used |
 //! | a hold, a pause, a waiter, another window, a limit that is not announced | the gate ends the terms of all threads |
 //! | a request is cancelled | its permit is converted, and the quota is charged |
 //!
 //! # Locks
 //!
-//! The gate's state owns the terms and the lists of threads (`grants`). A thread's history of fields has a lock of its own,
-//! which is only tried, and never held together with another one.
+//! The gate's state owns the terms and the lists of threads (`grants`). A thread's history of fields has a lock of its
+//! own, which is only tried, and never held together with another one.
 
 use std::{
     fmt,
@@ -39,7 +40,7 @@ use crate::{
 pub(crate) struct ThreadCredits {
     /// What the thread counts.
     counts: Arc<Counts>,
-    /// The gate. A gate that is gone needs no reports.
+    /// The gate. Once it is dropped, nothing is reported.
     gate: Weak<Inner>,
     /// The partition.
     keys: Keys,
@@ -175,7 +176,7 @@ impl CreditPermit {
 }
 
 impl Gate {
-    /// Gives credits for the partition to the calling thread. `None` if the partition does not exist any more.
+    /// Grants credits for the partition to the calling thread. `None` if the partition does not exist any more.
     pub(crate) fn add_thread(&self, keys: &Keys) -> Option<Arc<ThreadCredits>> {
         let [key] = &**keys else {
             return None;

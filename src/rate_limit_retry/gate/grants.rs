@@ -4,13 +4,13 @@
 //!
 //! # Memory order
 //!
-//! The terms are in force while the `generation` that a thread has read is current. A thread first
-//! counts a request and then reads the generation again; the gate first changes the generation and then reads the
-//! counts. Both are sequentially consistent, so at least one of them sees the other's write: either the gate counts the
-//! request as in flight, or the thread notices that the terms have ended. The same holds when a request ends, so that
-//! the gate is notified of each request that it has counted.
+//! The terms are in force while the `generation` that a thread has read is current. A thread first counts a request and
+//! then reads the generation again. The gate first changes the generation and then reads the counts. Both are
+//! sequentially consistent, so at least one of them reads the other's write: either the gate counts the request as in
+//! flight, or the thread reads that the terms have ended. The same holds when a request ends, so that the gate is
+//! notified of each request that it has counted.
 //!
-//! The numbers that only the gate adds up are written without atomic additions: each has one writer at a time.
+//! The numbers that the gate adds up are written without atomic additions: each has one writer at a time.
 
 use std::sync::Arc;
 
@@ -40,7 +40,8 @@ struct Pool {
 
 /// What one thread has sent on credit to one partition.
 ///
-/// Written by requests that this thread has started, and read by the gate. Aligned, so that threads do not share lines.
+/// Written by requests that this thread has started, and read by the gate. Aligned, so that threads do not share cache
+/// lines.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(super) struct Counts {
@@ -48,7 +49,7 @@ pub(super) struct Counts {
     pool: Arc<Pool>,
     /// Number of requests in flight on credit.
     in_flight: AtomicU32,
-    /// Number of requests until the gate must be asked again.
+    /// Number of further requests before one has to go through the gate.
     left: AtomicU32,
     /// Number of requests sent on credit so far.
     sent: AtomicU64,
@@ -66,7 +67,7 @@ pub(super) struct Grants {
     threads: Vec<Arc<Counts>>,
     /// The terms that are in force.
     terms: Option<CreditTerms>,
-    /// The last terms. What was announced under them is about the present windows.
+    /// The last terms. What was announced under them concerns the present windows.
     last: Option<CreditTerms>,
     /// The generation of the last terms.
     generation: u32,
@@ -96,8 +97,8 @@ impl Pool {
 impl Counts {
     /// Counts one more request, if the terms allow it. Returns the generation of the terms.
     ///
-    /// Must be called by one thread at a time. If the terms end meanwhile, the caller asks the gate, which then learns
-    /// that this request is not in flight.
+    /// Must be called by one thread at a time. If the terms end meanwhile, the caller goes through the gate, which then
+    /// learns that this request is not in flight.
     pub(super) fn take(&self) -> Option<u32> {
         let generation = self.pool.open_generation()?;
         let left = self.left.load(Ordering::Relaxed).checked_sub(1)?;
@@ -221,7 +222,7 @@ impl Grants {
 
     /// Sets the terms, or ends them.
     ///
-    /// Terms of other windows begin anew: what was announced under the former ones does not count.
+    /// Under the terms of other windows, what was announced under the former ones does not count.
     pub(super) fn set_terms(&mut self, terms: Option<CreditTerms>) {
         let Some(terms) = terms else {
             self.end_terms();
@@ -328,7 +329,7 @@ impl Lowest {
     }
 }
 
-/// Number of requests that a thread sends on credit before it asks the gate.
+/// Number of requests that a thread sends on credit before one goes through the gate.
 const SENDS_PER_GRANT: u32 = 512;
 /// Number of bits of what remains in a [`Lowest`].
 const REMAINING_BITS: u32 = 48;

@@ -55,7 +55,7 @@ pub(super) struct Partition {
     pub(super) quota: Quota,
     /// The flag that the fast path reads without the lock. Created when the partition is open for the first time.
     fast_path: Option<Arc<FastPathFlag>>,
-    /// The credits of threads. Created when the first thread asks for them.
+    /// The credits of threads. Created with those of the first thread.
     grants: Option<Box<Grants>>,
     /// Whether named quotas have partitions of their own. Then a request has several keys, which credits do not have.
     is_divided: bool,
@@ -126,8 +126,8 @@ impl Partition {
         self.collect_credits();
     }
 
-    /// Opens the fast path if the partition has no known limit, hold or waiters, and closes it otherwise. Sets the terms
-    /// of credits.
+    /// Opens the fast path if the partition has no known limit, hold or waiters, and closes it otherwise. Sets the
+    /// terms of credits.
     pub(super) fn update_fast_path(&mut self, config: &QuotaConfig) {
         if self.quota.allows_fast_path() && self.queue.is_empty() {
             self.fast_path.get_or_insert_default().set(true);

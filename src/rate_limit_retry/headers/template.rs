@@ -5,7 +5,7 @@
 //! with a gap for each number that differs. A later response is compared with it byte by byte, and only the numbers in
 //! the gaps are read.
 //!
-//! A template has no dialect. A number may be in a gap only if both responses show what it means:
+//! A template does not depend on the vendor. A number may be in a gap only if both responses show what it means:
 //!
 //! - It is what remains of one of the limits, as the full parse has found it.
 //! - Or its field counts what is used, and it is the rest of a limit whose remaining units are in another gap:

@@ -36,7 +36,7 @@ pub(crate) enum Next<RB, K> {
 }
 
 impl Limiter {
-    /// Records a response from which nothing follows, which holds for most, and returns `true`. It is a plain success of
+    /// Records a response that needs no decision, as most do, and returns `true`. It is a plain success of
     /// the first send on the fast path, and has no fields about limits, or the same as the responses before.
     ///
     /// Such a response needs no lock that other threads take, and no clock. Otherwise

@@ -6,11 +6,11 @@ use super::{Call, Limiter};
 use crate::rate_limit_retry::{headers::RateLimitInfo, partition::Partitioning};
 
 impl Limiter {
-    /// Adds the partitions of the named quotas that count the request. Returns whether there are any that the call did not
-    /// have.
+    /// Adds the partitions of the named quotas that count the request. Returns whether there are any that the call did
+    /// not have.
     ///
-    /// Partitions that the user chooses are not divided further, and neither are those that a fleet shares: its processes
-    /// see different routes, and all of them must use the same keys.
+    /// Partitions that the user chooses are not divided further, and neither are those that a fleet shares: its
+    /// processes see different routes, and all of them must use the same keys.
     pub(super) fn add_resources(&self, call: &mut Call) -> bool {
         let (Some(partition), Some(route), Some(prefix)) =
             (call.keys.first(), call.route, call.prefix)

@@ -373,8 +373,8 @@ impl Pacer {
     fn on_sent(&mut self, cap: u32, now: Instant) {
         // A little less than the even distance, so that the spacing itself does not limit the rate.
         let interval = self.time_in_flight.mul_f64(SPACING) / cap;
-        // A wait is rounded up to the resolution, and its timer fires up to as much late. The following requests are sent
-        // earlier by that time.
+        // A wait is rounded up to the resolution, and its timer fires up to as much late. The following requests are
+        // sent earlier by that time.
         let earliest = now.checked_sub(2 * TIMER_RESOLUTION).unwrap_or(now);
         let from = self.next.map_or(now, |next| next.max(earliest));
         self.next = (!interval.is_zero()).then(|| add_capped(from, interval));

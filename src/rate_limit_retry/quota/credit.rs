@@ -1,22 +1,24 @@
-//! Credits: requests that are sent without asking the quota, while so much remains that they cannot exceed it.
+//! Credits: requests that are sent without checking the quota, while so much remains that they cannot exceed it.
 //!
-//! While the announced quotas have much room, each thread may have a number of requests in flight on its own account.
-//! The quota reserves that number for each thread, used or not. A thread uses its credits only as long as the last
-//! response that it has seen announces at least the `floor`. The floor is twice what all threads together have reserved
-//! and what is in flight. So what may still be used when a thread reaches the floor is at most half of what remains.
+//! While much of the announced quotas remains, each thread may have a number of requests in flight that it counts
+//! itself. The quota reserves that number for each thread, used or not. A thread uses its credits only as long as the
+//! last response that it has received announces at least the `floor`. The floor is twice the sum of what all threads
+//! have reserved and what is in flight. So what may still be used when a thread reaches the floor is at most half of
+//! what remains.
 //!
-//! What the requests have used comes back as a sum ([`Usage`]), not one by one.
+//! What the requests have used is recorded as a sum ([`Usage`]), not for each request.
 
 use tokio::time::Instant;
 
 use super::{Pacing, Quota, QuotaConfig};
 
-/// The terms on which threads may send requests without asking the quota.
+/// The terms on which threads may send requests without checking the quota.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct CreditTerms {
     /// Number of requests that each thread may have in flight.
     pub(crate) per_thread: u32,
-    /// Number of requests that must remain, by each announced quota, after the last response that the thread has seen.
+    /// Number of requests that must remain, by each announced quota, after the last response that the thread has
+    /// received.
     pub(crate) floor: u64,
     /// When the latest of the announced windows began.
     since: Instant,
@@ -27,7 +29,7 @@ pub(crate) struct CreditTerms {
 }
 
 impl CreditTerms {
-    /// Returns whether other terms are about the same windows.
+    /// Returns whether other terms concern the same windows.
     pub(crate) fn is_about_same_windows(&self, other: &Self) -> bool {
         (self.since, self.windows) == (other.since, other.windows)
     }
@@ -45,11 +47,10 @@ pub(crate) struct Usage {
 }
 
 impl Quota {
-    /// Returns the terms of credits for this number of threads; `None` if each request has to ask.
+    /// Returns the terms of credits for this number of threads; `None` if each request has to go through the gate.
     ///
-    /// They have to ask whenever anything but announced quotas of requests may delay one of them: a hold, a limit of
-    /// the user, an estimate, a limit on concurrency, a store, even pacing, replicas, or a quota that does not have
-    /// enough room.
+    /// It has to whenever anything except announced quotas of requests may delay it: a hold, a local limit, an
+    /// estimate, a limit on concurrency, a store, even pacing, replicas, or a quota of which too little remains.
     pub(crate) fn credit_terms(&self, threads: u32, config: &QuotaConfig) -> Option<CreditTerms> {
         let held = self.pause.is_some() || self.hold.is_some() || self.partial_hold.is_some();
         let limited = self.local_limit.is_some()
@@ -123,8 +124,8 @@ impl Quota {
 
     /// Counts a request that was sent on credit as in flight, because its outcome must be recorded. Returns its number.
     ///
-    /// `epoch`: the epoch of its terms, as far as it is known. When exactly it was sent is not known. So it counts as the
-    /// first request of its epoch: its response can reduce what remains, and not raise it.
+    /// `epoch`: the epoch of its terms, as far as it is known. When exactly it was sent is not known. So it counts as
+    /// the first request of its epoch: its response can reduce what remains, and not raise it.
     pub(crate) fn enter_from_credit(&mut self, epoch: Option<u64>) -> u64 {
         self.in_flight += 1;
         if epoch == Some(self.epoch) {
@@ -146,11 +147,11 @@ fn ceil(value: f64) -> u64 {
     ceil
 }
 
-/// Part of what remains that is reserved for all threads together: an eighth.
+/// Divisor of what remains for the reservations of all threads together: an eighth is reserved.
 const RESERVE_DIVISOR: f64 = 8.0;
-/// Minimum that must remain, in terms of what is reserved.
+/// Minimum that must remain, as a multiple of what is reserved.
 const FLOOR_FACTOR: f64 = 2.0;
-/// Minimum number of requests for each thread: with fewer, asking is as cheap.
+/// Minimum number of requests for each thread. With fewer, the gate costs as little.
 const MIN_PER_THREAD: f64 = 2.0;
 /// Maximum number of requests in flight for each thread.
 const MAX_PER_THREAD: f64 = 1024.0;

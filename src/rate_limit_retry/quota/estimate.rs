@@ -257,8 +257,8 @@ impl LimitEstimator {
         Some((available, window.length.latest_end(window_start.at)))
     }
 
-    /// Returns the present window that requests obey: its start, its end as far as is known, its limit, and the number of
-    /// requests accepted in it.
+    /// Returns the present window that requests obey: its start, its end as far as is known, its limit, and the number
+    /// of requests accepted in it.
     pub(super) fn present_window(&self, now: Instant) -> Option<(Instant, Instant, u64, u64)> {
         let Model::FixedWindow(window) = &self.model else {
             return None;
@@ -276,7 +276,7 @@ impl LimitEstimator {
         }
     }
 
-    /// Adopts the window that another process of the fleet has found out, with the number of requests accepted in it.
+    /// Adopts the window that another process of the fleet has learned, with the number of requests accepted in it.
     /// Returns whether it is another one than is known here.
     ///
     /// A window that was exhausted before is not adopted again, and neither is one while another model applies.

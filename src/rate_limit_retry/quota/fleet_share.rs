@@ -1,16 +1,16 @@
 //! This process's part of a quota that a fleet shares, and when it reports to the store.
 //!
-//! The store keeps for each process how much it has in flight or may send without asking again (its reservation). What
-//! remains of a window, less all reservations, is free; each process is granted a part of it. Announced windows have
-//! their [`Grant`] with them; the others are here.
+//! The store keeps the reservation of each process: how much it has in flight or may send without another report. What
+//! remains of a window, less all reservations, is free; each process is granted a part of it. The [`Grant`] of an
+//! announced window is stored with the window, and those of the other windows are here.
 //!
 //! # Slow start
 //!
 //! While nothing is known of a quota, the fleet shares two windows: *slow start* limits the requests in flight, and the
 //! *count* is the number of accepted requests. Slow start begins with `initial_window` requests for the whole fleet and
 //! grows by one with every [`GROWTH_INTERVAL`] accepted ones, so that few requests are in flight when the first one is
-//! throttled. Each process may always have one request in flight. Until the store has responded for the first time,
-//! it may have no more.
+//! throttled. Each process may always have one request in flight, and no more until the store has responded for the
+//! first time.
 
 use std::{collections::VecDeque, time::Duration};
 

@@ -10,7 +10,7 @@ use crate::rate_limit_retry::store::{SharedWindow, WindowId, WindowReport};
 /// store no longer knows the window, or the store fails.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Grant {
-    /// Units that may still be used without asking the store.
+    /// Units that may still be used without another report.
     pub(super) granted: u64,
     /// Units that may be used beyond the grant before the store's next response, because enough is free.
     pub(super) overdraft: u64,
@@ -61,7 +61,7 @@ impl Grant {
         beyond > 0
     }
 
-    /// Gives an amount back, for a window in which only requests in flight count.
+    /// Returns an amount to the grant, for a window in which only requests in flight count.
     pub(super) fn give_back(&mut self, amount: u64) {
         if self.is_synced() {
             self.granted += amount;
@@ -126,5 +126,5 @@ impl Grant {
     }
 }
 
-/// Divisor of the overdraft: all processes together may use up this part of what is free before the store responds.
+/// Divisor of the overdraft: all processes together may use this part of what is free before the store responds.
 const OVERDRAFT_DIVISOR: u64 = 4;

@@ -26,9 +26,9 @@
 //! | `fleet_share`, `report` | when a process reports to the store, and what |
 //! | `record` | what responses change |
 //! | `control` | what the owner sets |
-//! | `credit` | credits: requests that threads send without asking |
+//! | `credit` | credits: requests that threads send without checking the quota |
 //! | `reserved`, `settle` | the costs that requests reserve, and their settlement |
-//! | `tuning` | the numbers that measurements have set |
+//! | `tuning` | constants that were chosen by measurement |
 //! | `tests` | each model, and simulations with servers |
 
 mod admit;
@@ -284,8 +284,8 @@ impl Quota {
         wait.unwrap_or(SendTime::Now)
     }
 
-    /// Returns why one more request must wait for the estimate; `None` if it need not. Starts a probe if one is due, and
-    /// a hold if the estimated limit is reached.
+    /// Returns why one more request must wait for the estimate; `None` if it need not. Starts a probe if one is due,
+    /// and a hold if the estimated limit is reached.
     fn admit_estimate(&mut self, config: &QuotaConfig, now: Instant) -> Option<SendTime> {
         match self.estimator.admit(self.all_in_flight(), now) {
             EstimatorDecision::Allow => {
@@ -365,7 +365,7 @@ impl Quota {
             return WindowsDecision::Wait(wait);
         }
         if let (Some(fleet), Some(until)) = (&mut self.fleet_share, grant) {
-            // The process has used up what the store has granted. The agent's next report asks for more.
+            // The process has used up what the store has granted. The agent's next report requests more.
             fleet.starved = true;
             return WindowsDecision::Wait(SendTime::AfterResponse(Some(until)));
         }

@@ -122,7 +122,7 @@ impl Quota {
         if let Some(fleet) = &mut self.fleet_share {
             fleet.on_completed();
         }
-        // A drop has no `now`: the time of the last send stands in for the end.
+        // A drop has no `now`: the time of the last send is used instead.
         if let (Some(cap), false) = (&mut self.local_limit, not_sent)
             && let Some(ended) = now.or(self.last_used)
         {

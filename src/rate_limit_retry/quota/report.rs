@@ -1,6 +1,6 @@
 //! The reports of a quota to its fleet's store, and the application of the store's responses.
 //!
-//! All windows are reported alike. They differ in what a process says about them:
+//! All windows are reported alike. They differ in what a process announces about them:
 //!
 //! | window | name | announced |
 //! |---|---|---|
@@ -311,7 +311,7 @@ impl Quota {
         true
     }
 
-    /// Learns from a hold of another process: its request was throttled as one of this process would have been.
+    /// Learns from a hold of another process, whose request was throttled as one of this process would have been.
     fn on_remote_throttle(&mut self, hold: Duration, now: Instant) {
         if self.is_announced {
             return;
@@ -438,7 +438,8 @@ const START: &str = "start";
 const COUNT: &str = "count";
 /// Maximum number of announced windows that are shared: all but the four above.
 const MAX_SHARED: usize = MAX_WINDOWS - 4;
-/// Time after which slow start and a concurrency limit are no longer known to the store, if they are not announced again.
+/// Time after which slow start and a concurrency limit are no longer known to the store, if they are not announced
+/// again.
 const START_TTL: Duration = Duration::from_secs(600);
 /// Maximum difference between the ends of one hold as reported twice.
 const HOLD_TOLERANCE: Duration = Duration::from_millis(500);

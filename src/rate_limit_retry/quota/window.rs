@@ -450,10 +450,10 @@ impl Window {
         }
     }
 
-    /// Returns how many units are available to credits, and how many a request uses up; `None` if the quota does not
+    /// Returns how many units are available to credits, and how many one request uses; `None` if the quota does not
     /// allow credits.
     ///
-    /// It must count requests alone, by one counter. What it has announced must be believed.
+    /// It must count requests only, by one counter, and its announcements must not be contradicted.
     pub(super) fn room_for_credits(&self, in_flight: u32) -> Option<(f64, f64)> {
         // One that the last response did not announce, or that refills, changes without a response on credit.
         let plain = self.counts_requests()

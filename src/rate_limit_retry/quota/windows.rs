@@ -157,7 +157,8 @@ impl Windows {
         current.filter_map(|current| current.reset_at).max()
     }
 
-    /// Returns the quota with the fewest available requests: the one that the partition's status shows. Quotas of other units do not count.
+    /// Returns the quota with the fewest available requests: the one that the partition's status shows. Quotas of other
+    /// units do not count.
     pub(super) fn nearest(&self) -> Option<&Window> {
         self.0.get(self.nearest_index()?)
     }

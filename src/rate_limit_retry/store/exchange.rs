@@ -9,7 +9,7 @@ use super::ProcessId;
 /// The report of one process about a quota.
 ///
 /// It is complete: the store needs nothing from earlier reports of the same process. An empty report, with nothing
-/// reserved or wanted, gives all reservations back.
+/// reserved or wanted, returns all reservations.
 ///
 /// # Examples
 ///
@@ -53,7 +53,7 @@ impl QuotaReport {
     }
 }
 
-/// What one process reports about one window.
+/// The report of one process about one window.
 ///
 /// # Examples
 ///
@@ -136,7 +136,7 @@ impl fmt::Debug for WindowId {
     }
 }
 
-/// What a process knows of a window: by a response of the API, or by what it has learned.
+/// The state of a window as one process knows it, from a response of the API or from its estimate.
 ///
 /// Responses of several processes arrive in any order. A store decides with `age` which of two announcements is newer:
 /// if the request was sent after the stored announcement had arrived, the new one replaces it; otherwise the smaller
@@ -272,6 +272,6 @@ impl SharedWindow {
 const MAX_ID_LEN: usize = 64;
 /// Maximum number of windows of an entry, as of a partition.
 pub(crate) const MAX_WINDOWS: usize = 16;
-/// Maximum amount of a window: the numbers of a script on Redis, which have 14 digits, contain sums of a few of them.
-/// Greater amounts count as this one.
+/// Maximum amount of a window. Numbers of a script on Redis have 14 digits, and sums of a few amounts must fit. Greater
+/// amounts count as this one.
 pub(crate) const MAX_AMOUNT: u64 = 10_000_000_000_000;

@@ -373,7 +373,7 @@ mod tests {
 
         assert_eq!(tell(100, 30), (Some(100), 70));
         assert_eq!(tell(101, 1), (Some(101), 70));
-        // Another process that has the same news, or older ones, changes nothing.
+        // Another process that reports the same window, or an older one, changes nothing.
         assert_eq!(tell(101, 0), (Some(101), 70));
         assert_eq!(tell(80, 0), (Some(101), 70));
         assert_eq!(tell(101, 90), (Some(101), 0));
@@ -416,14 +416,14 @@ mod tests {
         };
         assert_eq!(quota.report(&held, now).0.processes, 1);
 
-        // The new version begins anew, and knows the hold.
+        // The new version starts with an empty entry, except for the hold.
         let first = quota.report(&of(newer, report(new, 2, 0)), now).0;
         assert_eq!((first.processes, first.hold), (1, Some(9 * SECOND)));
         assert_eq!(first.windows, []);
         let tells = of(newer, announcing(report(new, 2, 0), 40, None));
         let before = quota.report(&tells, now).0;
 
-        // The old one changes nothing but the hold.
+        // The old one changes nothing except the hold.
         let longer = QuotaReport {
             hold: Some(20 * SECOND),
             ..announcing(report(old, 30, 7), 1, None)
@@ -448,7 +448,7 @@ mod tests {
         assert_eq!(quota.windows.len(), MAX_WINDOWS);
         assert_eq!(quota.processes.len(), MAX_PROCESSES);
 
-        // Over, they make room.
+        // Windows that are over make room.
         let later = now + 60 * SECOND;
         let snapshot = quota.report(
             &announcing(report(ProcessId::random(), 0, 3), 9, None),

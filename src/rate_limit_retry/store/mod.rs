@@ -12,15 +12,15 @@
 //! A store shares *windows*: amounts that all processes together must not exceed. Each process reports for each window
 //! how much it has in flight or may send (`reserved`), and how much more it wants. The store grants a part of what is
 //! free: remaining − reserved by all. A process sends within its grants without contacting the store again. So all
-//! processes together stay within what the server has announced, except for a bounded overdraft while a report is on
-//! its way, and the cost is a report every few milliseconds while requests are sent, not one per request.
+//! processes together stay within what the server has announced, except for a bounded overdraft while a report is in
+//! flight. The cost is a report every few milliseconds while requests are sent, not one per request.
 //!
-//! The store does not know what a window is. The same rules serve all of them:
+//! The store does not interpret windows. The same rules apply to all of them:
 //!
 //! | window | limit | remaining | ends |
 //! |---|---|---|---|
 //! | an announced quota, of requests or of another unit | announced | announced | at its reset |
-//! | the learned estimate | learned by the process that finds it out first | the limit, less what processes report as used | with the learned window |
+//! | the learned estimate | published by the first process that learns it | the limit, less what processes report as used | with the learned window |
 //! | concurrency | announced | the limit: requests in flight are reserved | 10 min after its announcement |
 //! | slow start | grows with accepted requests | the limit: requests in flight are reserved | when something is known |
 //!
@@ -84,13 +84,13 @@ use crate::{
 ///   without an age changes another limit only by raising it, and what remains by the same amount.
 /// - What a report counts as used is subtracted from what remains.
 /// - A window ends at its reset. Of several holds, the longest applies.
-/// - A process is granted at most an equal share of what is free, or the minimum that it can use, if that is more and is
-///   free.
+/// - A process is granted at most an equal share of what is free, or the minimum that it can use, if that is more and
+///   is free.
 /// - At most 16 windows for each entry, and 4,096 processes. Further windows are ignored. Further processes
 ///   receive holds, and no windows.
-/// - An entry has the [version](QuotaReport::VERSION) of the newest process that has reported. Processes of an older version
-///   receive holds, and no windows: each then follows what it knows itself. An entry of an older version is replaced,
-///   except for its hold.
+/// - An entry has the [version](QuotaReport::VERSION) of the newest process that has reported. Processes of an older
+///   version receive holds, and no windows: each then follows what it knows itself. An entry of an older version is
+///   replaced, except for its hold.
 ///
 /// # Cancel safety
 ///
@@ -159,7 +159,8 @@ pub trait QuotaStore: Send + Sync + 'static {
     /// Stores the report of a process, which replaces its previous report, and returns the combined state.
     ///
     /// Called off the request path, at most once at a time for each partition of a process: every few milliseconds
-    /// while a quota is scarce, every 300 ms while requests are sent, and not at all while the partition is idle.
+    /// while a quota is scarce, every 50 ms to 100 ms while requests are sent, every 300 ms while something is
+    /// reserved, and not at all while the partition is idle.
     ///
     /// # Errors
     ///
@@ -174,7 +175,7 @@ pub trait QuotaStore: Send + Sync + 'static {
     /// Reserves a slot for one request, if one is due within `max_wait`.
     ///
     /// Called before each request of a layer with a [`FleetQuota`], and never otherwise. All processes must use the
-    /// same `exact` for a quota: the store does not keep it. A slot that is not used cannot be given back.
+    /// same `fleet_quota` for a quota: the store does not keep it. A slot that is not used cannot be returned.
     ///
     /// # Errors
     ///

@@ -10,16 +10,16 @@ use crate::{rate_limit_retry::PartitionKey, store::CacheKey};
 
 /// Quotas that are shared with the other processes of a fleet through a [`QuotaStore`]. Cheap to clone.
 ///
-/// Each process reports to the store, off the request path, which windows the API has announced and which requests
-/// are in flight. The store splits an announced quota between the processes, so that together they can use all of it
-/// but do not exceed it. A rejection in one process holds all processes.
+/// Each process reports to the store, off the request path, which windows it knows and what is in flight. The store
+/// splits each window between the processes, so that together they can use all of it but do not exceed it. A rejection
+/// in one process holds all processes.
 ///
 /// If the store fails, only accuracy is lost: each process follows the quota that it knows, and emits
 /// [`StoreFailed`](crate::rate_limit_retry::RateLimitEvent::StoreFailed) once.
 ///
 /// | shared | not shared |
 /// |---|---|
-/// | announced quotas in all units, and who may use how much of them | learned rates, sliding windows and limits on requests in flight |
+/// | announced quotas in all units, and the part of each process | learned rates, sliding windows and limits on requests in flight |
 /// | the estimated window of an API that announces nothing | pauses, bypass |
 /// | announced limits on requests in flight; slow start | configured limits |
 /// | holds after rejections | |
@@ -69,9 +69,9 @@ impl StoredQuotas {
 
     /// Sets the time limit of a store call. Default: 100 ms.
     ///
-    /// Requests wait for the store in two cases only: when it is not known that enough is left for them, and with
-    /// [`fleet_quota`](Self::fleet_quota). The first case includes a quota that is nearly exhausted, whose rest is reserved
-    /// for other processes, and the first moments of a partition and of each window.
+    /// Requests wait for the store in two cases only: when it is not known that enough remains for them, and with
+    /// [`fleet_quota`](Self::fleet_quota). The first case includes a quota that is nearly exhausted or reserved for
+    /// other processes, and the first report of a partition and of each window.
     ///
     /// Choose it a few times the usual round trip. A call that exceeds it counts as a failure of the store, and the
     /// process uses its own knowledge until a later report succeeds.

@@ -57,7 +57,7 @@ impl CloneMode {
 pub enum Under {
     Free,
     HyperUtil,
-    /// Free, and a server that announces a quota for each of its origins on every answer.
+    /// Free, and a server that announces a quota for each of its origins in every response.
     Announcing {
         fields: Fields,
         origins: usize,

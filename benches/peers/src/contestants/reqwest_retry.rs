@@ -20,7 +20,7 @@ impl Client for Reqwest {
     }
 }
 
-/// Announces these quotas on every answer, or says nothing.
+/// Announces these quotas in every response, or says nothing.
 struct Answering(Option<&'static Quotas>);
 
 #[async_trait::async_trait]

@@ -1,6 +1,6 @@
 //! Header members that name the certificate of a key: `x5t#S256`, `x5t` and `x5c` (RFC 7515 §4.1.6 to §4.1.8).
 //!
-//! They are computed when the header is configured, so that a signature costs no hash of the certificate.
+//! They are computed when the header is configured, so that no signature has to hash the certificate.
 
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ use crate::client_credentials::{TokenError, TokenErrorKind};
 
 /// The certificate of a signing key, as the members of a JWS header that name it.
 ///
-/// Contains `x5t#S256`, by which Microsoft Entra and others find the public key instead of by `kid`. Older servers want
-/// [`x5t`](Self::with_sha1), or [the chain](Self::with_chain) itself. Cheap to clone.
+/// Contains `x5t#S256`, by which Microsoft Entra and others find the public key instead of by `kid`. Older servers
+/// expect [`x5t`](Self::with_sha1), or [the chain](Self::with_chain) itself. Cheap to clone.
 ///
 /// # Examples
 ///
@@ -48,8 +48,8 @@ impl CertificateHeader {
     ///
     /// # Errors
     ///
-    /// A [`TokenError`] of kind [`Configuration`](TokenErrorKind::Configuration) that describes what was found, if there
-    /// is no certificate or one is damaged.
+    /// A [`TokenError`] of kind [`Configuration`](TokenErrorKind::Configuration) that describes what was found, if
+    /// there is no certificate or one is damaged.
     pub fn new(certificate: impl AsRef<[u8]>) -> Result<Self, TokenError> {
         let chain = chain(certificate.as_ref())?;
         let mut header = Self {

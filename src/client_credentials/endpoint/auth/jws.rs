@@ -40,7 +40,8 @@ pub(in super::super) trait JwsSigner: Send + Sync {
         request: &'a mut TokenRequest,
     ) -> BoxFuture<'a, Result<String, TokenError>>;
 
-    /// Signs `claims` under `header` until `deadline`, apart from any token request. A key in this process must be fixed.
+    /// Signs `claims` under `header` until `deadline`, apart from any token request. A key in this process must be
+    /// fixed.
     #[cfg(feature = "dpop")]
     fn sign_until<'a>(
         &'a self,

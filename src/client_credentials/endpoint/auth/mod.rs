@@ -7,7 +7,8 @@
 //! - `assertion`: an assertion that is issued elsewhere.
 //! - `no_secret`: methods without credentials in the request.
 //!
-//! `private`, `jwk`, `der`, `rsa` and `service_account_file` read private keys. `certificate_header` names a certificate.
+//! `private`, `jwk`, `der`, `rsa` and `service_account_file` read private keys. `certificate_header` names a
+//! certificate.
 
 #[cfg(feature = "jwt")]
 mod algorithm;

@@ -1,6 +1,6 @@
 //! The JSON key file of a Google service account. [pure]
 //!
-//! The same format is written by `gcloud iam service-accounts keys create` and by the console. Only the members that a
+//! `gcloud iam service-accounts keys create` and the console write the same format. Only the members that a
 //! token request needs are read.
 
 use serde::Deserialize;
@@ -29,7 +29,7 @@ impl ServiceAccountFile {
     ///
     /// Describes what was found, without its content.
     pub(in super::super) fn read(text: &[u8]) -> Result<Self, String> {
-        /// The member that tells which type of credential the file contains.
+        /// The member that names the type of the credential.
         #[derive(Deserialize)]
         struct Kind {
             #[serde(rename = "type")]

@@ -23,8 +23,8 @@ struct BoundKey {
 }
 
 impl AccessToken {
-    /// Binds the token to `key` (RFC 9449): it is sent with the scheme `DPoP`, and with a proof for each attempt. Default:
-    /// none, a bearer token.
+    /// Binds the token to `key` (RFC 9449): it is sent with the scheme `DPoP`, and with a proof for each attempt.
+    /// Default: none, a bearer token.
     ///
     /// For a source of your own. [`TokenEndpoint::dpop`](super::super::TokenEndpoint::dpop) does it by itself.
     #[must_use]

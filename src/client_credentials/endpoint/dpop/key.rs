@@ -49,8 +49,8 @@ impl DpopKey {
     ///
     /// # Errors
     ///
-    /// A [`TokenError`] of kind [`Configuration`](TokenErrorKind::Configuration), if this build has no crypto provider, or
-    /// the operating system has no random numbers.
+    /// A [`TokenError`] of kind [`Configuration`](TokenErrorKind::Configuration), if this build has no crypto provider,
+    /// or the operating system has no random numbers.
     pub fn generate() -> Result<Self, TokenError> {
         Self::new(SigningKey::generate()?)
     }
@@ -59,16 +59,15 @@ impl DpopKey {
     ///
     /// # Errors
     ///
-    /// A [`TokenError`] of kind [`Configuration`](TokenErrorKind::Configuration), if the key has a
-    /// [source](SigningKey::source): a token is bound to one key, which cannot change. Or if this build has no crypto
-    /// provider.
+    /// A [`TokenError`] of kind [`Configuration`](TokenErrorKind::Configuration), if this build has no crypto provider,
+    /// or the key has a [source](SigningKey::source): a token is bound to one key, which cannot change.
     pub fn new(key: SigningKey) -> Result<Self, TokenError> {
         let jwk = key.public_jwk()?;
         Self::of(key, &jwk)
     }
 
-    /// Uses the key of a [`Signer`], such as a KMS. `jwk` is its public half as a JWK (RFC 7517); other members than the
-    /// required ones are ignored.
+    /// Uses the key of a [`Signer`], such as a KMS. `jwk` is its public half as a JWK (RFC 7517); other members than
+    /// the required ones are ignored.
     ///
     /// # Errors
     ///

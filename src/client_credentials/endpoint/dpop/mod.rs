@@ -2,7 +2,7 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `settings` | what a [`TokenEndpoint`](super::TokenEndpoint) does with keys and answers |
+//! | `settings` | which key a [`TokenEndpoint`](super::TokenEndpoint) uses, and what follows from a bearer token |
 //! | `key` | a key and its public half |
 //! | `thumbprint` | canonical JWK and its hash (RFC 7638) |
 //! | `claims` | header and claims of a proof |

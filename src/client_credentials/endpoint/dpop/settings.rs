@@ -1,4 +1,4 @@
-//! What an endpoint does with keys and with the answers of the server.
+//! Settings of an endpoint that requests tokens bound to a key.
 
 use std::{sync::Arc, time::Duration};
 
@@ -54,7 +54,7 @@ pub enum BearerAnswer {
     /// The fetch fails: a token that is not bound can be used by anyone who has it. The default.
     #[default]
     Refuse,
-    /// The token is used as a bearer token, and requests have no proof. For a server that is being migrated.
+    /// The token is used as a bearer token, and requests have no proof. For a server that is being migrated to DPoP.
     Accept,
 }
 
@@ -88,8 +88,8 @@ impl Dpop {
         self
     }
 
-    /// Sets whether the thumbprint of the key is sent as the parameter `dpop_jkt` (RFC 9449 §10), for servers that want
-    /// it in token requests. Default: `false`.
+    /// Sets whether the thumbprint of the key is sent as the parameter `dpop_jkt` (RFC 9449 §10), for servers that
+    /// expect it in token requests. Default: `false`.
     pub fn jkt(mut self, jkt: bool) -> Self {
         self.jkt = jkt;
         self

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 /// Returns the required members of a public key, in lexicographic order (RFC 7638 §3.2, RFC 8037 §2). `None` if one is
 /// missing, is not a string, or the type is unknown.
 ///
-/// Everything else is left out: private members above all, but also `kid`, which some servers reject in a proof.
+/// Everything else is omitted: in particular private members, and also `kid`, which some servers reject in a proof.
 pub(super) fn public_members(jwk: &Map<String, Value>) -> Option<Map<String, Value>> {
     let required: &[&str] = match jwk.get("kty")?.as_str()? {
         "EC" => &["crv", "kty", "x", "y"],

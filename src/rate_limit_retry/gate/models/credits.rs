@@ -162,7 +162,7 @@ fn loom_another_window_begins_other_terms() {
         });
         use_credit(&credits, &world);
         resets.join().unwrap();
-        // What was seen of the former window says nothing about this one.
+        // What was announced for the former window does not apply to this one.
         let remaining = world.gate.inspect(|_, quota, _| quota.announced_quota().1);
         assert!(remaining[0] >= Some(98), "{remaining:?}");
         world.assert_idle();

@@ -1,4 +1,4 @@
-//! What is believed of several answers about one window.
+//! What counts of several responses about one window.
 
 use super::*;
 use crate::rate_limit_retry::quota::{

@@ -39,7 +39,7 @@ fn a_grant_is_valid_until_its_window_ends() {
 
     assert!(!grant.is_synced());
     assert_eq!((grant.granted, grant.overdraft), (0, 0));
-    // What the store has yet to hear of stays.
+    // What is not reported yet stays.
     assert_eq!((grant.used, grant.has_update), (7, true));
 }
 

@@ -20,8 +20,8 @@
 //! # Entries of others
 //!
 //! A key that exists with another type or format, such as one of another program, is deleted, and the call returns
-//! [`StoreError::unreadable`]. The next call starts with an empty entry. An entry of another version of this crate is no
-//! such key: see [`QuotaReport::VERSION`].
+//! [`StoreError::unreadable`]. The next call starts with an empty entry. An entry of another version of this crate is
+//! not such a key: see [`QuotaReport::VERSION`].
 
 mod push;
 
@@ -147,8 +147,8 @@ impl RedisQuotaStore {
         format!("{}:1:{{{}}}:{what}", self.prefix, entry.name())
     }
 
-    /// Runs a script and returns its values, at least three. The first one is 0 unless the script found an entry in an unknown
-    /// format.
+    /// Runs a script and returns its values, at least three. The first one is 0 unless the script found an entry in an
+    /// unknown format.
     ///
     /// # Errors
     ///
