@@ -33,7 +33,7 @@ pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 #[inline]
 pub(crate) fn sequential_fence() {
     #[cfg(all(test, tower_m2m_loom))]
-    loom::sync::atomic::fence(atomic::Ordering::SeqCst);
+    atomic::fence(atomic::Ordering::SeqCst);
 }
 
 /// Runs `scenario` in every interleaving of its threads within the bound, and prints their number.

@@ -153,6 +153,7 @@ fn loom_without_a_runtime_every_caller_gets_an_error() {
             None,
             SharedClock::default(),
             Sinks::default(),
+            None,
         ));
         let other = thread::spawn({
             let refresher = Arc::clone(&refresher);
