@@ -62,8 +62,6 @@ pub(super) struct Converted {
     pub(super) gate: Gate,
     /// The number that the partition gave it.
     pub(super) numbers: Numbers,
-    /// The number of the last request that may have been sent before it.
-    pub(super) latest: u64,
     /// Its sequence number.
     pub(super) sequence: u64,
 }
@@ -140,12 +138,10 @@ impl CreditPermit {
         let sequence = state.last_sequence;
         let partition = keys.first().and_then(|key| state.partitions.get_mut(key))?;
         let numbers = Numbers::of(keys, |_| partition.enter_from_credit(self.generation));
-        let latest = partition.quota.latest_number();
         drop(state);
         Some(Converted {
             gate,
             numbers,
-            latest,
             sequence,
         })
     }
@@ -176,6 +172,13 @@ impl CreditPermit {
 }
 
 impl Gate {
+    /// Returns the number of the last request to the first partition. A request on credit was sent before the next one.
+    pub(crate) fn latest_number(&self, keys: &Keys) -> u64 {
+        let state = lock(&self.0.state);
+        let partition = keys.first().and_then(|key| state.partitions.get(key));
+        partition.map_or(0, |partition| partition.quota.latest_number())
+    }
+
     /// Grants credits for the partition to the calling thread. `None` if the partition does not exist any more.
     pub(crate) fn add_thread(&self, keys: &Keys) -> Option<Arc<ThreadCredits>> {
         let [key] = &**keys else {

@@ -55,8 +55,6 @@ struct CountedPermit {
     keys: Keys,
     /// The numbers that the partitions gave it, in the order of the keys.
     numbers: Numbers,
-    /// The number of the last request of its first partition that may have been sent before it.
-    latest: u64,
     /// Its sequence number, which a retry keeps.
     sequence: u64,
     /// The reservation, if layers below may report the cost.
@@ -108,12 +106,10 @@ impl Permit {
         let reserve =
             |cost| CostReservation::new(gate.clone(), Arc::clone(&keys), numbers.clone(), cost);
         let reservation = cost.map(|cost| Arc::new(reserve(cost)));
-        let latest = numbers.as_slice().first().copied().unwrap_or_default();
         Self(Kind::Counted(Box::new(CountedPermit {
             gate,
             keys,
             numbers,
-            latest,
             sequence,
             reservation,
             credits: None,
@@ -178,7 +174,6 @@ impl Permit {
                 gate: converted.gate,
                 keys: Arc::clone(credit.keys()),
                 numbers: converted.numbers,
-                latest: converted.latest,
                 sequence: converted.sequence,
                 // Nothing was reserved for it.
                 reservation: None,
@@ -202,14 +197,6 @@ impl Permit {
     pub(crate) fn number(&self) -> u64 {
         self.counted()
             .and_then(|counted| counted.numbers.as_slice().first().copied())
-            .unwrap_or_default()
-    }
-
-    /// Returns the number of the last request of its first partition that may have been sent before it: its own, unless it
-    /// was on credit.
-    pub(crate) fn latest_number(&self) -> u64 {
-        self.counted()
-            .map(|counted| counted.latest)
             .unwrap_or_default()
     }
 

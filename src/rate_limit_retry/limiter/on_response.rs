@@ -160,7 +160,13 @@ impl Limiter {
                 let number = permit.number();
                 let route_held = unavailable && {
                     let class = call.route.unwrap_or(RouteClass::WRITES);
-                    self.hold_route(call, class, permit.latest_number(), until, now)
+                    // When a request on credit was sent is not known: only later ones release the route.
+                    let rejected = if was_on_credit {
+                        self.gate.latest_number(&call.keys)
+                    } else {
+                        number
+                    };
+                    self.hold_route(call, class, rejected, until, now)
                 };
                 let quota_outcome = if permanent {
                     // Not a throttle to wait for: no wait restores the quota.
