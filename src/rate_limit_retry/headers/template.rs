@@ -70,7 +70,9 @@ impl FieldHistory {
     /// only in what remains, and no more remains than before, except for responses that have overtaken each other by at
     /// most `overtaken`.
     ///
-    /// `quotas`: the number of quotas that the response must announce. `None` if the response must be parsed in full. Allocates nothing.
+    /// `quotas`: the number of quotas that the response must announce.
+    ///
+    /// `None` if the response must be parsed in full. Allocates nothing.
     pub(crate) fn read(
         &mut self,
         headers: &HeaderMap,
