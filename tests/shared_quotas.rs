@@ -112,16 +112,20 @@ async fn work(fleet: &[Process], workers: usize, requests: usize) -> Duration {
 
 #[tokio::test(start_paused = true)]
 async fn eight_processes_share_one_quota_without_overshoot() {
-    let (api, inner) = announcing(300, 60 * SECOND);
-    let store = MemoryQuotaStore::new();
-    store.set_latency(2 * MILLI);
-    let fleet: Vec<_> = (0..8).map(|_| process(&store, &inner)).collect();
+    // Quotas with a name and without; resets as a time and as a duration.
+    for dialect in [Dialect::Draft3, Dialect::Draft8, Dialect::Didit] {
+        let (api, inner) = announcing_in(dialect, 300, 60 * SECOND);
+        let store = MemoryQuotaStore::new();
+        store.set_latency(2 * MILLI);
+        let fleet: Vec<_> = (0..8).map(|_| process(&store, &inner)).collect();
 
-    let took = work(&fleet, 5, 30).await;
+        let took = work(&fleet, 5, 30).await;
 
-    assert_eq!((api.stats().ok, api.stats().rate_limited), (1200, 0));
-    // The end of each window is announced in whole seconds, rounded up.
-    assert!(took <= 3 * 61 * SECOND * 101 / 100, "{took:?}");
+        let stats = api.stats();
+        assert_eq!((stats.ok, stats.rate_limited), (1200, 0), "{dialect:?}");
+        // The end of each window is announced in whole seconds, rounded up.
+        assert!(took <= 3 * 61 * SECOND * 101 / 100, "{dialect:?}: {took:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -89,7 +89,7 @@ impl Quota {
         let in_flight = self.in_flight.into();
         for window in self.windows.iter_mut() {
             let Some(id) = id_of(window).filter(|_| windows.len() < MAX_SHARED) else {
-                window.grant.exclude();
+                window.exclude();
                 continue;
             };
             let requests = u64::from(fleet.demand(waiting, window.grant.scarce, now));

@@ -369,6 +369,16 @@ impl Window {
         self.replicas.end_window();
         self.current = None;
         self.grant.end();
+        self.grant.is_excluded = false;
+    }
+
+    /// Records that a report does not have this window, because it has no name or no room for it. What is over has no
+    /// name either, and the next window may have one.
+    pub(super) fn exclude(&mut self) {
+        match self.current {
+            Some(_) => self.grant.exclude(),
+            None => self.grant.end(),
+        }
     }
 
     /// Learns from a throttled request that it cost more than what remained, if the mean cost makes that plausible.
