@@ -5,14 +5,16 @@
 //! each attempt, then either [`Auth::on_final`] or [`Auth::rejection`] with one of `refresh_and_wait`,
 //! `refresh_in_background` and `on_replay_rejected`. Each 401 that rejects the token emits exactly one
 //! [`TokenEvent::Rejected`].
+//!
+//! Proofs are signed and their rejections recorded in `prove`.
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::{
-    Challenge, TokenError, TokenFingerprint,
+    Challenge, TokenFingerprint,
     authorize::Authorizer,
     cache::{CachedToken, Rejection},
     challenge::{self, Verdict},
@@ -20,13 +22,11 @@ use super::{
     event::{RejectionAction, TokenEvent},
     proof::{MAX_PROOF_RETRIES, MAX_UNSENT_PROOFS, Proof},
     proof_servers::ProofServers,
-    prover::{DPOP_SCHEME, ProofTarget},
+    prover::DPOP_SCHEME,
     refresher::Refresher,
 };
 use crate::{
-    Attempts, BoxError,
-    boxed::BoxFuture,
-    clock::add_capped,
+    Attempts,
     misuse::{self, Misuse, Usage},
 };
 
@@ -253,46 +253,6 @@ impl Auth {
         learned.learn(&wanted, granted)
     }
 
-    /// Signs a proof for the next attempt of `call`. `None` if the cached token is not bound to a key.
-    pub(crate) fn prove(
-        &self,
-        call: &mut AuthCall,
-        method: &Method,
-        uri: &Uri,
-    ) -> Option<BoxFuture<'static, Result<Proof, BoxError>>> {
-        if !call.is_bound {
-            return None;
-        }
-        let tokens = call.tokens(self);
-        let clock = &tokens.clock;
-        let now = clock.now();
-        let (token, _) = tokens.get_cached(now)?;
-        let prover = Arc::clone(token.token.prover()?);
-        let origin = self.authorizer.origin(call.origin())?;
-        let server = self.proof_servers.get(origin);
-        let limit = self.refresher.cache.settings().fetch_timeout;
-        let target = ProofTarget {
-            method: method.as_str().to_owned(),
-            // The path as it is sent: servers compare it byte by byte (RFC 9449 §4.3).
-            url: format!("{origin}{}", path(uri)),
-            issued_at: server.time(clock.wall_clock()),
-            nonce: server.nonce,
-            now,
-            deadline: add_capped(now, limit),
-        };
-        let (generation, fingerprint) = (server.generation, token.fingerprint);
-        Some(Box::pin(async move {
-            let header = prover.prove(target).await;
-            let header = header.map_err(TokenError::of_proof)?;
-            Ok(Proof {
-                header,
-                fingerprint,
-                made_at: now,
-                generation,
-            })
-        }))
-    }
-
     /// Returns the header with the usable token and the record of an attempt that is sent now on the slow path. `None`
     /// if there is no token, or `proof` does not belong to it.
     pub(crate) fn started(
@@ -316,29 +276,6 @@ impl Auth {
             return None;
         }
         Some((token.header.clone(), sent))
-    }
-
-    /// Records what a response to a request with a proof says about proofs. Returns whether the response rejects the
-    /// proof, and another one may be accepted.
-    pub(crate) fn on_proof_response<RB>(
-        &self,
-        response: &Response<RB>,
-        call: &AuthCall,
-        sent: SentWith,
-    ) -> bool {
-        if sent.proof == 0 {
-            return false;
-        }
-        let Some(origin) = self.authorizer.origin(call.origin()) else {
-            return false;
-        };
-        let headers = response.headers();
-        let wall = self.refresher.clock.wall_clock();
-        let generation = self.proof_servers.observe(origin, headers, wall);
-        generation != sent.proof
-            && response.status() == StatusCode::UNAUTHORIZED
-            && call.may_prove_again()
-            && challenge::rejects_proof(headers)
     }
 
     /// Returns whether `request` may be sent once more after a 401. Not if an outer retry layer sends the call again
@@ -438,14 +375,6 @@ fn challenges<RB>(
 fn current(tokens: &Refresher, fingerprint: TokenFingerprint) -> Option<Arc<CachedToken>> {
     let current = tokens.cache.status(tokens.clock.moment()).current;
     current.filter(|token| token.fingerprint == fingerprint)
-}
-
-/// Returns the path of a URI, which is never empty (RFC 9110 §4.2.3).
-fn path(uri: &Uri) -> &str {
-    match uri.path() {
-        "" => "/",
-        path => path,
-    }
 }
 
 #[cfg(all(test, not(tower_m2m_loom)))]

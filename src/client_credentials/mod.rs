@@ -42,7 +42,7 @@
 //! |---|---|---|
 //! | service | `layer`, `service`, `policy` | one call: token, attempt, 401, replay |
 //! | rules | `auth`, `authorize`, `challenge` | where the token may go, and what a 401 means |
-//! | proofs | `proof`, `prover`, `proof_servers` | proofs of possession for bound tokens |
+//! | proofs | `prove`, `proof`, `prover`, `proof_servers` | proofs of possession for bound tokens |
 //! | token | `local`, `refresher`, `scoped_tokens`, `step_up`, `waiting`, `shutdown` | copies per thread, tasks of fetches, waiting callers |
 //! | state | `cache`, `in_flight`, `cooldown`, `backoff_state`, `freshness` | decisions without a runtime or a clock |
 //! | source | `endpoint`, `store`, `source` | token requests, and tokens of other processes |
@@ -70,6 +70,7 @@ mod non_conformance;
 mod policy;
 mod proof;
 mod proof_servers;
+mod prove;
 mod prover;
 mod reason;
 mod redact;

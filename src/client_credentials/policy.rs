@@ -172,7 +172,8 @@ impl Policy for AuthPolicy {
     type Attempt = SentWith;
     type Rejection = Rejection;
 
-    #[inline]
+    // Called once per request, from one place. A call of its own, which moves the result, costs 4 % of the path.
+    #[inline(always)]
     fn begin<B>(&self, request: &mut Request<B>) -> Result<Begin<Self>, BoxError> {
         let Some(mut call) = self.begin_call(request)? else {
             return Ok(Begin::Passthrough);

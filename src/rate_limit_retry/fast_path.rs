@@ -18,8 +18,8 @@
 //! # What disables it
 //!
 //! A deadline, a profile, a store, custom partitions or costs, for the whole layer; a local limit, a pause or a hold,
-//! for a partition. Even pacing and a held route end credits. A shard caches at most [`MAX_ENTRIES`] partitions. Two
-//! that have the same slot replace each other, and their requests use the gate.
+//! for a partition. Even pacing and a held route end credits. A shard caches at most [`MAX_ENTRIES`] partitions. Further
+//! ones replace others, and their requests use the gate.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ use crate::sync::Mutex;
 #[derive(Debug, Default)]
 pub(super) struct FastPath(Mutex<Entries>);
 
-/// A table with one slot for each hash. Empty at first, and enlarged when two partitions have the same slot.
+/// A hash table with linear probing. Empty at first, and enlarged when the slots of a partition are all taken.
 #[derive(Debug, Default)]
 struct Entries(Vec<Option<Entry>>);
 
@@ -147,11 +147,11 @@ impl FastPath {
 impl Entries {
     /// Returns the entry of the partition of `uri`.
     fn find(&self, uri: &Uri, named: bool) -> Option<&Entry> {
-        let slot = self.slot(uri.scheme(), uri.authority(), named);
-        let entry = self.0.get(slot)?.as_ref()?;
-        entry
-            .matches(uri.scheme(), uri.authority(), named)
-            .then_some(entry)
+        let (scheme, authority) = (uri.scheme(), uri.authority());
+        let mut entries = self
+            .slots(scheme, authority, named)
+            .filter_map(|slot| self.0.get(slot)?.as_ref());
+        entries.find(|entry| entry.matches(scheme, authority, named))
     }
 
     /// Inserts an entry. Returns the one that it replaces.
@@ -159,37 +159,67 @@ impl Entries {
         if self.0.is_empty() {
             self.0.resize_with(1, || None);
         }
-        while self.is_taken_by_another(&entry) && self.0.len() < MAX_ENTRIES {
-            let entries = std::mem::take(&mut self.0);
-            self.0.resize_with(2 * entries.len(), || None);
-            for entry in entries.into_iter().flatten() {
-                // Entries of different slots stay in different slots.
-                let slot = self.slot_of(&entry);
+        let slot = loop {
+            if let Some(slot) = self.slot_for(&entry) {
+                break slot;
+            }
+            if self.0.len() >= MAX_ENTRIES {
+                // Its slots are all taken: the first is replaced.
+                let (scheme, authority) = (entry.scheme.as_ref(), entry.authority.as_ref());
+                break self
+                    .slots(scheme, authority, entry.names_credential)
+                    .next()?;
+            }
+            self.grow();
+        };
+        self.0.get_mut(slot)?.replace(entry)
+    }
+
+    /// Doubles the table.
+    fn grow(&mut self) {
+        let entries = std::mem::take(&mut self.0);
+        self.0.resize_with(2 * entries.len(), || None);
+        for entry in entries.into_iter().flatten() {
+            // One without a slot is left out: its next request is cached again.
+            if let Some(slot) = self.slot_for(&entry) {
                 self.0[slot] = Some(entry);
             }
         }
-        let slot = self.slot_of(&entry);
-        self.0[slot].replace(entry)
     }
 
-    /// Returns whether another partition has the slot of this one.
-    fn is_taken_by_another(&self, entry: &Entry) -> bool {
-        let other = self.0.get(self.slot_of(entry)).and_then(Option::as_ref);
+    /// Returns the slot that the partition of this entry has, or else a free one.
+    fn slot_for(&self, entry: &Entry) -> Option<usize> {
         let (scheme, authority) = (entry.scheme.as_ref(), entry.authority.as_ref());
-        other.is_some_and(|other| !other.matches(scheme, authority, entry.names_credential))
+        let named = entry.names_credential;
+        let is_own = |slot: &usize| {
+            let other = self.0.get(*slot).and_then(Option::as_ref);
+            other.is_some_and(|other| other.matches(scheme, authority, named))
+        };
+        let is_free = |slot: &usize| self.0.get(*slot).is_some_and(Option::is_none);
+        let mut slots = self.slots(scheme, authority, named);
+        slots.clone().find(is_own).or_else(|| slots.find(is_free))
     }
 
-    /// Returns the slot of an entry.
-    fn slot_of(&self, entry: &Entry) -> usize {
-        self.slot(
-            entry.scheme.as_ref(),
-            entry.authority.as_ref(),
-            entry.names_credential,
-        )
+    /// Returns the slots of a scheme and an authority: a few in a row, from the one that the hash selects.
+    fn slots(
+        &self,
+        scheme: Option<&Scheme>,
+        authority: Option<&Authority>,
+        named: bool,
+    ) -> impl Iterator<Item = usize> + Clone + use<> {
+        let first = self.first_slot(scheme, authority, named);
+        let last = self.0.len().saturating_sub(1);
+        // The length is a power of two.
+        (0..self.0.len().min(MAX_PROBES)).map(move |step| (first + step) & last)
     }
 
-    /// Returns the slot of a scheme and an authority.
-    fn slot(&self, scheme: Option<&Scheme>, authority: Option<&Authority>, named: bool) -> usize {
+    /// Returns the first slot of a scheme and an authority.
+    fn first_slot(
+        &self,
+        scheme: Option<&Scheme>,
+        authority: Option<&Authority>,
+        named: bool,
+    ) -> usize {
         if self.0.len() <= 1 {
             return 0;
         }
@@ -200,7 +230,6 @@ impl Entries {
         let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        // The length is a power of two.
         usize::try_from(hash >> 32).unwrap_or_default() & (self.0.len() - 1)
     }
 }
@@ -218,3 +247,76 @@ impl Entry {
 
 /// Maximum number of partitions that a shard caches: a power of two.
 const MAX_ENTRIES: usize = 256;
+/// Number of slots of a partition.
+const MAX_PROBES: usize = 8;
+
+#[cfg(all(test, not(tower_m2m_loom)))]
+mod tests {
+    use super::*;
+    use crate::rate_limit_retry::PartitionKey;
+
+    fn entry(uri: &Uri, named: bool) -> Entry {
+        let keys = Keys::from([PartitionKey::for_origin(uri, named.then_some("orders"))]);
+        Entry {
+            scheme: uri.scheme().cloned(),
+            authority: uri.authority().cloned(),
+            names_credential: named,
+            account: Account::of(&keys),
+            keys,
+            access: Access::Open(Arc::default()),
+        }
+    }
+
+    /// The URIs of `many` origins.
+    fn uris(many: usize) -> Vec<Uri> {
+        let uri = |n| format!("https://api-{n}.example/").parse().unwrap();
+        (0..many).map(uri).collect()
+    }
+
+    #[test]
+    fn a_hundred_partitions_have_room_beside_each_other() {
+        let (mut entries, uris) = (Entries::default(), uris(100));
+        for uri in &uris {
+            assert!(entries.insert(entry(uri, false)).is_none());
+        }
+
+        for uri in &uris {
+            let found = entries.find(uri, false).expect("a cached partition");
+            assert_eq!(found.keys[0], PartitionKey::for_origin(uri, None));
+        }
+    }
+
+    #[test]
+    fn the_number_of_partitions_is_bounded() {
+        let mut entries = Entries::default();
+        for uri in &uris(10 * MAX_ENTRIES) {
+            drop(entries.insert(entry(uri, false)));
+            // The last one is always found.
+            assert!(entries.find(uri, false).is_some());
+        }
+
+        assert_eq!(entries.0.len(), MAX_ENTRIES);
+    }
+
+    #[test]
+    fn the_scheme_the_spelling_and_the_credential_matter() {
+        let mut entries = Entries::default();
+        let uri: Uri = "https://api.example/".parse().unwrap();
+        drop(entries.insert(entry(&uri, false)));
+
+        assert!(entries.find(&uri, true).is_none());
+        for other in [
+            "http://api.example/",
+            "https://API.example/",
+            "/",
+            "https://api.example:444/",
+        ] {
+            assert!(
+                entries.find(&other.parse().unwrap(), false).is_none(),
+                "{other}"
+            );
+        }
+        // The same partition has one entry.
+        assert!(entries.insert(entry(&uri, false)).is_some());
+    }
+}
