@@ -98,24 +98,31 @@ impl MeanCost {
         }
     }
 
-    /// Returns what a request of a route is expected to cost; 0 if nothing has been recorded.
+    /// Returns what a request of a route is expected to cost; 0 if nothing has been recorded. Unless routes clearly cost
+    /// different amounts, that is what all are.
     pub(super) fn of_route(&self, route: Option<RouteClass>) -> ExpectedCost {
-        self.routes.get(route, self.of_all())
+        let all = self.of_all();
+        if self.routes.differ() {
+            self.routes.get(route, all)
+        } else {
+            all
+        }
     }
 
-    /// Returns what the requests in flight are expected to cost together, and what they may cost beyond that together
-    /// with one more: twice the deviation, which grows with the square root of the number of requests.
-    pub(super) fn in_flight(
-        &self,
-        routes: &RoutesInFlight,
-        in_flight: u32,
-        next: ExpectedCost,
-    ) -> (f64, f64) {
-        let (sum, variance) = routes.cost(&self.routes, self.of_all(), in_flight);
-        (
-            sum,
-            2.0 * (variance + next.deviation * next.deviation).sqrt(),
-        )
+    /// Returns what the requests in flight are expected to cost together.
+    pub(super) fn in_flight(&self, routes: &RoutesInFlight, in_flight: u32) -> f64 {
+        let all = self.of_all();
+        if self.routes.differ() {
+            routes.cost(&self.routes, all, in_flight)
+        } else {
+            f64::from(in_flight) * all.mean
+        }
+    }
+
+    /// Returns the margin to add to the mean cost of several requests together: twice the mean deviation, which grows
+    /// with the square root of their number.
+    pub(super) fn margin(&self, requests: u32) -> f64 {
+        2.0 * self.of_all().deviation * f64::from(requests).sqrt()
     }
 
     /// Returns whether routes have clearly different costs.

@@ -151,24 +151,19 @@ impl RoutesInFlight {
         }
     }
 
-    /// Returns what `in_flight` requests are expected to cost together, and the sum of their squared deviations.
-    /// Those of other routes cost what `all` requests are expected to.
-    pub(super) fn cost(&self, costs: &RouteCosts, all: ExpectedCost, in_flight: u32) -> (f64, f64) {
-        let (mut sum, mut variance, mut others) = (0.0, 0.0, in_flight);
-        let mut add = |count: u32, cost: ExpectedCost| {
-            sum += f64::from(count) * cost.mean;
-            variance += f64::from(count) * cost.deviation * cost.deviation;
-        };
+    /// Returns what `in_flight` requests are expected to cost together. Those of other routes cost what `all` requests are
+    /// expected to.
+    pub(super) fn cost(&self, costs: &RouteCosts, all: ExpectedCost, in_flight: u32) -> f64 {
+        let (mut sum, mut others) = (0.0, in_flight);
         for known in &costs.0 {
             let count = self
                 .0
                 .get(&known.route)
                 .map_or(0, |count| (*count).min(others));
             others -= count;
-            add(count, known.expected(all));
+            sum += f64::from(count) * known.expected(all).mean;
         }
-        add(others, all);
-        (sum, variance)
+        sum + f64::from(others) * all.mean
     }
 }
 
@@ -179,7 +174,7 @@ const OWN_WEIGHT: f64 = 1.0 / 64.0;
 /// Weight of a request of another route, by which the routes in use displace the former ones.
 const OTHER_WEIGHT: f64 = 1.0 / 1024.0;
 /// Number of standard errors that are no chance.
-const CLEAR: f64 = 4.0;
+const CLEAR: f64 = 2.5;
 
 #[cfg(test)]
 mod tests {
@@ -286,9 +281,9 @@ mod tests {
         in_flight.add(None);
 
         let expected = 3.0 * costs.get(Some(route(2)), of(10.0)).mean + 10.0;
-        assert!((in_flight.cost(&costs, of(10.0), 4).0 - expected).abs() < 1e-9);
+        assert!((in_flight.cost(&costs, of(10.0), 4) - expected).abs() < 1e-9);
         // Fewer are in flight than were counted: the others are answered.
-        assert!(in_flight.cost(&costs, of(10.0), 1).0 < 41.0);
+        assert!(in_flight.cost(&costs, of(10.0), 1) < 41.0);
 
         for _ in 0..3 {
             in_flight.remove(Some(route(2)));

@@ -524,14 +524,11 @@ impl Window {
     fn learned_need(&self, demand: &Demand<'_>) -> Need {
         let in_flight = demand.in_flight;
         let next = self.mean_cost.of_route(demand.load.route);
-        let (reserved, margin) = self
-            .mean_cost
-            .in_flight(demand.routes_in_flight, in_flight, next);
         let limit = self.current.as_ref().and_then(|current| current.limit);
         let alone = next.with_margin().min(limit.map_or(f64::INFINITY, as_f64));
         Need {
-            reserved,
-            amount: next.mean + margin,
+            reserved: self.mean_cost.in_flight(demand.routes_in_flight, in_flight),
+            amount: next.mean + self.mean_cost.margin(in_flight.saturating_add(1)),
             min_remaining: alone.max(as_f64(self.min_remaining)),
         }
     }
