@@ -19,7 +19,7 @@ use super::{
 };
 #[cfg(feature = "https")]
 use super::{
-    SecretSource,
+    CertificateBound, SecretSource,
     identity::Identity,
     tls::{self, Roots},
 };
@@ -84,6 +84,8 @@ impl TokenEndpoint {
             revocation_audience: None,
             #[cfg(feature = "dpop")]
             dpop: None,
+            #[cfg(feature = "https")]
+            certificate_bound: None,
             allow_http: false,
             client: Client::default(),
             warnings: Warnings::default(),
@@ -365,6 +367,38 @@ impl TokenEndpoint {
     #[must_use]
     pub fn dpop(mut self, dpop: Dpop) -> Self {
         self.dpop = Some(dpop);
+        self
+    }
+
+    /// Requests tokens that are bound to the client certificate (RFC 8705 §3), with any client authentication. Default:
+    /// off. A token whose claims say that it is bound is then reported
+    /// ([`TokenEvent::BoundToken`](super::super::TokenEvent::BoundToken)) and sent.
+    ///
+    /// Token requests go to the alias in `mtls_endpoint_aliases` (RFC 8705 §5), and metadata must offer such tokens
+    /// (`tls_client_certificate_bound_access_tokens`). A token that is not bound, or is bound to another certificate
+    /// than the API's client presents, is an error; see [`CertificateBound`](super::CertificateBound).
+    ///
+    /// The layer drops a token when its certificate changes (RFC 8705 §6.2): while requests are sent, the certificate is
+    /// read every 5 s. [`TokenEvent::CertificateChanged`](super::super::TokenEvent::CertificateChanged) reports it, and
+    /// requests wait for the next token. The API's client must open new connections for the new certificate by itself.
+    ///
+    /// Needs [`client_certificate`](Self::client_certificate), or a [`service`](Self::service) that presents one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::{CertificateBound, SecretFile}};
+    ///
+    /// let file = |name| SecretFile::new(format!("/run/tls/{name}"));
+    /// let endpoint = TokenEndpoint::discover("https://issuer.example", ClientAuth::tls("orders"))
+    ///     .client_certificate(file("tls.crt"), file("tls.key"))
+    ///     .certificate_bound(CertificateBound::new());
+    /// assert!(endpoint.validate().is_ok());
+    /// ```
+    #[cfg(feature = "https")]
+    #[must_use]
+    pub fn certificate_bound(mut self, bound: CertificateBound) -> Self {
+        self.certificate_bound = Some(bound);
         self
     }
 

@@ -26,7 +26,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use rustls::ClientConfig;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::runtime::{Handle, Id};
 use tower_service::Service;
 
@@ -37,7 +37,7 @@ use super::{
 };
 use crate::{
     BoxError,
-    client_credentials::TokenError,
+    client_credentials::{CertificateThumbprint, TokenError},
     sync::{Mutex, lock},
 };
 
@@ -112,8 +112,22 @@ impl DefaultClient {
             Err(error) => Err(error),
         };
         // The previous client may still work, with its connections and its certificate.
-        made.map(ReadyClient::from)
-            .or_else(|error| self.previous(error))
+        made.or_else(|error| self.previous(error))
+    }
+
+    /// Returns whether a certificate is configured.
+    pub(super) fn has_certificate(&self) -> bool {
+        self.identity.is_some()
+    }
+
+    /// Returns the thumbprint of the current certificate. `None` if it cannot be read, or does not match its key: it may
+    /// be replaced at this moment.
+    pub(super) async fn usable_certificate(&self) -> Option<CertificateThumbprint> {
+        let pair = self.identity.as_ref()?.read().await.ok()?;
+        // No root is needed to check the pair.
+        let mut config = Roots::new(RootCertStore::empty()).config().ok()?;
+        pair.apply_to(&mut config).ok()?;
+        pair.thumbprint()
     }
 
     /// Returns whether the certificate has changed since the last fetch. An unreadable certificate counts as unchanged.
@@ -149,7 +163,12 @@ impl DefaultClient {
     ///
     /// Dropped while the roots are read, it has recorded the certificate as seen, and the next fetch creates the
     /// client.
-    async fn client_for(&self, pair: Option<ClientCertificate>) -> Result<Transport, TokenError> {
+    async fn client_for(&self, pair: Option<ClientCertificate>) -> Result<ReadyClient, TokenError> {
+        let certificate = pair.as_ref().and_then(ClientCertificate::thumbprint);
+        let ready = |transport: &Transport| ReadyClient {
+            certificate,
+            ..transport.clone().into()
+        };
         {
             let mut memory = lock(&self.state);
             // Recorded before the client is created: a certificate that cannot be used counts as seen, so that only
@@ -159,7 +178,7 @@ impl DefaultClient {
                 && *shown == pair
                 && made.runtime == Handle::current().id()
             {
-                return Ok(made.transport.clone());
+                return Ok(ready(&made.transport));
             }
         }
         let made = match (&self.roots, &pair) {
@@ -171,11 +190,11 @@ impl DefaultClient {
                 Connections::with(config)
             }
         };
-        let transport = made.transport.clone();
+        let ready = ready(&made.transport);
         let former = lock(&self.state).current.replace((pair, made));
         // The old connections are closed after the lock is released.
         drop(former);
-        Ok(transport)
+        Ok(ready)
     }
 
     /// Returns the previous client if there is one, and `error` otherwise. A certificate may be read while it is being
@@ -184,9 +203,10 @@ impl DefaultClient {
     /// The previous client presents the certificate that it was created with, for new connections too.
     fn previous(&self, error: TokenError) -> Result<ReadyClient, TokenError> {
         match &lock(&self.state).current {
-            Some((_, made)) => Ok(ReadyClient {
+            Some((pair, made)) => Ok(ReadyClient {
                 transport: made.transport.clone(),
                 stale_reason: Some(error),
+                certificate: pair.as_ref().and_then(ClientCertificate::thumbprint),
             }),
             None => Err(error),
         }
