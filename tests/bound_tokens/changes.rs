@@ -110,6 +110,25 @@ async fn the_token_is_kept_until_both_clients_have_the_new_certificate() {
 }
 
 #[tokio::test]
+async fn the_token_is_not_dropped_while_only_the_api_client_has_the_new_certificate() {
+    let world = World::start().await;
+    let bound = CertificateBound::new().api_certificate(world.api.source());
+    let layer = world.bound(bound).build();
+    let client = world.client(&layer);
+    world.send(&client).await.unwrap();
+
+    world.api.replace(SECOND.0);
+    checked(&world, &client).await;
+
+    // The API rejects it, and no token is requested that it would reject as well.
+    assert_eq!(world.statuses()[1..], [401; 3]);
+    assert_eq!((world.token_requests(), world.events()), (1, vec![]));
+    world.endpoint.replace(SECOND.0);
+    until_changed(&world, &client).await;
+    assert_eq!(world.send(&client).await.unwrap(), 200);
+}
+
+#[tokio::test]
 async fn a_reported_token_is_dropped_with_its_certificate_too() {
     let world = World::start().await;
     let layer = world.layer(world.endpoint(ClientAuth::tls("id"))).build();

@@ -163,9 +163,11 @@ fn a_binding_without_a_certificate_is_a_configuration_error() {
 
     assert_eq!(error.kind(), Kind::Configuration);
     assert!(error.to_string().contains("client_certificate"), "{error}");
-    let service = service_fn(|_: http::Request<http_body_util::Full<bytes::Bytes>>| async {
-        Ok::<_, BoxError>(http::Response::new(String::new()))
-    });
+    let service = service_fn(
+        |_: http::Request<http_body_util::Full<bytes::Bytes>>| async {
+            Ok::<_, BoxError>(http::Response::new(String::new()))
+        },
+    );
     assert!(endpoint().service(service).validate().is_ok());
     let pem = |pem| std::str::from_utf8(pem).unwrap();
     let with_certificate = endpoint().client_certificate(pem(FIRST.0), pem(FIRST.1));
@@ -185,10 +187,14 @@ fn a_binding_without_a_certificate_is_a_configuration_error() {
 #[tokio::test]
 async fn a_service_with_a_certificate_of_its_own_may_name_it() {
     let issued = |token: &'static str| {
-        service_fn(move |_: http::Request<http_body_util::Full<bytes::Bytes>>| async move {
-            let body = format!(r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":60}}"#);
-            Ok::<_, BoxError>(http::Response::new(body))
-        })
+        service_fn(
+            move |_: http::Request<http_body_util::Full<bytes::Bytes>>| async move {
+                let body = format!(
+                    r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":60}}"#
+                );
+                Ok::<_, BoxError>(http::Response::new(body))
+            },
+        )
     };
     let named: CertificateThumbprint = FIRST_THUMBPRINT.parse().unwrap();
     for (bound, certificate) in [

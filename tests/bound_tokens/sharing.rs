@@ -11,7 +11,10 @@ async fn processes_share_a_token_by_the_thumbprint_of_their_certificate() {
     let world = World::start().await;
     let store = MemoryTokenStore::new();
     let text = String::from_utf8(FIRST.0.to_vec()).unwrap();
-    for content in [text.clone(), format!("# ours\n{}", text.replace('\n', "\r\n"))] {
+    for content in [
+        text.clone(),
+        format!("# ours\n{}", text.replace('\n', "\r\n")),
+    ] {
         world.endpoint.replace(content);
         let layer = world.bound(CertificateBound::new()).store(store.clone());
         let layer = layer.build();

@@ -179,7 +179,11 @@ impl World {
 
     pub(crate) fn statuses(&self) -> Vec<u16> {
         let state = self.state();
-        state.statuses.iter().map(|status| status.as_u16()).collect()
+        state
+            .statuses
+            .iter()
+            .map(|status| status.as_u16())
+            .collect()
     }
 
     pub(crate) fn events(&self) -> Vec<&'static str> {
@@ -218,7 +222,10 @@ impl World {
 
     /// A layer with bound tokens.
     pub(crate) fn bound(&self, bound: CertificateBound) -> ClientCredentialsLayerBuilder {
-        self.layer(self.endpoint(ClientAuth::tls("id")).certificate_bound(bound))
+        self.layer(
+            self.endpoint(ClientAuth::tls("id"))
+                .certificate_bound(bound),
+        )
     }
 
     pub(crate) fn layer(&self, endpoint: TokenEndpoint) -> ClientCredentialsLayerBuilder {
@@ -281,9 +288,9 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, state: Arc<Mutex<S
                 return;
             };
             let certificates = stream.get_ref().1.peer_certificates();
-            let certificate = certificates.and_then(|chain| chain.first()).map(|leaf| {
-                CertificateThumbprint::of_certificate(leaf.as_ref()).unwrap()
-            });
+            let certificate = certificates
+                .and_then(|chain| chain.first())
+                .map(|leaf| CertificateThumbprint::of_certificate(leaf.as_ref()).unwrap());
             let service = service_fn(move |request: Request<hyper::body::Incoming>| {
                 let response = answer(&state, &request, certificate);
                 async move { Ok::<_, std::convert::Infallible>(response) }
@@ -328,7 +335,9 @@ fn answer<B>(
             if !accepted {
                 *response.status_mut() = StatusCode::UNAUTHORIZED;
                 let challenge = "Bearer error=\"invalid_token\"".parse().unwrap();
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+                response
+                    .headers_mut()
+                    .insert(header::WWW_AUTHENTICATE, challenge);
             }
             state.statuses.push(response.status());
             return response;
