@@ -98,7 +98,7 @@ pub use self::endpoint::{
     SignError, Signer, SigningKey,
 };
 #[cfg(feature = "https")]
-pub use self::endpoint::{CertificateBound, CertificateMismatch};
+pub use self::endpoint::{CertificateBound, CertificateMismatch, Proxy};
 #[cfg(feature = "dpop")]
 pub use self::endpoint::{Dpop, DpopKey};
 #[cfg(feature = "redis")]

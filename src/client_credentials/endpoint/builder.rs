@@ -19,7 +19,7 @@ use super::{
 };
 #[cfg(feature = "https")]
 use super::{
-    CertificateBound, SecretSource,
+    CertificateBound, Proxy, SecretSource,
     identity::Identity,
     tls::{self, Roots},
 };
@@ -97,7 +97,8 @@ impl TokenEndpoint {
     ///
     /// The service must not follow redirects, because they would disclose the credentials.
     ///
-    /// Use it for a proxy, a TLS setup of your own, or a client with its own metrics. Time limits are not needed: the
+    /// Use it for a TLS setup of your own, for a proxy that [`proxy`](Self::proxy) does not support, such as SOCKS, or for a
+    /// client with its own metrics. It does not read `HTTPS_PROXY`, unless it does so by itself, as reqwest's client does. Time limits are not needed: the
     /// fetch has one.
     #[must_use]
     pub fn service<S, RB>(mut self, service: S) -> Self
@@ -184,6 +185,33 @@ impl TokenEndpoint {
     #[must_use]
     pub fn client_certificate(mut self, chain: impl SecretSource, key: impl SecretSource) -> Self {
         self.client.own().set_identity(Identity::new(chain, key));
+        self
+    }
+
+    /// Sets the HTTP proxy of token requests. Default: [`Proxy::environment`], which follows `HTTPS_PROXY`, `NO_PROXY`
+    /// and the like if they are set, and never for loopback.
+    ///
+    /// As [`root_certificate`](Self::root_certificate), it applies to the default client, and replaces a
+    /// [`service`](Self::service). Requests to the API are sent by the service that the layer wraps, which has a proxy
+    /// setting of its own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::Proxy};
+    ///
+    /// # fn main() -> Result<(), http::uri::InvalidUri> {
+    /// let auth = ClientAuth::basic("orders", "secret");
+    /// let endpoint = TokenEndpoint::new("https://issuer.example/token".parse()?, auth)
+    ///     .proxy(Proxy::new("http://proxy.internal:3128").no_proxy(".internal"));
+    /// # drop(endpoint);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "https")]
+    #[must_use]
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.client.own().set_proxy(proxy);
         self
     }
 

@@ -62,6 +62,19 @@ impl Client {
         }
     }
 
+    /// Checks the settings of the default client.
+    ///
+    /// # Errors
+    ///
+    /// A configuration error, if the proxy's URL is not usable.
+    pub(super) fn validate(&self) -> Result<(), TokenError> {
+        match self {
+            #[cfg(feature = "https")]
+            Self::Default(own) => own.validate(),
+            _ => Ok(()),
+        }
+    }
+
     /// Returns whether the client is a service of the user, which may present a certificate.
     #[cfg(feature = "https")]
     pub(super) fn is_service(&self) -> bool {

@@ -9,7 +9,7 @@
 //!   headers of the request. `scoped` replaces the scopes of one request.
 //! - `fetch_key` and `dpop`: the key of a token that is bound to one, and the proofs.
 //! - `certificate_bound` and `certificate_check`: the certificate of a token that is bound to one.
-//! - `transport`, `client`, `default_client` and `tls`: the HTTP client.
+//! - `transport`, `client`, `default_client`, `connector`, `proxy` and `tls`: the HTTP client.
 //! - `response`: the token in the response, or the error.
 //!
 //! `builder` and `validate` configure and validate the endpoint. `cache_key` computes its cache key, and `revocation`
@@ -45,6 +45,8 @@ mod certificate_bound;
 mod certificate_check;
 mod claims;
 mod client;
+#[cfg(feature = "https")]
+mod connector;
 mod custom_grant;
 #[cfg(feature = "https")]
 mod default_client;
@@ -61,6 +63,8 @@ mod grant;
 mod identity;
 #[cfg(any(feature = "https", feature = "jwt"))]
 pub(super) mod pem;
+#[cfg(feature = "https")]
+mod proxy;
 mod response;
 mod retry;
 mod revocation;
@@ -86,6 +90,8 @@ pub use self::bearer_answer::BearerAnswer;
 pub use self::certificate_bound::{CertificateBound, CertificateMismatch};
 #[cfg(feature = "dpop")]
 pub use self::dpop::{Dpop, DpopKey};
+#[cfg(feature = "https")]
+pub use self::proxy::Proxy;
 #[cfg(feature = "jwt")]
 pub use self::{
     assertion_claims::AssertionClaims,

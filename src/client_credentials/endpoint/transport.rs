@@ -203,7 +203,7 @@ fn append(buffer: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
 fn broken(what: &'static str, error: impl Into<BoxError>, https: bool) -> TokenError {
     let error = without_url(error.into());
     #[cfg(feature = "https")]
-    if let Some(error) = super::tls::TlsSetupError::find(&*error) {
+    if let Some(error) = super::tls::SetupError::find(&*error) {
         return error.clone();
     }
     #[cfg(feature = "https")]

@@ -61,6 +61,7 @@ impl TokenEndpoint {
             .map_or(Ok(()), Err)
             .and_then(|()| self.auth.validate())
             .and_then(|()| self.grant.validate())
+            .and_then(|()| self.client.validate())
             .and_then(|()| self.validate_key())
             .and_then(|()| self.validate_audience())
             .map_err(|error| self.with_endpoint(error))
