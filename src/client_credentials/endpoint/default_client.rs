@@ -98,7 +98,7 @@ impl DefaultClient {
     ///
     /// A configuration error, if the URL of its setting is not usable. The environment is not read.
     pub(super) fn validate(&self) -> Result<(), TokenError> {
-        self.proxy.rules(|_| None).map(drop)
+        self.proxy.validate()
     }
 
     /// Returns the client for a fetch. If a certificate cannot be read or used, returns the previous client together

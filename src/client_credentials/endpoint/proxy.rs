@@ -12,7 +12,7 @@ use crate::{Origin, client_credentials::TokenError, secret::Secret};
 
 /// The HTTP proxy through which token requests are sent, for [`TokenEndpoint::proxy`](super::TokenEndpoint::proxy).
 ///
-/// Requests go through a tunnel (`CONNECT`, RFC 9110 §9.3.6), so that the proxy sees the host and the port, and nothing
+/// Requests go through a tunnel (`CONNECT`, RFC 9110 §9.3.6). With https the proxy sees the host and the port, and nothing
 /// else. Its URL may contain a user and a password, which are sent to the proxy only and are never printed.
 ///
 /// # Examples
@@ -96,6 +96,15 @@ impl Proxy {
     /// Returns whether the environment decides alone, so that endpoints can share their connections.
     pub(super) fn is_default(&self) -> bool {
         matches!(self.source, ProxySource::Environment) && self.no_proxy.is_empty()
+    }
+
+    /// Checks the URL. The environment is not read.
+    ///
+    /// # Errors
+    ///
+    /// A configuration error, if the URL is not usable.
+    pub(in crate::client_credentials) fn validate(&self) -> Result<(), TokenError> {
+        self.rules(|_| None).map(drop)
     }
 
     /// Returns the rules, with the environment as `var` returns it.
