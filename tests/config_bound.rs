@@ -10,7 +10,9 @@ fn config(more: serde_json::Value) -> Config {
     let mut keys = serde_json::json!({
         "client_id": "id", "client_secret": "secret", "token_url": support::server::TOKEN_URL,
     });
-    let more = more.as_object().unwrap().clone();
+    let serde_json::Value::Object(more) = more else {
+        panic!("not an object");
+    };
     keys.as_object_mut().unwrap().extend(more);
     serde_json::from_value(keys).unwrap()
 }
