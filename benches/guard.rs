@@ -3,7 +3,8 @@
 //!
 //! A path is a stack of layers (`bare` has none), and the fields in which the server announces its quota in every
 //! response, if it does: `both github`. `guard STACK [FIELDS]` runs a path [`ROUNDS`] times inside [`measured`];
-//! `guard` alone prints the allocations of every path.
+//! `guard` alone prints the allocations of every path. With the features `dpop` and `jwt-rust-crypto` there are two more:
+//! `signature`, which signs a message of the size of a proof, and `dpop`, whose requests have proofs.
 #![expect(
     clippy::disallowed_methods,
     reason = "shares its support with benchmarks"
@@ -61,6 +62,9 @@ fn main() {
             for stack in SILENT {
                 println!("{stack} silent {}", silent(stack));
             }
+            for stack in proofs::STACKS {
+                println!("{stack} silent {}", silent(stack));
+            }
             for fields in Fields::SETS {
                 for stack in ANNOUNCED {
                     println!("{stack} {} {}", fields.name(), announced(stack, fields));
@@ -83,6 +87,7 @@ fn silent(stack: &str) -> f64 {
         "token" => count(prefetch(credentials().replay(false)).layer(Immediate)),
         "token_replay" => count(prefetch(credentials()).layer(Immediate)),
         "replay_after_401" => replays(),
+        proof if proofs::STACKS.contains(&proof) => proofs::silent(proof),
         other => layered(other, Immediate, &RateLimitRetryLayer::new()),
     }
 }
@@ -213,5 +218,67 @@ impl Service<Sent> for EverySecond {
             *answer.status_mut() = StatusCode::UNAUTHORIZED;
         }
         ready(Ok(answer))
+    }
+}
+
+/// Tokens that are bound to a key (RFC 9449).
+#[cfg(all(feature = "dpop", feature = "jwt-rust-crypto"))]
+mod proofs {
+    use tower::{Layer, Service, ServiceExt};
+    use tower_m2m::{
+        ClientCredentialsLayer,
+        client_credentials::{AccessToken, DpopKey, KeyAlgorithm, Signer, SigningKey},
+    };
+
+    use super::{Immediate, ROUNDS, per_request, request};
+
+    /// Paths of this module.
+    pub(super) const STACKS: [&str; 2] = ["signature", "dpop"];
+
+    /// Runs a path, and returns its allocations per request.
+    pub(super) fn silent(stack: &str) -> f64 {
+        let jwk = include_str!("../tests/keys/ec.jwk");
+        let key = SigningKey::jwk(KeyAlgorithm::Es256, jwk).expect("a key");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime");
+        if stack == "signature" {
+            // Header and claims of a proof for the request of the benchmarks.
+            let message = [b'x'; 520];
+            runtime.block_on(key.sign(&message)).expect("a signature");
+            return per_request(|| {
+                for _ in 0..ROUNDS {
+                    runtime.block_on(key.sign(&message)).expect("a signature");
+                }
+            });
+        }
+        let token = AccessToken::new("x".repeat(900));
+        let token = token.bound_to(DpopKey::new(key).expect("a key"));
+        let origin = "https://api.example.com".parse().expect("an origin");
+        let layer = ClientCredentialsLayer::builder(token, origin).build();
+        let mut service = layer.layer(Immediate);
+        let requests: Vec<_> = (0..ROUNDS).map(|_| request()).collect();
+        let mut send =
+            |request| runtime.block_on(async { service.ready().await?.call(request).await });
+        // The first one fetches the token.
+        drop(send(request()).expect("a response"));
+        per_request(|| {
+            for request in requests {
+                drop(send(request).expect("a response"));
+            }
+        })
+    }
+}
+
+/// Without the features there are no such paths.
+#[cfg(not(all(feature = "dpop", feature = "jwt-rust-crypto")))]
+mod proofs {
+    /// No paths.
+    pub(super) const STACKS: [&str; 0] = [];
+
+    /// Has no path to run.
+    pub(super) fn silent(stack: &str) -> f64 {
+        panic!("no such stack: {stack}")
     }
 }

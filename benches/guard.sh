@@ -3,6 +3,9 @@
 # above the kept instructions fails, and so does any allocation more. `benches/guard.sh --keep` rewrites the file;
 # `--features redis`, before that, builds with further features, which must cost a request nothing.
 #
+# Proofs (DPoP) are measured by a second program with the features for them: `signature` is one ES256 signature alone, and a
+# request with a proof (`dpop`) may execute 10 % more than that. More fails.
+#
 # A path is a stack of layers and what the server announces: nothing, or its quota in every response, in the fields of
 # Didit, GitHub or the IETF's draft 10. Each is compared with the bare service that announces the same.
 set -euo pipefail
@@ -16,8 +19,14 @@ if [ "${1:-}" = --features ]; then
 fi
 
 command -v valgrind >/dev/null || { apt-get update -qq && apt-get install -y -qq valgrind >/dev/null; }
-build=$(cargo bench --bench guard "${features[@]}" --no-run --message-format=json 2>/dev/null)
-program=$(grep -o '"executable":"[^"]*/guard-[^"]*"' <<<"$build" | tail -1 | cut -d'"' -f4)
+# build ARGUMENTS..: prints the path of the program.
+build() {
+  cargo bench --bench guard "$@" --no-run --message-format=json 2>/dev/null |
+    grep -o '"executable":"[^"]*/guard-[^"]*"' | tail -1 | cut -d'"' -f4
+}
+plain=$(build "${features[@]}")
+with_proofs=$(build "${features[@]}" --features dpop,jwt-rust-crypto)
+program=$plain
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -26,9 +35,14 @@ instructions() {
   awk '/^summary:|^totals:/ { print $2; exit }' "$work/$1-$2"
 }
 
-"$program" >"$work/allocations"
+"$plain" >"$work/allocations"
+{ echo 'program proofs'; "$with_proofs" | grep -E '^(bare|signature|dpop) silent '; } >>"$work/allocations"
 printf '# Per request, above the bare service: stack, what the server announces, instructions, allocations.\n' >"$work/now"
 while read -r stack announced allocations; do
+  if [ "$stack" = program ]; then
+    program=$with_proofs
+    continue
+  fi
   count=$(instructions "$stack" "$announced")
   # Each server's bare service comes before its stacks.
   if [ "$stack" = bare ]; then
@@ -40,6 +54,9 @@ while read -r stack announced allocations; do
     'BEGIN { printf "%s %s %d %.1f\n", s, n, (c - b) / r, a - ba }' >>"$work/now"
 done <"$work/allocations"
 cat "$work/now"
+awk '$1 == "signature" { one = $3 } $1 == "dpop" { proof = $3 } END {
+  if (proof > one * 1.1) { printf "a request with a proof executes %d instructions, a signature %d\n", proof, one; exit 1 }
+}' "$work/now"
 
 if [ "${1:-}" = --keep ]; then
   cp "$work/now" "$kept"

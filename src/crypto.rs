@@ -17,6 +17,8 @@
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
+#[cfg(feature = "https")]
+use rustls::{SupportedCipherSuite, crypto::hash::HashAlgorithm};
 
 /// Returns the provider that the process has installed, or else a compiled-in one. If both are compiled in, ring is
 /// preferred.
@@ -27,6 +29,23 @@ pub(crate) fn provider() -> Option<Arc<CryptoProvider>> {
     let installed = CryptoProvider::get_default().cloned();
     let [ring, aws_lc_rs] = compiled();
     installed.or_else(|| ring.or(aws_lc_rs).map(Arc::new))
+}
+
+/// Returns the SHA-256 hash of `bytes`, computed by the crypto provider.
+///
+/// Returns `None` without a provider, or if none of its cipher suites uses SHA-256.
+#[cfg(feature = "https")]
+pub(crate) fn sha256(bytes: &[u8]) -> Option<[u8; 32]> {
+    let provider = provider()?;
+    let hash = provider
+        .cipher_suites
+        .iter()
+        .map(|suite| match suite {
+            SupportedCipherSuite::Tls12(suite) => suite.common.hash_provider,
+            SupportedCipherSuite::Tls13(suite) => suite.common.hash_provider,
+        })
+        .find(|hash| hash.algorithm() == HashAlgorithm::SHA256)?;
+    hash.hash(bytes).as_ref().try_into().ok()
 }
 
 /// Returns whether rustls can choose the process-wide provider itself: one is installed, or exactly one is compiled in.

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::{
-    Challenge, TokenFingerprint,
+    CertificateThumbprint, Challenge, TokenFingerprint,
     authorize::Authorizer,
     cache::{CachedToken, Rejection},
     challenge::{self, Verdict},
@@ -215,6 +215,9 @@ impl Auth {
             Verdict::OtherScheme => tokens.cache.was_accepted_at(call.origin()),
             Verdict::Unrelated => false,
         };
+        if is_refusal {
+            emit_mismatch(tokens, response, sent.fingerprint);
+        }
         is_refusal.then(|| Rejection {
             rejected: RejectedToken {
                 fingerprint: sent.fingerprint,
@@ -369,6 +372,21 @@ fn challenges<RB>(
     current(tokens, rejected).map_or_else(Vec::new, |token| {
         challenge::challenges(response.headers(), token.token.expose())
     })
+}
+
+/// Emits [`TokenEvent::CertificateMismatch`], if the client of the API says that it presented another certificate than
+/// the rejected token is bound to.
+fn emit_mismatch<RB>(tokens: &Refresher, response: &Response<RB>, rejected: TokenFingerprint) {
+    let Some(presented) = response.extensions().get::<CertificateThumbprint>() else {
+        return;
+    };
+    let bound = current(tokens, rejected).and_then(|token| token.token.certificate());
+    if bound.is_some_and(|bound| bound != *presented) {
+        let credential = tokens.cache.settings().credential.as_deref();
+        tokens
+            .sinks
+            .emit(&TokenEvent::CertificateMismatch { credential });
+    }
 }
 
 /// Returns the cached token, if it is the one with this hash.

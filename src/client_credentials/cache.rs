@@ -350,6 +350,29 @@ impl TokenCache {
         old.is_some()
     }
 
+    /// Drops the token if it is the one with this hash. Returns whether it was.
+    ///
+    /// As [`invalidate`](Self::invalidate), for a caller that examined the token without a lock.
+    pub(crate) fn invalidate_token(&self, fingerprint: TokenFingerprint) -> bool {
+        let old = {
+            let mut refresh = lock(&self.0.refresh);
+            let is_current = |token: &Arc<CachedToken>| token.fingerprint == fingerprint;
+            if !read(&self.0.snapshot)
+                .current
+                .as_ref()
+                .is_some_and(is_current)
+            {
+                return false;
+            }
+            refresh.invalidated = Some(fingerprint);
+            let mut snapshot = self.0.change();
+            snapshot.rejected = false;
+            snapshot.current.take()
+        };
+        // Dropped, and zeroized, after the locks are released.
+        old.is_some()
+    }
+
     /// Returns whether [`close`](Self::close) was called.
     pub(crate) fn is_closed(&self) -> bool {
         lock(&self.0.refresh).closed

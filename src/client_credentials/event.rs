@@ -118,9 +118,25 @@ pub enum TokenEvent<'a> {
     },
     /// The token is a JWT bound to a key or a certificate (`cnf`, RFC 7800 §3.1). It is still sent as a bearer token.
     /// An API that checks the binding accepts it only over a connection with that certificate. Not emitted for tokens
-    /// of an endpoint with `TokenEndpoint::dpop`, which are sent with proofs.
+    /// of an endpoint with `TokenEndpoint::dpop`, which are sent with proofs, or with
+    /// `TokenEndpoint::certificate_bound`.
     #[non_exhaustive]
     BoundToken {
+        /// Name of the credential; `None` if it has none.
+        credential: Option<&'a str>,
+    },
+    /// The certificate that the token is bound to was replaced (RFC 8705 §6.2). The token is no longer used, and another
+    /// one is fetched.
+    #[non_exhaustive]
+    CertificateChanged {
+        /// Name of the credential; `None` if it has none.
+        credential: Option<&'a str>,
+    },
+    /// The token is bound to another certificate than the API's client presents (RFC 8705 §3). Emitted for each token
+    /// with `CertificateMismatch::Warn`, and after a 401 whose response has the
+    /// [`CertificateThumbprint`](super::CertificateThumbprint) of another certificate as an extension.
+    #[non_exhaustive]
+    CertificateMismatch {
         /// Name of the credential; `None` if it has none.
         credential: Option<&'a str>,
     },

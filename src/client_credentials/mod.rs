@@ -43,7 +43,7 @@
 //! | service | `layer`, `service`, `policy` | one call: token, attempt, 401, replay |
 //! | rules | `auth`, `authorize`, `challenge` | where the token may go, and what a 401 means |
 //! | proofs | `prove`, `proof`, `prover`, `proof_servers` | proofs of possession for bound tokens |
-//! | token | `local`, `refresher`, `scoped_tokens`, `step_up`, `waiting`, `shutdown` | copies per thread, tasks of fetches, waiting callers |
+//! | token | `local`, `refresher`, `certificate_watch`, `scoped_tokens`, `step_up`, `waiting`, `shutdown` | copies per thread, tasks of fetches, waiting callers |
 //! | state | `cache`, `in_flight`, `cooldown`, `backoff_state`, `freshness` | decisions without a runtime or a clock |
 //! | source | `endpoint`, `store`, `source` | token requests, and tokens of other processes |
 //!
@@ -54,6 +54,8 @@ mod auth;
 mod authorize;
 mod backoff_state;
 mod cache;
+mod certificate_thumbprint;
+mod certificate_watch;
 mod challenge;
 mod config;
 mod context;
@@ -88,13 +90,17 @@ mod token_scope;
 mod trim;
 mod waiting;
 
+#[cfg(any(feature = "dpop", feature = "https"))]
+pub use self::endpoint::BearerAnswer;
 #[cfg(feature = "jwt")]
 pub use self::endpoint::{
     AssertionClaims, CertificateHeader, GoogleServiceAccount, KeyAlgorithm, SecretAlgorithm,
     SignError, Signer, SigningKey,
 };
+#[cfg(feature = "https")]
+pub use self::endpoint::{CertificateBound, CertificateMismatch, Proxy};
 #[cfg(feature = "dpop")]
-pub use self::endpoint::{BearerAnswer, Dpop, DpopKey};
+pub use self::endpoint::{Dpop, DpopKey};
 #[cfg(feature = "redis")]
 pub use self::store::RedisTokenStore;
 pub(crate) use self::{
@@ -107,6 +113,7 @@ pub(crate) use self::{
 pub use self::{
     authorize::{ExistingCredential, ForeignOrigin, HostMismatch},
     cache::TokenGeneration,
+    certificate_thumbprint::{CertificateThumbprint, InvalidThumbprint},
     challenge::Challenge,
     config::{Config, ConfigError},
     context::{FetchContext, RejectedToken, RevokeContext},

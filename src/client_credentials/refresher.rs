@@ -61,6 +61,8 @@ pub(crate) struct Refresher {
     pub(super) scoped: Option<ScopedTokens<Self>>,
     /// Tasks of fetches, which a shutdown aborts. More than one if an overdue fetch was superseded.
     pub(super) tasks: Mutex<Vec<AbortHandle>>,
+    /// When the certificate of the token is read next. `None` before the first token with one.
+    pub(super) certificate_due: Mutex<Option<Instant>>,
 }
 
 impl Refresher {
@@ -82,6 +84,7 @@ impl Refresher {
             learned,
             scoped: None,
             tasks: Mutex::new(Vec::new()),
+            certificate_due: Mutex::new(None),
         }
     }
 
@@ -121,6 +124,9 @@ impl Refresher {
         {
             // Without a runtime the refresh does not start, and the token is used until it expires.
             drop(self.spawn_fetch(guard));
+        }
+        if token.token.certificate().is_some() {
+            self.watch_certificate(&token, now);
         }
         // Zero for a stale token: the next check starts a refresh if there is none.
         let valid_for = if freshness == Freshness::Stale {
@@ -300,7 +306,7 @@ impl Refresher {
     }
 
     /// Keeps the task of a fetch for the shutdown. Aborts it if the shutdown has already begun.
-    fn register(&self, task: &AbortHandle) {
+    pub(super) fn register(&self, task: &AbortHandle) {
         let mut tasks = lock(&self.tasks);
         // Ended tasks are removed here, so that the list does not grow.
         tasks.retain(|task| !task.is_finished());

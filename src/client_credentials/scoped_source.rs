@@ -89,4 +89,8 @@ impl TokenSource for ScopedSource {
     fn bind_stored(&self, token: AccessToken) -> AccessToken {
         self.source.bind_stored(token)
     }
+
+    async fn is_still_bound(&self, token: &AccessToken) -> bool {
+        self.source.is_still_bound(token).await
+    }
 }

@@ -114,6 +114,14 @@ pub trait TokenSource: Send + Sync + 'static {
     fn bind_stored(&self, token: AccessToken) -> AccessToken {
         token
     }
+
+    /// Returns `false` if the certificate that the token is bound to has been replaced. Default: `true`.
+    ///
+    /// Called at most every 5 s, for tokens with a certificate.
+    #[doc(hidden)]
+    fn is_still_bound<'a>(&'a self, _: &'a AccessToken) -> impl Future<Output = bool> + Send + 'a {
+        ready(true)
+    }
 }
 
 /// A type-erased [`TokenSource`], which is cheap to clone and is itself a `TokenSource`.
@@ -179,6 +187,10 @@ impl TokenSource for BoxTokenSource {
     fn bind_stored(&self, token: AccessToken) -> AccessToken {
         self.0.bind_stored_erased(token)
     }
+
+    async fn is_still_bound(&self, token: &AccessToken) -> bool {
+        self.0.is_still_bound_boxed(token).await
+    }
 }
 
 impl fmt::Debug for BoxTokenSource {
@@ -213,6 +225,9 @@ trait Erased: Send + Sync {
 
     /// See [`TokenSource::bind_stored`].
     fn bind_stored_erased(&self, token: AccessToken) -> AccessToken;
+
+    /// See [`TokenSource::is_still_bound`].
+    fn is_still_bound_boxed<'a>(&'a self, token: &'a AccessToken) -> BoxFuture<'a, bool>;
 }
 
 impl<T: TokenSource> Erased for T {
@@ -246,6 +261,10 @@ impl<T: TokenSource> Erased for T {
 
     fn bind_stored_erased(&self, token: AccessToken) -> AccessToken {
         self.bind_stored(token)
+    }
+
+    fn is_still_bound_boxed<'a>(&'a self, token: &'a AccessToken) -> BoxFuture<'a, bool> {
+        Box::pin(self.is_still_bound(token))
     }
 }
 

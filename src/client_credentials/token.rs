@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::{
-    TokenError, TokenErrorKind,
+    CertificateThumbprint, TokenError, TokenErrorKind,
     prover::{DPOP_SCHEME, Prover},
 };
 use crate::secret::Secret;
@@ -56,6 +56,8 @@ struct Inner {
     unshareable: bool,
     /// The key that the token is bound to; `None` for a bearer token.
     prover: Option<Arc<dyn Prover>>,
+    /// The certificate that the token is bound to, if it is known to be bound to one.
+    certificate: Option<CertificateThumbprint>,
 }
 
 /// A token, and how this process obtained it.
@@ -107,6 +109,7 @@ impl AccessToken {
             members: Map::new(),
             unshareable: false,
             prover: None,
+            certificate: None,
         }))
     }
 
@@ -133,6 +136,23 @@ impl AccessToken {
     /// Returns the prover of the token; `None` for a bearer token.
     pub(crate) fn prover(&self) -> Option<&Arc<dyn Prover>> {
         self.0.prover.as_ref()
+    }
+
+    /// Binds the token to the certificate with this thumbprint (RFC 8705 §3): the API's client must present it. Default:
+    /// none.
+    ///
+    /// For a source of your own. [`TokenEndpoint::certificate_bound`](super::TokenEndpoint::certificate_bound) does it by
+    /// itself.
+    #[must_use]
+    pub fn bound_to_certificate(self, certificate: CertificateThumbprint) -> Self {
+        self.change(|inner| inner.certificate = Some(certificate))
+    }
+
+    /// Returns the thumbprint of the certificate that the token is bound to; `None` if it is not known to be bound to
+    /// one.
+    #[must_use]
+    pub fn certificate(&self) -> Option<CertificateThumbprint> {
+        self.0.certificate
     }
 
     /// Returns the lifetime, counted from the token request; `None` for a token that does not expire.

@@ -69,6 +69,12 @@ pub(crate) fn token(event: &TokenEvent<'_>) {
         TokenEvent::BoundToken { credential } => {
             tracing::warn!(target: TARGET, credential, "token is bound to a key or certificate");
         }
+        TokenEvent::CertificateChanged { credential } => {
+            tracing::info!(target: TARGET, credential, "token dropped: its certificate was replaced");
+        }
+        TokenEvent::CertificateMismatch { credential } => {
+            tracing::warn!(target: TARGET, credential, "token is bound to another certificate than the API's client presents");
+        }
         TokenEvent::FallbackSecretUsed { credential, error } => {
             let (kind, cause, error_description) = (
                 error.kind().as_str(),

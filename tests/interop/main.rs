@@ -1,7 +1,8 @@
 //! The crate against servers written by others. `bash tests/interop/run.sh` installs and starts them.
-#![cfg(all(feature = "jwt", feature = "https"))]
+#![cfg(all(feature = "dpop", feature = "https"))]
 
 mod apis;
+mod bound;
 mod limits;
 mod methods;
 mod servers;
@@ -25,4 +26,10 @@ async fn each_api_is_used_past_token_expiry() {
 #[ignore = "needs the servers that tests/interop/run.sh starts"]
 async fn each_limiter_eventually_admits_all_requests() {
     limits::table(&Servers::from_env()).await.check();
+}
+
+#[tokio::test]
+#[ignore = "needs the servers that tests/interop/run.sh starts"]
+async fn each_bound_token_is_accepted_with_its_proof() {
+    bound::table(&Servers::from_env()).await.check();
 }

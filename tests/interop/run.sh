@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The crate against servers written by others: installs them into this directory (node_modules, .venv), starts them on
 # free ports of loopback, runs the tests of main.rs, which end with a table, and stops the servers. `run.sh limits` does
-# so for the rate limiters only.
+# so for the rate limiters only, `run.sh bound` for bound tokens (DPoP, certificates) only.
 # Needs node 20 or newer, python 3.10 or newer, nginx, ruby with Doorkeeper and, the first time, their package registries;
 # as root on Debian it installs what is missing of the last two.
 set -euo pipefail
@@ -9,7 +9,8 @@ cd "$(dirname "$0")"
 case ${1:-} in
   '') tests= ;;
   limits) tests=each_limiter ;;
-  *) echo "usage: run.sh [limits]" >&2; exit 2 ;;
+  bound) tests=each_bound_token ;;
+  *) echo "usage: run.sh [limits|bound]" >&2; exit 2 ;;
 esac
 
 PATH=$PATH:/usr/sbin
@@ -25,7 +26,7 @@ need() {
 }
 
 for tool in node npm python3; do command -v "$tool" >/dev/null || need "$tool"; done
-command -v nginx >/dev/null || need nginx nginx-light
+[ "$tests" = each_bound_token ] || command -v nginx >/dev/null || need nginx nginx-light
 if [ -z "$tests" ] && ! ruby -e 'require "rails"; require "doorkeeper"; require "puma"; require "sqlite3"' 2>/dev/null; then
   need 'ruby with Doorkeeper' ruby-doorkeeper ruby-rails ruby-sqlite3 puma
 fi
@@ -33,7 +34,7 @@ if ! cmp -s package-lock.json node_modules/.installed; then
   npm ci --no-progress
   cp package-lock.json node_modules/.installed
 fi
-if ! cmp -s requirements.txt .venv/.installed; then
+if [ "$tests" != each_bound_token ] && ! cmp -s requirements.txt .venv/.installed; then
   python3 -m venv --clear .venv
   .venv/bin/pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt
   cp requirements.txt .venv/.installed
@@ -86,23 +87,29 @@ python() {
   start "$name" env PYTHONDONTWRITEBYTECODE=1 ../.venv/bin/python "$@"
 }
 
-start limits node limits.js "$run/limits.json"
-start nginx bash nginx.sh "$run/nginx.json"
-python slow_api slow_api.py "$run/slow_api.json"
-start rate_limits node rate_limits.js "$run/rate_limits.json"
-up rate_limits
-python envoy_limits envoy_proxy.py "$run/envoy_limits.json" limits "$run/rate_limits.json"
-gunicorn django_api
-gunicorn flask_api
-if [ -z "$tests" ]; then
-  start issuer node issuer.js "$run/issuer.json"
-  start doorkeeper ruby doorkeeper.rb "$run/doorkeeper.json"
-  up issuer
-  start jwt_api node jwt_api.js "$run/jwt_api.json" "$run/issuer.json"
-  python envoy_api envoy_proxy.py "$run/envoy_api.json" api "$run/issuer.json"
-  for server in jwt_api envoy_api doorkeeper; do up "$server"; done
+if [ "$tests" != each_limiter ]; then
+  start bound node bound.js "$run/bound.json"
+  up bound
 fi
-for server in limits nginx slow_api envoy_limits django_api flask_api; do up "$server"; done
+if [ "$tests" != each_bound_token ]; then
+  start limits node limits.js "$run/limits.json"
+  start nginx bash nginx.sh "$run/nginx.json"
+  python slow_api slow_api.py "$run/slow_api.json"
+  start rate_limits node rate_limits.js "$run/rate_limits.json"
+  up rate_limits
+  python envoy_limits envoy_proxy.py "$run/envoy_limits.json" limits "$run/rate_limits.json"
+  gunicorn django_api
+  gunicorn flask_api
+  if [ -z "$tests" ]; then
+    start issuer node issuer.js "$run/issuer.json"
+    start doorkeeper ruby doorkeeper.rb "$run/doorkeeper.json"
+    up issuer
+    start jwt_api node jwt_api.js "$run/jwt_api.json" "$run/issuer.json"
+    python envoy_api envoy_proxy.py "$run/envoy_api.json" api "$run/issuer.json"
+    for server in jwt_api envoy_api doorkeeper; do up "$server"; done
+  fi
+  for server in limits nginx slow_api envoy_limits django_api flask_api; do up "$server"; done
+fi
 
 INTEROP_SERVERS=$(
   for file in "$run"/*.json; do printf ',"%s":%s' "$(basename "$file" .json)" "$(cat "$file")"; done | sed 's/^,/{/; s/$/}/'

@@ -145,6 +145,168 @@ async fn a_proof_echoed_by_the_server_is_redacted() {
     assert_eq!(find_any(&log, private_parts()), None);
 }
 
+#[cfg(feature = "dpop")]
+#[tokio::test(start_paused = true)]
+async fn a_proof_echoed_by_an_api_is_redacted() {
+    use http::{StatusCode, header};
+    use tower::Layer;
+    use tower_m2m::client_credentials::{
+        AccessToken, DpopKey, FetchContext, TokenError, TokenSource,
+    };
+
+    use super::{
+        api::{api, layer},
+        search::TOKEN,
+        support::{get, send, status_only},
+    };
+
+    /// Issues bound tokens, and prints the context of each fetch.
+    struct BoundSource(DpopKey, OutputLog);
+
+    impl TokenSource for BoundSource {
+        async fn fetch(&self, cx: FetchContext<'_>) -> Result<AccessToken, TokenError> {
+            self.1.debug(&cx);
+            for challenge in cx
+                .rejected()
+                .into_iter()
+                .flat_map(|token| token.challenges())
+            {
+                self.1.debug(challenge);
+                for text in [challenge.error_description(), challenge.realm()] {
+                    self.1.text(text.unwrap_or_default());
+                }
+            }
+            let token = AccessToken::new(TOKEN).bound_to(self.0.clone());
+            self.1.debug(&token);
+            Ok(token)
+        }
+    }
+
+    listen();
+    let key = SigningKey::pem(KeyAlgorithm::Es256, PEM).unwrap();
+    let key = DpopKey::new(key).unwrap();
+    for echo in [
+        |proof: &str| format!("DPoP error=\"invalid_token\", error_description=\"no {proof}!\""),
+        |proof: &str| format!("DPoP error=\"invalid_dpop_proof\", realm=\"{proof}\""),
+    ] {
+        let witness = OutputLog::default();
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&sent);
+        let inner = api(&witness, move |request| {
+            let proof = request.headers()["dpop"].clone();
+            assert!(proof.is_sensitive());
+            let proof = proof.to_str().unwrap().to_owned();
+            let mut response = status_only(StatusCode::UNAUTHORIZED);
+            let challenge = echo(&proof).parse().unwrap();
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, challenge);
+            seen.lock().unwrap().push(proof);
+            response
+        });
+        let source = BoundSource(key.clone(), witness.clone());
+        let layer = layer(source, &witness, |builder| builder);
+
+        let response = send(&layer.layer(inner), get("/")).await.unwrap();
+
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        let shown = witness.output();
+        let sent = sent.lock().unwrap();
+        assert!(!sent.is_empty());
+        for proof in sent.iter() {
+            // The header and the public key are no secret; claims and signature together are the proof.
+            assert_eq!(find_any(&shown, proof.split('.').skip(1)), None, "{shown}");
+        }
+        assert_no_key(&witness);
+        witness.assert_clean("proof");
+    }
+    let log = assert_log_is_clean();
+    assert_eq!(find_any(&log, private_parts()), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signed_grant_echoed_by_the_server_is_redacted() {
+    use tower_m2m::client_credentials::{AssertionClaims, Grant};
+
+    listen();
+    for status in [200, 400, 401, 500] {
+        let witness = OutputLog::default();
+        let sent = Arc::new(Mutex::new(String::new()));
+        let seen = Arc::clone(&sent);
+        let server = service_fn(move |request: http::Request<Full<bytes::Bytes>>| {
+            let seen = Arc::clone(&seen);
+            async move {
+                let form = request.into_body().collect().await?.to_bytes();
+                let form = String::from_utf8(form.to_vec())?;
+                let assertion = form
+                    .split('&')
+                    .find_map(|pair| pair.strip_prefix("assertion="));
+                let assertion = assertion.unwrap();
+                *seen.lock().unwrap() = assertion.to_owned();
+                let answer = serde_json::json!({
+                    "error": format!("bad: {assertion}"), "error_description": format!("{form} {assertion}"),
+                });
+                let response = Response::builder().status(status);
+                Ok::<_, BoxError>(response.body(Body::from(answer.to_string()))?)
+            }
+        });
+        let key = SigningKey::pem(KeyAlgorithm::Es256, PEM).unwrap();
+        let uri = "https://id.example/token".parse().unwrap();
+        let endpoint = TokenEndpoint::new(uri, ClientAuth::none("id"))
+            .issuer("https://id.example")
+            .grant(Grant::signed_jwt(key, AssertionClaims::new("id")))
+            .service(server);
+
+        fail(endpoint, &witness).await;
+
+        let sent = sent.lock().unwrap().clone();
+        assert_eq!(sent.split('.').count(), 3);
+        let shown = witness.output();
+        assert_eq!(find_any(&shown, sent.split('.')), None, "{shown}");
+        assert_no_key(&witness);
+    }
+    let log = assert_log_is_clean();
+    assert_eq!(find_any(&log, private_parts()), None);
+}
+
+#[cfg(feature = "https")]
+#[tokio::test]
+async fn certificates_and_proxies_hide_their_secrets() {
+    use tower_m2m::client_credentials::{CertificateBound, Proxy, Secret};
+
+    listen();
+    let key = include_str!("../certificates/client.key");
+    // A file, a key in place of a certificate, and a certificate that does not match.
+    for (chain, key, api) in [
+        ("/nowhere", key, ""),
+        (key, key, key),
+        (include_str!("../certificates/server.pem"), key, key),
+        (include_str!("../certificates/client.pem"), PEM, "half"),
+    ] {
+        let witness = OutputLog::default();
+        let bound = CertificateBound::new().api_certificate(api);
+        let proxy = Proxy::new(Secret::from(format!(
+            "socks5://{}:{}@proxy",
+            SECRETS[0], SECRETS[1]
+        )));
+        witness.debug(&bound);
+        witness.debug(&proxy);
+        let uri = "https://id.example/token".parse().unwrap();
+        let endpoint = TokenEndpoint::new(uri, ClientAuth::tls("id"))
+            .client_certificate(chain, key)
+            .certificate_bound(bound);
+
+        fail(endpoint.clone(), &witness).await;
+        fail(endpoint.proxy(proxy), &witness).await;
+
+        let shown = witness.output();
+        let parts = key.lines().filter(|line| !line.starts_with('-'));
+        assert_eq!(find_any(&shown, parts), None, "{shown}");
+        witness.assert_clean("certificates");
+    }
+    assert_log_is_clean();
+}
+
 #[test]
 fn key_files_and_claims_hide_their_secrets() {
     use tower_m2m::client_credentials::{AssertionClaims, Grant};

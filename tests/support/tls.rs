@@ -181,6 +181,17 @@ fn accepting((certificate, key): Pair) -> ServerConfig {
         .unwrap()
 }
 
+/// A server that asks for a client certificate, and accepts a client without one.
+pub(crate) fn server_config((certificate, key): Pair) -> ServerConfig {
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots(CA).into(), provider());
+    ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.allow_unauthenticated().build().unwrap())
+        .with_single_cert(chain(certificate), private(key))
+        .unwrap()
+}
+
 /// A client that trusts `ca` and presents `client`.
 pub(crate) fn presenting(ca: &[u8], client: Option<Pair>) -> ClientConfig {
     let config = ClientConfig::builder_with_provider(provider())

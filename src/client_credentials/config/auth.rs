@@ -179,22 +179,8 @@ mod signed {
             let what = "the private key, PEM or JWK";
             let (key, content) = self.secret_now("private_key", what)?;
             let name = self.keys.signing_algorithm.as_deref();
-            let algorithm = ALGORITHMS.into_iter().find(|a| Some(a.as_str()) == name);
-            let algorithm = algorithm.ok_or_else(|| {
-                let names = ALGORITHMS.map(KeyAlgorithm::as_str).join(", ");
-                self.invalid("signing_algorithm", format!("must be one of {names}"))
-            })?;
-            let mut signing = SigningKey::pem_or_jwk(algorithm, &content).map_err(|error| {
-                // Only the description of what was found is kept: the rest of the text names API calls instead of
-                // configuration keys.
-                let error = error.to_string();
-                let found = error.split_once(": found ").map_or("", |(_, found)| found);
-                let problem = format!(
-                    "is not a private key for {}: found {found}; for another type of key, set {{signing_algorithm}}",
-                    algorithm.as_str(),
-                );
-                self.invalid(&key, problem)
-            })?;
+            let algorithm = self.key_algorithm("signing_algorithm", name)?;
+            let mut signing = self.signing_key(&key, algorithm, &content, "{signing_algorithm}")?;
             // The key was read above only to check it. A file is read again for use, so that it can be rotated.
             if self.is_set("private_key_file") {
                 signing = SigningKey::source(algorithm, self.secret("private_key", what)?);
@@ -203,6 +189,48 @@ mod signed {
                 signing = signing.with_key_id(key_id);
             }
             Ok(ClientAuth::private_key_jwt(id, signing))
+        }
+
+        /// Returns the algorithm with this name.
+        ///
+        /// # Errors
+        ///
+        /// Names `key`, and lists the algorithms.
+        pub(in super::super) fn key_algorithm(
+            &self,
+            key: &str,
+            name: Option<&str>,
+        ) -> Result<KeyAlgorithm, ConfigError> {
+            let algorithm = ALGORITHMS.into_iter().find(|a| Some(a.as_str()) == name);
+            algorithm.ok_or_else(|| {
+                let names = ALGORITHMS.map(KeyAlgorithm::as_str).join(", ");
+                self.invalid(key, format!("must be one of {names}"))
+            })
+        }
+
+        /// Reads a private key. `setting` is the key that names the algorithm.
+        ///
+        /// # Errors
+        ///
+        /// Names `key`, and describes what was found instead.
+        pub(in super::super) fn signing_key(
+            &self,
+            key: &str,
+            algorithm: KeyAlgorithm,
+            content: &[u8],
+            setting: &str,
+        ) -> Result<SigningKey, ConfigError> {
+            SigningKey::pem_or_jwk(algorithm, content).map_err(|error| {
+                // Only the description of what was found is kept: the rest of the text names API calls instead of
+                // configuration keys.
+                let error = error.to_string();
+                let found = error.split_once(": found ").map_or("", |(_, found)| found);
+                let problem = format!(
+                    "is not a private key for {}: found {found}; for another type of key, set {setting}",
+                    algorithm.as_str(),
+                );
+                self.invalid(key, problem)
+            })
         }
 
         /// Checks that the audience of assertions is known: the issuer, or an explicit value.

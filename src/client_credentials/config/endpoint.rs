@@ -57,6 +57,7 @@ impl Config {
             revoke_on_shutdown: self.revocation()?,
             revocation_audience: keys.revocation_audience.as_deref().map(assertion_audience),
         });
+        endpoint = self.with_bound_tokens(endpoint)?;
         endpoint = words(&keys.bearer_types).fold(endpoint, TokenEndpoint::bearer_type);
         // The first fetch reports them, because the layer's sinks are not known yet.
         for setting in &self.trimmed {
@@ -204,7 +205,7 @@ impl Config {
     fn with_tls(&self, endpoint: TokenEndpoint) -> Result<TokenEndpoint, ConfigError> {
         let problem =
             "is set, which requires the feature `https`, `ring` or `aws-lc-rs` of tower-m2m";
-        let mut keys = ["ca_file", "certificate_file"].into_iter();
+        let mut keys = ["ca_file", "proxy", "no_proxy", "certificate_file"].into_iter();
         match keys.find(|key| self.is_set(key)) {
             Some(key) => Err(self.invalid(key, problem)),
             None => Ok(endpoint),

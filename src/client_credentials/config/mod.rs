@@ -27,6 +27,7 @@ macro_rules! set {
 }
 
 mod auth;
+mod bound;
 mod endpoint;
 mod error;
 mod read;

@@ -15,11 +15,10 @@ use super::value::Invalid;
 /// Files and the environment use the same schema; [`Value`](super::value::Value) converts texts to the field's type. A
 /// secret has three keys, of which at most one may be set. With the suffix `_file` the key holds the path of a file
 /// that is read for every attempt; with `_variable` it holds the name of a variable, whose value is read instead.
-/// the name of a variable, in whose place its content is read.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(
-    not(all(feature = "https", feature = "jwt")),
+    not(all(feature = "https", feature = "dpop")),
     expect(dead_code, reason = "some keys are for these features alone")
 )]
 pub(super) struct Keys {
@@ -53,6 +52,11 @@ pub(super) struct Keys {
     pub(super) issuer: Option<String>,
     /// File that contains the trusted root certificates in PEM, read once. Default: the platform's roots.
     pub(super) ca_file: Option<String>,
+    /// Proxy of token requests: a URL, which may contain a user and a password, `none`, or `environment`. Default:
+    /// `environment`.
+    pub(super) proxy: Option<Secret>,
+    /// Hosts that are reached without a proxy. Default: those of the environment, unless `proxy` is a URL.
+    pub(super) no_proxy: Option<Vec<String>>,
     /// Scopes to request (RFC 6749 §3.3). Default: none.
     pub(super) scope: Option<Vec<String>>,
     /// `audience` parameters to send. Default: none.
@@ -83,6 +87,17 @@ pub(super) struct Keys {
     pub(super) revoke_on_shutdown: Option<String>,
     /// Audience of signed assertions in revocation requests. Default: that of `assertion_audience`.
     pub(super) revocation_audience: Option<String>,
+    /// Whether tokens are bound to a key (RFC 9449). Default: `false`.
+    pub(super) dpop_bound_access_tokens: Option<bool>,
+    /// File that contains that key, PEM or JWK, read once. Default: a generated key for each token.
+    pub(super) dpop_key_file: Option<String>,
+    /// Algorithm of the key in `dpop_key_file`. Default: `ES256`.
+    pub(super) dpop_signing_algorithm: Option<String>,
+    /// Whether tokens are bound to the client's certificate (RFC 8705 §3). Default: `false`.
+    pub(super) tls_client_certificate_bound_access_tokens: Option<bool>,
+    /// File that contains the certificate that the API's client presents, read for every fetch. Default: that of
+    /// `certificate_file`.
+    pub(super) api_certificate_file: Option<String>,
     /// API key that is sent in place of a token. Excludes all keys above.
     #[serde(alias = "api_key_file", alias = "api_key_variable")]
     pub(super) api_key: Option<Secret>,

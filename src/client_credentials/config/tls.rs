@@ -7,7 +7,7 @@ use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert
 
 use super::{Config, ConfigError};
 use crate::client_credentials::{
-    TokenEndpoint,
+    Proxy, Secret, TokenEndpoint,
     endpoint::{
         pem,
         tls::{self, Roots},
@@ -23,10 +23,8 @@ impl Config {
     /// # Errors
     ///
     /// Names the key whose file cannot be read or used.
-    pub(super) fn with_tls(
-        &self,
-        mut endpoint: TokenEndpoint,
-    ) -> Result<TokenEndpoint, ConfigError> {
+    pub(super) fn with_tls(&self, endpoint: TokenEndpoint) -> Result<TokenEndpoint, ConfigError> {
+        let mut endpoint = self.with_proxy(endpoint)?;
         let (trusted, own) = (&self.keys.ca_file, &self.keys.certificate_file);
         let key = match (trusted, own) {
             (Some(_), _) => "ca_file",
@@ -55,6 +53,32 @@ impl Config {
             endpoint = endpoint.client_certificate(self.file_at("certificate_file", path), key);
         }
         Ok(endpoint)
+    }
+
+    /// Sets the proxy of token requests.
+    ///
+    /// # Errors
+    ///
+    /// Names `proxy`, if it is neither a URL nor one of the two words. The value may contain a password and is not part
+    /// of the error.
+    fn with_proxy(&self, endpoint: TokenEndpoint) -> Result<TokenEndpoint, ConfigError> {
+        let (proxy, no_proxy) = (&self.keys.proxy, &self.keys.no_proxy);
+        if proxy.is_none() && no_proxy.is_none() {
+            return Ok(endpoint);
+        }
+        let chosen = match proxy.as_ref().map(Secret::expose) {
+            None | Some("environment") => Proxy::environment(),
+            Some("none") => Proxy::none(),
+            Some(url) => Proxy::new(url),
+        };
+        let hosts = no_proxy.iter().flatten();
+        let hosts = hosts.map(String::as_str).collect::<Vec<_>>().join(",");
+        let chosen = chosen.no_proxy(hosts);
+        chosen.validate().map_err(|_| {
+            let problem = "is neither an http:// or https:// URL, nor `none` or `environment`";
+            self.invalid("proxy", problem)
+        })?;
+        Ok(endpoint.proxy(chosen))
     }
 
     /// Reads the trusted roots. Returns them and the problems of the certificates that were skipped. Fails if none is

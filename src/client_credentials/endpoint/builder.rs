@@ -19,7 +19,7 @@ use super::{
 };
 #[cfg(feature = "https")]
 use super::{
-    SecretSource,
+    CertificateBound, Proxy, SecretSource,
     identity::Identity,
     tls::{self, Roots},
 };
@@ -84,6 +84,8 @@ impl TokenEndpoint {
             revocation_audience: None,
             #[cfg(feature = "dpop")]
             dpop: None,
+            #[cfg(feature = "https")]
+            certificate_bound: None,
             allow_http: false,
             client: Client::default(),
             warnings: Warnings::default(),
@@ -95,7 +97,8 @@ impl TokenEndpoint {
     ///
     /// The service must not follow redirects, because they would disclose the credentials.
     ///
-    /// Use it for a proxy, a TLS setup of your own, or a client with its own metrics. Time limits are not needed: the
+    /// Use it for a TLS setup of your own, for a proxy that [`proxy`](Self::proxy) does not support, such as SOCKS, or for a
+    /// client with its own metrics. It does not read `HTTPS_PROXY`, unless it does so by itself, as reqwest's client does. Time limits are not needed: the
     /// fetch has one.
     #[must_use]
     pub fn service<S, RB>(mut self, service: S) -> Self
@@ -182,6 +185,33 @@ impl TokenEndpoint {
     #[must_use]
     pub fn client_certificate(mut self, chain: impl SecretSource, key: impl SecretSource) -> Self {
         self.client.own().set_identity(Identity::new(chain, key));
+        self
+    }
+
+    /// Sets the HTTP proxy of token requests. Default: [`Proxy::environment`], which follows `HTTPS_PROXY`, `NO_PROXY`
+    /// and the like if they are set, and never for loopback.
+    ///
+    /// As [`root_certificate`](Self::root_certificate), it applies to the default client, and replaces a
+    /// [`service`](Self::service). Requests to the API are sent by the service that the layer wraps, which has a proxy
+    /// setting of its own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::Proxy};
+    ///
+    /// # fn main() -> Result<(), http::uri::InvalidUri> {
+    /// let auth = ClientAuth::basic("orders", "secret");
+    /// let endpoint = TokenEndpoint::new("https://issuer.example/token".parse()?, auth)
+    ///     .proxy(Proxy::new("http://proxy.internal:3128").no_proxy(".internal"));
+    /// # drop(endpoint);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "https")]
+    #[must_use]
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.client.own().set_proxy(proxy);
         self
     }
 
@@ -365,6 +395,38 @@ impl TokenEndpoint {
     #[must_use]
     pub fn dpop(mut self, dpop: Dpop) -> Self {
         self.dpop = Some(dpop);
+        self
+    }
+
+    /// Requests tokens that are bound to the client certificate (RFC 8705 §3), with any client authentication. Default:
+    /// off. A token whose claims say that it is bound is then reported
+    /// ([`TokenEvent::BoundToken`](super::super::TokenEvent::BoundToken)) and sent.
+    ///
+    /// Token requests go to the alias in `mtls_endpoint_aliases` (RFC 8705 §5), and metadata must offer such tokens
+    /// (`tls_client_certificate_bound_access_tokens`). A token that is not bound, or is bound to another certificate
+    /// than the API's client presents, is an error; see [`CertificateBound`](super::CertificateBound).
+    ///
+    /// The layer drops a token when its certificate changes (RFC 8705 §6.2): while requests are sent, the certificate is
+    /// read every 5 s. [`TokenEvent::CertificateChanged`](super::super::TokenEvent::CertificateChanged) reports it, and
+    /// requests wait for the next token. The API's client must open new connections for the new certificate by itself.
+    ///
+    /// Needs [`client_certificate`](Self::client_certificate), or a [`service`](Self::service) that presents one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::{CertificateBound, SecretFile}};
+    ///
+    /// let file = |name| SecretFile::new(format!("/run/tls/{name}"));
+    /// let endpoint = TokenEndpoint::discover("https://issuer.example", ClientAuth::tls("orders"))
+    ///     .client_certificate(file("tls.crt"), file("tls.key"))
+    ///     .certificate_bound(CertificateBound::new());
+    /// assert!(endpoint.validate().is_ok());
+    /// ```
+    #[cfg(feature = "https")]
+    #[must_use]
+    pub fn certificate_bound(mut self, bound: CertificateBound) -> Self {
+        self.certificate_bound = Some(bound);
         self
     }
 

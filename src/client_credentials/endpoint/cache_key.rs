@@ -33,6 +33,10 @@ impl TokenEndpoint {
             .methods()
             .iter()
             .any(|name| name.contains("tls_client_auth"));
+        let certificate = match (certificate, self.bound_to().await) {
+            (Certificate::Unknown, Some(known)) => known?,
+            (certificate, _) => certificate,
+        };
         if certificate == Certificate::Unknown && shows_one {
             return None;
         }
@@ -49,9 +53,9 @@ impl TokenEndpoint {
         let identity = match &certificate {
             Certificate::None => identity.field("certificate", "none"),
             Certificate::Unknown => identity.field("certificate", "unknown"),
-            Certificate::Known(content) => identity
+            Certificate::Known(thumbprint) => identity
                 .field("certificate", "known")
-                .field("content", content),
+                .field("thumbprint", thumbprint.to_bytes()),
         };
         let identity = match &self.assertion_audience {
             AssertionAudience::Issuer => identity.field("audience of assertions", "issuer"),
@@ -73,6 +77,12 @@ impl TokenEndpoint {
             .fold(identity, |identity, (name, value)| {
                 identity.field("parameter", name).field("value", value)
             });
+        // A process that requires bound tokens must not use those of one that does not.
+        #[cfg(feature = "https")]
+        let identity = match &self.certificate_bound {
+            Some(bound) if bound.requires_binding() => identity.field("binding", "certificate"),
+            _ => identity,
+        };
         // A token is useless without the key that it is bound to, so only processes with the same key share it.
         #[cfg(feature = "dpop")]
         let identity = match &self.dpop {
@@ -82,5 +92,21 @@ impl TokenEndpoint {
         // Affects the lifetime that is stored with the token.
         let lifetime = self.default_lifetime.as_millis().to_be_bytes();
         Some(identity.field("default lifetime", lifetime))
+    }
+
+    /// Returns the certificate of the API's client, if tokens are bound to one and it has a setting of its own. The
+    /// inner `None` means that it cannot be read.
+    #[cfg(feature = "https")]
+    async fn bound_to(&self) -> Option<Option<Certificate>> {
+        match self.certificate_bound.as_ref()?.api().await {
+            Ok(api) => Some(api.map(Certificate::Known)),
+            Err(_) => Some(None),
+        }
+    }
+
+    /// Returns `None`: this build cannot request bound tokens.
+    #[cfg(not(feature = "https"))]
+    async fn bound_to(&self) -> Option<Option<Certificate>> {
+        None
     }
 }

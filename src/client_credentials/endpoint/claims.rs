@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::response::wipe;
+use crate::client_credentials::CertificateThumbprint;
 
 /// Claims of a token that is a JWT (RFC 7519 §4).
 ///
@@ -21,8 +22,32 @@ pub(super) struct Claims {
     pub(super) exp: Option<f64>,
     /// Time of issue, in seconds since 1970.
     pub(super) iat: Option<f64>,
-    /// Whether the token is bound to a key or a certificate (RFC 7800 §3.1, RFC 8705 §3.1, RFC 9449 §6.1).
-    bound: bool,
+    /// What the token is bound to.
+    confirmation: Confirmation,
+}
+
+/// What a token is bound to (`cnf`, RFC 7800 §3.1).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Confirmation {
+    /// Nothing: a bearer token.
+    None,
+    /// A certificate (`x5t#S256`, RFC 8705 §3.1).
+    Certificate(CertificateThumbprint),
+    /// A key (RFC 9449 §6.1), or something unknown.
+    Other,
+}
+
+impl Confirmation {
+    /// Reads the claim.
+    fn of(cnf: Option<&Value>) -> Self {
+        let Some(cnf) = cnf.filter(|cnf| !cnf.is_null()) else {
+            return Self::None;
+        };
+        let certificate = cnf.get("x5t#S256").and_then(Value::as_str);
+        certificate
+            .and_then(CertificateThumbprint::from_base64url)
+            .map_or(Self::Other, Self::Certificate)
+    }
 }
 
 impl Claims {
@@ -38,16 +63,16 @@ impl Claims {
         let found = Self {
             exp: date("exp"),
             iat: date("iat"),
-            bound: claims.get("cnf").is_some_and(|cnf| !cnf.is_null()),
+            confirmation: Confirmation::of(claims.get("cnf")),
         };
         // The claims may contain personal data.
         claims.values_mut().for_each(wipe);
         Some(found)
     }
 
-    /// Returns whether the token is bound to a key or a certificate.
-    pub(super) fn is_bound(&self) -> bool {
-        self.bound
+    /// Returns what the token is bound to.
+    pub(super) fn confirmation(&self) -> Confirmation {
+        self.confirmation
     }
 }
 
@@ -79,24 +104,35 @@ mod tests {
 
     #[test]
     fn claims_accept_numbers_and_strings() {
-        for (claims, exp, bound) in [
-            (r#"{"exp":1800000000}"#, Some(1.8e9), false),
+        let thumbprint = "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2";
+        let certificate = Confirmation::Certificate(thumbprint.parse().unwrap());
+        let bound = format!(r#"{{"cnf":{{"x5t#S256":"{thumbprint}","jkt":"a"}}}}"#);
+        for (claims, exp, confirmation) in [
+            (r#"{"exp":1800000000}"#, Some(1.8e9), Confirmation::None),
             (
                 r#"{"exp":"1800000000","cnf":{"jkt":"a"}}"#,
                 Some(1.8e9),
-                true,
+                Confirmation::Other,
             ),
             (
                 r#"{"exp":1.8e9,"exp":1800000001,"cnf":null}"#,
                 Some(1_800_000_001.0),
-                false,
+                Confirmation::None,
             ),
-            (r#"{"exp":"soon"}"#, None, false),
+            (r#"{"exp":"soon"}"#, None, Confirmation::None),
+            (&bound, None, certificate),
+            (r#"{"cnf":{"x5t#S256":"a"}}"#, None, Confirmation::Other),
+            (r#"{"cnf":{"x5t#S256":["a"]}}"#, None, Confirmation::Other),
+            (r#"{"cnf":"a"}"#, None, Confirmation::Other),
         ] {
             for encoded in [PADDED.encode(claims), URL_SAFE_NO_PAD.encode(claims)] {
                 let read = Claims::of(&format!("e30.{encoded}.c2ln")).unwrap();
 
-                assert_eq!((read.exp, read.is_bound()), (exp, bound), "{claims}");
+                assert_eq!(
+                    (read.exp, read.confirmation()),
+                    (exp, confirmation),
+                    "{claims}"
+                );
             }
         }
         assert!(Claims::of("opaque").is_none() && Claims::of("a.b.c").is_none());

@@ -5,6 +5,8 @@
 #[cfg(feature = "https")]
 use super::default_client::DefaultClient;
 use super::transport::{Certificate, ReadyClient, Transport};
+#[cfg(feature = "https")]
+use crate::client_credentials::CertificateThumbprint;
 use crate::client_credentials::TokenError;
 
 /// The HTTP client that sends token requests.
@@ -48,6 +50,43 @@ impl Client {
             Self::Default(own) => own.certificate().await,
             #[cfg(not(feature = "https"))]
             Self::None => Certificate::None,
+        }
+    }
+
+    /// Returns the thumbprint of the current certificate, if it could be presented now. `None` for a service.
+    #[cfg(feature = "https")]
+    pub(super) async fn usable_certificate(&self) -> Option<CertificateThumbprint> {
+        match self {
+            Self::Service(_) => None,
+            Self::Default(own) => own.usable_certificate().await,
+        }
+    }
+
+    /// Checks the settings of the default client.
+    ///
+    /// # Errors
+    ///
+    /// A configuration error, if the proxy's URL is not usable.
+    pub(super) fn validate(&self) -> Result<(), TokenError> {
+        match self {
+            #[cfg(feature = "https")]
+            Self::Default(own) => own.validate(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns whether the client is a service of the user, which may present a certificate.
+    #[cfg(feature = "https")]
+    pub(super) fn is_service(&self) -> bool {
+        matches!(self, Self::Service(_))
+    }
+
+    /// Returns whether the default client presents a certificate.
+    pub(super) fn has_certificate(&self) -> bool {
+        match self {
+            #[cfg(feature = "https")]
+            Self::Default(own) => own.has_certificate(),
+            _ => false,
         }
     }
 

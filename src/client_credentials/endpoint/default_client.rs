@@ -8,36 +8,31 @@
 //! | redirects | never followed | they would disclose the credentials |
 //! | protocols | h2, http/1.1 (ALPN) | what the server offers |
 //! | idle connections | 8 for each host, closed after 10 s | a token request is rare |
-//! | proxies | none | pass your own client to [`TokenEndpoint::service`](super::TokenEndpoint::service) |
+//! | proxies | those of the environment | [`TokenEndpoint::proxy`](super::TokenEndpoint::proxy) changes that |
 //! | time limits | none of its own | the deadline of the fetch applies to connecting too |
 
 use std::{
     collections::HashMap,
-    future::Future,
-    pin::Pin,
     sync::{Arc, LazyLock, Weak},
-    task::{Context, Poll},
     time::Duration,
 };
 
-use http::{Uri, uri::Scheme};
-use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::Client,
     rt::{TokioExecutor, TokioTimer},
 };
-use rustls::ClientConfig;
+use rustls::RootCertStore;
 use tokio::runtime::{Handle, Id};
-use tower_service::Service;
 
 use super::{
+    connector::{Connector, config},
     identity::{ClientCertificate, Identity},
-    tls::{self, Roots, TlsSetupError},
+    proxy::Proxy,
+    tls::Roots,
     transport::{Certificate, ReadyClient, Transport},
 };
 use crate::{
-    BoxError,
-    client_credentials::TokenError,
+    client_credentials::{CertificateThumbprint, TokenError},
     sync::{Mutex, lock},
 };
 
@@ -55,6 +50,8 @@ pub(super) struct DefaultClient {
     roots: Option<Roots>,
     /// Client certificate, if one is configured.
     identity: Option<Arc<Identity>>,
+    /// The proxy. Default: that of the environment.
+    proxy: Proxy,
     /// Certificate and client of the last fetch. The fetch that creates a client writes it, and every fetch reads it.
     /// The lock is never held across an `await`.
     state: Arc<Mutex<ClientState>>,
@@ -89,6 +86,21 @@ impl DefaultClient {
         self.state = Arc::default();
     }
 
+    /// Sets the proxy. The next fetch creates a new client.
+    pub(super) fn set_proxy(&mut self, proxy: Proxy) {
+        self.proxy = proxy;
+        self.state = Arc::default();
+    }
+
+    /// Checks the proxy.
+    ///
+    /// # Errors
+    ///
+    /// A configuration error, if the URL of its setting is not usable. The environment is not read.
+    pub(super) fn validate(&self) -> Result<(), TokenError> {
+        self.proxy.validate()
+    }
+
     /// Returns the client for a fetch. If a certificate cannot be read or used, returns the previous client together
     /// with the error.
     ///
@@ -112,8 +124,22 @@ impl DefaultClient {
             Err(error) => Err(error),
         };
         // The previous client may still work, with its connections and its certificate.
-        made.map(ReadyClient::from)
-            .or_else(|error| self.previous(error))
+        made.or_else(|error| self.previous(error))
+    }
+
+    /// Returns whether a certificate is configured.
+    pub(super) fn has_certificate(&self) -> bool {
+        self.identity.is_some()
+    }
+
+    /// Returns the thumbprint of the current certificate. `None` if it cannot be read, or does not match its key: it may
+    /// be replaced at this moment.
+    pub(super) async fn usable_certificate(&self) -> Option<CertificateThumbprint> {
+        let pair = self.identity.as_ref()?.read().await.ok()?;
+        // No root is needed to check the pair.
+        let mut config = Roots::new(RootCertStore::empty()).config().ok()?;
+        pair.apply_to(&mut config).ok()?;
+        pair.thumbprint()
     }
 
     /// Returns whether the certificate has changed since the last fetch. An unreadable certificate counts as unchanged.
@@ -149,7 +175,12 @@ impl DefaultClient {
     ///
     /// Dropped while the roots are read, it has recorded the certificate as seen, and the next fetch creates the
     /// client.
-    async fn client_for(&self, pair: Option<ClientCertificate>) -> Result<Transport, TokenError> {
+    async fn client_for(&self, pair: Option<ClientCertificate>) -> Result<ReadyClient, TokenError> {
+        let certificate = pair.as_ref().and_then(ClientCertificate::thumbprint);
+        let ready = |transport: &Transport| ReadyClient {
+            certificate,
+            ..transport.clone().into()
+        };
         {
             let mut memory = lock(&self.state);
             // Recorded before the client is created: a certificate that cannot be used counts as seen, so that only
@@ -159,23 +190,24 @@ impl DefaultClient {
                 && *shown == pair
                 && made.runtime == Handle::current().id()
             {
-                return Ok(made.transport.clone());
+                return Ok(ready(&made.transport));
             }
         }
-        let made = match (&self.roots, &pair) {
-            (None, None) => Connections::shared(),
-            (Some(roots), None) => Connections::with_tls(Tls::trusting(roots.clone())),
-            (roots, Some(pair)) => {
-                let mut config = config(roots.as_ref()).await?;
+        let roots = self.roots.as_ref();
+        let made = match &pair {
+            None if roots.is_none() && self.proxy.is_default() => Connections::shared(),
+            None => Connections::with(Connector::new(roots, None, &self.proxy)),
+            Some(pair) => {
+                let mut config = config(roots).await?;
                 pair.apply_to(&mut config)?;
-                Connections::with(config)
+                Connections::with(Connector::new(roots, Some(config), &self.proxy))
             }
         };
-        let transport = made.transport.clone();
+        let ready = ready(&made.transport);
         let former = lock(&self.state).current.replace((pair, made));
         // The old connections are closed after the lock is released.
         drop(former);
-        Ok(transport)
+        Ok(ready)
     }
 
     /// Returns the previous client if there is one, and `error` otherwise. A certificate may be read while it is being
@@ -184,9 +216,10 @@ impl DefaultClient {
     /// The previous client presents the certificate that it was created with, for new connections too.
     fn previous(&self, error: TokenError) -> Result<ReadyClient, TokenError> {
         match &lock(&self.state).current {
-            Some((_, made)) => Ok(ReadyClient {
+            Some((pair, made)) => Ok(ReadyClient {
                 transport: made.transport.clone(),
                 stale_reason: Some(error),
+                certificate: pair.as_ref().and_then(ClientCertificate::thumbprint),
             }),
             None => Err(error),
         }
@@ -204,14 +237,6 @@ struct Connections {
 }
 
 impl Connections {
-    /// Creates a client with a TLS configuration of its own.
-    fn with(config: ClientConfig) -> Arc<Self> {
-        Self::with_tls(Tls {
-            roots: None,
-            config: Mutex::new(Some(Arc::new(with_alpn(config)))),
-        })
-    }
-
     /// Returns the shared client of all endpoints without TLS settings on this runtime. It lives as long as one
     /// endpoint that has used it.
     ///
@@ -230,7 +255,7 @@ impl Connections {
             return found;
         }
         // Created outside the lock, so another thread may have inserted one in the meantime.
-        let made = Self::with_tls(Tls::default());
+        let made = Self::with(Connector::new(None, None, &Proxy::default()));
         let mut shared = lock(&SHARED);
         if let Some(found) = find(&shared) {
             return found;
@@ -241,16 +266,8 @@ impl Connections {
         made
     }
 
-    /// Creates a client over a TLS setup.
-    fn with_tls(tls: Tls) -> Arc<Self> {
-        let mut http = HttpConnector::new();
-        // The connector must also accept https URLs: `Connector` adds TLS.
-        http.enforce_http(false);
-        // The pool clones the connector, so the TLS configuration is shared.
-        let connector = Connector {
-            http,
-            tls: Arc::new(tls),
-        };
+    /// Creates a client with a connector.
+    fn with(connector: Connector) -> Arc<Self> {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
@@ -261,104 +278,6 @@ impl Connections {
             runtime: Handle::current().id(),
         })
     }
-}
-
-/// A connector for TCP, with TLS for `https`.
-///
-/// TLS is configured at the first connection that needs it. Plain http on loopback needs neither a crypto provider nor
-/// root certificates.
-///
-/// Errors of the TLS setup are wrapped, so that they come out of the HTTP client as the error of the fetch, with their
-/// remedy.
-#[derive(Clone)]
-struct Connector {
-    /// Connects over TCP.
-    http: HttpConnector,
-    /// TLS configuration, shared by all clones.
-    tls: Arc<Tls>,
-}
-
-/// A TLS configuration that is created at the first use.
-#[derive(Default)]
-struct Tls {
-    /// Trusted roots. `None` means the platform's.
-    roots: Option<Roots>,
-    /// The configuration, once it has been created. The lock is never held across an `await`.
-    config: Mutex<Option<Arc<ClientConfig>>>,
-}
-
-impl Tls {
-    /// Creates a setup that trusts `roots`.
-    fn trusting(roots: Roots) -> Self {
-        Self {
-            roots: Some(roots),
-            config: Mutex::default(),
-        }
-    }
-
-    /// Returns the configuration, and creates it at the first call.
-    ///
-    /// Reads no file while a lock is held. A failed setup is not cached: the next connection tries again.
-    async fn config(&self) -> Result<Arc<ClientConfig>, TokenError> {
-        if let Some(config) = &*lock(&self.config) {
-            return Ok(Arc::clone(config));
-        }
-        let made = Arc::new(with_alpn(config(self.roots.as_ref()).await?));
-        // Keep the configuration of a concurrent call if it was first: TLS sessions can be resumed only within one
-        // configuration.
-        Ok(Arc::clone(lock(&self.config).get_or_insert(made)))
-    }
-}
-
-/// A TCP connection.
-type Tcp = <HttpConnector as Service<Uri>>::Response;
-
-impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<Tcp>;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.http.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        // `call` must use the instance that `poll_ready` made ready, and a clone is not ready.
-        let fresh = self.http.clone();
-        let mut http = std::mem::replace(&mut self.http, fresh);
-        let tls = Arc::clone(&self.tls);
-        Box::pin(async move {
-            // The endpoint has checked that plain http is allowed.
-            if uri.scheme() != Some(&Scheme::HTTPS) {
-                return Ok(MaybeHttpsStream::Http(http.call(uri).await?));
-            }
-            let config = tls.config().await.map_err(TlsSetupError)?;
-            HttpsConnector::from((http, config)).call(uri).await
-        })
-    }
-}
-
-/// Creates a TLS configuration with `roots`, or else the platform's, and the process's crypto provider.
-///
-/// The platform's roots are read once for each process. A certificate that is installed later is not seen before a
-/// restart.
-async fn config(roots: Option<&Roots>) -> Result<ClientConfig, TokenError> {
-    match roots {
-        Some(roots) => roots.config(),
-        None => {
-            // Checked first, so that no files are read without a provider.
-            tls::builder()?;
-            tls::platform_roots().await?.config()
-        }
-    }
-}
-
-/// Sets the ALPN protocols, h2 before http/1.1, unless some are set.
-fn with_alpn(mut config: ClientConfig) -> ClientConfig {
-    if config.alpn_protocols.is_empty() {
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    }
-    config
 }
 
 /// Interval after which an idle connection is closed. Long enough for the requests of one fetch; the next fetch is

@@ -17,12 +17,11 @@ use tokio::time::Instant;
 use super::{
     AssertionAudience, Location, TokenEndpoint, TokenRequest,
     auth::{ClientAuthentication, Target},
-    claims::Claims,
     discovery::{ClientCapabilities, ResolvedEndpoint},
     fetch_key::FetchKey,
     form::Form,
     response,
-    transport::{Certificate, Transport},
+    transport::Transport,
     warnings::report_trimmed,
 };
 use crate::client_credentials::{
@@ -128,16 +127,6 @@ impl TokenEndpoint {
                 token
             }
         };
-        if !is_bound
-            && token
-                .expose()
-                .and_then(Claims::of)
-                .is_some_and(|claims| claims.is_bound())
-        {
-            cx.emit(|credential| TokenEvent::BoundToken { credential });
-            // A token bound to a certificate is useless to a process with another certificate.
-            private |= !matches!(self.client.certificate().await, Certificate::Known(_));
-        }
         let token = token.with_sent_at(sent_at);
         Ok(match private {
             true => token.unshareable(),
@@ -157,6 +146,7 @@ impl TokenEndpoint {
         let capabilities = ClientCapabilities {
             methods: self.auth.methods(),
             algorithm: self.auth.algorithm(),
+            certificate: self.certificate_use(),
         };
         match &self.location {
             Location::Known(uri) => Ok(ResolvedEndpoint::at(uri.clone(), capabilities.methods)),

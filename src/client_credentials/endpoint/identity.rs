@@ -15,9 +15,10 @@ use super::{
     pem,
     secret::{Erased, SecretSource},
     transport::Certificate,
+    x5t,
 };
 use crate::{
-    client_credentials::{TokenError, TokenErrorKind},
+    client_credentials::{CertificateThumbprint, TokenError, TokenErrorKind},
     secret::Secret,
 };
 
@@ -80,9 +81,15 @@ impl Identity {
 }
 
 impl ClientCertificate {
-    /// Returns the chain, for comparison and for the cache key.
+    /// Returns the thumbprint of the client's own certificate. `None` if the chain is not usable.
+    pub(super) fn thumbprint(&self) -> Option<CertificateThumbprint> {
+        x5t::of_pem(self.chain.expose().as_bytes()).ok()
+    }
+
+    /// Returns the certificate, for the cache key.
     pub(super) fn certificate(&self) -> Certificate {
-        Certificate::Known(self.chain.expose().as_bytes().to_vec())
+        self.thumbprint()
+            .map_or(Certificate::Unknown, Certificate::Known)
     }
 
     /// Configures `config` to present this certificate.

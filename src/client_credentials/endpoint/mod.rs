@@ -8,7 +8,8 @@
 //! - `grant`, with `signed_grant`, `assertion_claims`, `custom_grant` and `google`, and `auth`: the parameters and
 //!   headers of the request. `scoped` replaces the scopes of one request.
 //! - `fetch_key` and `dpop`: the key of a token that is bound to one, and the proofs.
-//! - `transport`, `client`, `default_client` and `tls`: the HTTP client.
+//! - `certificate_bound` and `certificate_check`: the certificate of a token that is bound to one.
+//! - `transport`, `client`, `default_client`, `connector`, `proxy` and `tls`: the HTTP client.
 //! - `response`: the token in the response, or the error.
 //!
 //! `builder` and `validate` configure and validate the endpoint. `cache_key` computes its cache key, and `revocation`
@@ -32,13 +33,20 @@
 #[cfg(feature = "jwt")]
 mod assertion_claims;
 mod auth;
+#[cfg(any(feature = "dpop", feature = "https"))]
+mod bearer_answer;
 mod builder;
 mod cache_key;
 mod cause;
 #[cfg(feature = "https")]
 mod certificate;
+#[cfg(feature = "https")]
+mod certificate_bound;
+mod certificate_check;
 mod claims;
 mod client;
+#[cfg(feature = "https")]
+mod connector;
 mod custom_grant;
 #[cfg(feature = "https")]
 mod default_client;
@@ -55,6 +63,8 @@ mod grant;
 mod identity;
 #[cfg(any(feature = "https", feature = "jwt"))]
 pub(super) mod pem;
+#[cfg(feature = "https")]
+mod proxy;
 mod response;
 mod retry;
 mod revocation;
@@ -67,13 +77,21 @@ pub(super) mod tls;
 mod transport;
 mod validate;
 mod warnings;
+#[cfg(feature = "https")]
+mod x5t;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::Uri;
 
+#[cfg(any(feature = "dpop", feature = "https"))]
+pub use self::bearer_answer::BearerAnswer;
+#[cfg(feature = "https")]
+pub use self::certificate_bound::{CertificateBound, CertificateMismatch};
 #[cfg(feature = "dpop")]
-pub use self::dpop::{BearerAnswer, Dpop, DpopKey};
+pub use self::dpop::{Dpop, DpopKey};
+#[cfg(feature = "https")]
+pub use self::proxy::Proxy;
 #[cfg(feature = "jwt")]
 pub use self::{
     assertion_claims::AssertionClaims,
@@ -169,6 +187,9 @@ pub struct TokenEndpoint {
     /// Settings of sender-constrained tokens. `None` for bearer tokens.
     #[cfg(feature = "dpop")]
     dpop: Option<Dpop>,
+    /// Settings of tokens that are bound to a certificate. `None` if they are not requested.
+    #[cfg(feature = "https")]
+    certificate_bound: Option<CertificateBound>,
     /// Whether plain http is allowed to any host. Default: `false`.
     allow_http: bool,
     /// HTTP client.

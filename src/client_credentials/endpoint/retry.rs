@@ -67,6 +67,11 @@ impl TokenSource for TokenEndpoint {
     fn bind_stored(&self, token: AccessToken) -> AccessToken {
         self.bind_stored(token)
     }
+
+    #[cfg(feature = "https")]
+    async fn is_still_bound(&self, token: &AccessToken) -> bool {
+        self.is_still_bound(token).await
+    }
 }
 
 impl TokenEndpoint {
@@ -99,7 +104,9 @@ impl TokenEndpoint {
         let ReadyClient {
             transport,
             stale_reason: missed,
+            certificate,
         } = self.client.ready().await?;
+        let certificates = self.fetch_certificates(certificate).await?;
         let uses_stale_certificate = missed.is_some();
         if let Some(error) = missed {
             self.emit_fallback_used(error, cx);
@@ -124,11 +131,15 @@ impl TokenEndpoint {
                 .attempt_with_timeout(&transport, retries, use_fallback, &key, cx)
                 .await
             {
-                Ok(token) if uses_stale_certificate => {
+                Ok(token) => {
+                    let token = self.check_binding(token, certificates, cx).await;
+                    let token = token.map_err(|error| error.with_requests(requests + 1))?;
                     // Other processes may have the new certificate already, so this token belongs to another cache key.
-                    return Ok(token.unshareable());
+                    return Ok(match uses_stale_certificate {
+                        true => token.unshareable(),
+                        false => token,
+                    });
                 }
-                Ok(token) => return Ok(token),
                 Err(failed) => failed,
             };
             // An attempt that failed before its request, for example at a secret, cost the server nothing.

@@ -235,13 +235,13 @@ const NO_ROOTS: &str = "no trusted root certificate was found on this system; in
                         with `.root_certificate(..)`";
 const NOT_READ: &str = "the runtime shut down while the system's root certificates were read";
 
-/// Error of a connection for which TLS could not be configured. Carries the error of the fetch through the HTTP client.
+/// Error of a connection for which TLS could not be configured, or whose proxy failed. Carries the error of the fetch through the HTTP client.
 ///
 /// The connector can return only a boxed error, and hyper wraps it once more. [`find`](Self::find) unwraps it.
 #[derive(Debug)]
-pub(super) struct TlsSetupError(pub(super) TokenError);
+pub(super) struct SetupError(pub(super) TokenError);
 
-impl TlsSetupError {
+impl SetupError {
     /// Returns the error of the fetch, if the chain of `error` contains one.
     pub(super) fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a TokenError> {
         let mut next = Some(error);
@@ -255,10 +255,10 @@ impl TlsSetupError {
     }
 }
 
-impl fmt::Display for TlsSetupError {
+impl fmt::Display for SetupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl Error for TlsSetupError {}
+impl Error for SetupError {}

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     BoxError,
-    client_credentials::{TokenError, TokenErrorKind},
+    client_credentials::{CertificateThumbprint, TokenError, TokenErrorKind},
 };
 
 /// Transport for the requests of one fetch.
@@ -29,6 +29,8 @@ pub(super) struct ReadyClient {
     pub(super) transport: Transport,
     /// Why an earlier certificate is in use, if the current one could not be read.
     pub(super) stale_reason: Option<TokenError>,
+    /// Thumbprint of the certificate that it presents, if it is known.
+    pub(super) certificate: Option<CertificateThumbprint>,
 }
 
 impl From<Transport> for ReadyClient {
@@ -36,6 +38,7 @@ impl From<Transport> for ReadyClient {
         Self {
             transport,
             stale_reason: None,
+            certificate: None,
         }
     }
 }
@@ -47,9 +50,9 @@ impl From<Transport> for ReadyClient {
 pub(super) enum Certificate {
     /// No certificate.
     None,
-    /// This chain, in PEM as it was read.
+    /// The certificate with this thumbprint.
     #[cfg_attr(not(feature = "https"), expect(dead_code))]
-    Known(Vec<u8>),
+    Known(CertificateThumbprint),
     /// Possibly one, which only the HTTP client knows.
     Unknown,
 }
@@ -200,7 +203,7 @@ fn append(buffer: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
 fn broken(what: &'static str, error: impl Into<BoxError>, https: bool) -> TokenError {
     let error = without_url(error.into());
     #[cfg(feature = "https")]
-    if let Some(error) = super::tls::TlsSetupError::find(&*error) {
+    if let Some(error) = super::tls::SetupError::find(&*error) {
         return error.clone();
     }
     #[cfg(feature = "https")]

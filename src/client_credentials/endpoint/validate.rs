@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use super::{
     AssertionAudience, Location, RevocationEndpoint, TokenEndpoint,
     auth::ClientAuthentication,
+    discovery::CertificateUse,
     warnings::{Warning, report_trimmed},
 };
 use crate::{
@@ -54,11 +55,13 @@ impl TokenEndpoint {
             .location_problem()
             .or_else(|| self.revocation_problem())
             .or_else(|| self.parameter_problem())
+            .or_else(|| self.binding_problem().map(str::to_owned))
             .map(|problem| TokenError::configuration(format!("was not sent: {problem}")));
         problem
             .map_or(Ok(()), Err)
             .and_then(|()| self.auth.validate())
             .and_then(|()| self.grant.validate())
+            .and_then(|()| self.client.validate())
             .and_then(|()| self.validate_key())
             .and_then(|()| self.validate_audience())
             .map_err(|error| self.with_endpoint(error))
@@ -110,6 +113,43 @@ impl TokenEndpoint {
             "plain http would expose the client secret to the network; use https, or `.dangerously_allow_http()`"
                 .to_owned()
         })
+    }
+
+    /// Checks that there is a certificate that tokens can be bound to, and that they are not bound to a key as well.
+    #[cfg(feature = "https")]
+    fn binding_problem(&self) -> Option<&'static str> {
+        self.certificate_bound.as_ref()?;
+        #[cfg(feature = "dpop")]
+        if self.dpop.is_some() {
+            return Some(
+                "a token is bound to a key or to a certificate; remove `.dpop(..)` or `.certificate_bound(..)`",
+            );
+        }
+        (!self.client.has_certificate() && !self.client.is_service()).then_some(
+            "tokens cannot be bound without a certificate; set `.client_certificate(..)`, or pass a client that presents \
+             one with `.service(..)`",
+        )
+    }
+
+    /// Returns nothing: this build cannot request bound tokens.
+    #[cfg(not(feature = "https"))]
+    fn binding_problem(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Returns how token requests use a client certificate.
+    pub(super) fn certificate_use(&self) -> CertificateUse {
+        #[cfg(feature = "https")]
+        if let Some(bound) = &self.certificate_bound {
+            return match bound.requires_binding() {
+                true => CertificateUse::BindingRequired,
+                false => CertificateUse::Binding,
+            };
+        }
+        match self.client.has_certificate() {
+            true => CertificateUse::Presented,
+            false => CertificateUse::Unknown,
+        }
     }
 
     /// Checks that the audience of signed assertions is known. An assertion without an audience could be replayed at

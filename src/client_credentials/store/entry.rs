@@ -61,6 +61,9 @@ struct Record<'a> {
     scope: Option<Cow<'a, str>>,
     /// Further members of the token response.
     members: Cow<'a, Map<String, Value>>,
+    /// Thumbprint of the certificate that the token is bound to, in base64url.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    certificate: Option<String>,
 }
 
 impl StoredToken {
@@ -118,6 +121,7 @@ impl StoredToken {
             refresh_in_ms: self.token.refresh_in().map(millis),
             scope: self.token.scope().map(Cow::Borrowed),
             members: Cow::Borrowed(self.token.members()),
+            certificate: self.token.certificate().map(|known| known.to_string()),
         };
         let mut length = Length(0);
         serde_json::to_writer(&mut length, &record).expect("a record is JSON");
@@ -144,6 +148,11 @@ impl StoredToken {
                 record.refresh_in_ms.map(Duration::from_millis),
                 record.members.into_owned(),
             );
+        let certificate = record.certificate.map(|text| text.parse());
+        let token = match certificate.transpose().ok()? {
+            Some(certificate) => token.bound_to_certificate(certificate),
+            None => token,
+        };
         Some(Self::new(token, lifetime)?.with_left(left))
     }
 }
@@ -182,6 +191,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::client_credentials::CertificateThumbprint;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -192,6 +202,8 @@ mod tests {
         };
         let token = AccessToken::new("to\"ken").expires_in(HOUR);
         let token = token.with_answer(Some("a b".into()), Some(HOUR / 2), members);
+        let certificate = CertificateThumbprint::from_bytes([7; 32]);
+        let token = token.bound_to_certificate(certificate);
         let stored = StoredToken::new(token.clone(), HOUR).unwrap();
 
         let back = StoredToken::from_bytes(stored.to_bytes().expose(), HOUR / 3).unwrap();
@@ -204,6 +216,7 @@ mod tests {
             back.token().member("instance_url"),
             token.member("instance_url")
         );
+        assert_eq!(back.token().certificate(), Some(certificate));
         assert_eq!(back.left(), HOUR / 3);
     }
 

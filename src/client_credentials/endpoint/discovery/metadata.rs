@@ -33,6 +33,8 @@ pub(in super::super) struct Metadata {
     methods: Vec<String>,
     /// Algorithms that the server accepts for assertions. `None` if the metadata does not list them.
     algorithms: Option<Vec<String>>,
+    /// Whether the server issues tokens that are bound to certificates (RFC 8705 §3.3).
+    binds_certificates: bool,
 }
 
 /// The token endpoint for clients with a certificate (RFC 8705 §5).
@@ -55,6 +57,22 @@ pub(in super::super) struct ClientCapabilities {
     pub(in super::super) methods: &'static [&'static str],
     /// Algorithm of its assertions, if it signs any.
     pub(in super::super) algorithm: Option<&'static str>,
+    /// Use of a client certificate.
+    pub(in super::super) certificate: CertificateUse,
+}
+
+/// Use of a client certificate in token requests, beside client authentication.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(not(feature = "https"), expect(dead_code))]
+pub(in super::super) enum CertificateUse {
+    /// None, or only the HTTP client knows.
+    Unknown,
+    /// One is presented. Tokens are bound to it if the server does so.
+    Presented,
+    /// Tokens are to be bound to it.
+    Binding,
+    /// Tokens must be bound to it.
+    BindingRequired,
 }
 
 /// Endpoints and authentication method of the requests.
@@ -161,6 +179,8 @@ impl Metadata {
             methods: list(&members, "token_endpoint_auth_methods_supported")
                 .unwrap_or_else(|| vec!["client_secret_basic".to_owned()]),
             algorithms: list(&members, "token_endpoint_auth_signing_alg_values_supported"),
+            // If omitted, the default is `false`.
+            binds_certificates: members.get(BINDS_CERTIFICATES) == Some(&Value::Bool(true)),
         })
     }
 
@@ -193,7 +213,20 @@ impl Metadata {
                 first_few(known),
             )));
         }
-        self.resolved(method)
+        if self.cannot_bind(capabilities) {
+            return Err(TokenError::configuration(
+                "was not sent: tokens must be bound to the client certificate, but the server's metadata does not offer \
+                 that (`tls_client_certificate_bound_access_tokens`, RFC 8705 §3.3); set the endpoint with \
+                 `TokenEndpoint::new` if the metadata is wrong, or accept other tokens with \
+                 `CertificateBound::on_bearer_answer`",
+            ));
+        }
+        self.resolved(method, capabilities)
+    }
+
+    /// Returns whether tokens must be bound to a certificate, and the server does not offer that.
+    fn cannot_bind(&self, capabilities: ClientCapabilities) -> bool {
+        capabilities.certificate == CertificateUse::BindingRequired && !self.binds_certificates
     }
 
     /// Returns the algorithm of `capabilities` and the supported ones, if the server does not support it. RFC 7518 and
@@ -225,7 +258,10 @@ impl Metadata {
         if self.lacks(capabilities).is_some() {
             return Err(changed("no longer accepts the signing algorithm in use"));
         }
-        let mut choice = self.resolved(known.method)?;
+        if self.cannot_bind(capabilities) {
+            return Err(changed("no longer offers certificate-bound tokens"));
+        }
+        let mut choice = self.resolved(known.method, capabilities)?;
         if Origin::of(&choice.token_endpoint) != Origin::of(&known.token_endpoint) {
             return Err(changed("moves the token endpoint to another origin"));
         }
@@ -241,9 +277,19 @@ impl Metadata {
 
     /// Returns the endpoints for `method`. A client with a certificate uses the aliases (RFC 8705 §5).
     ///
-    /// RFC 8705 §5: a client that presents no certificate keeps using the endpoints outside `mtls_endpoint_aliases`.
-    fn resolved(&self, method: Option<&'static str>) -> Result<ResolvedEndpoint, TokenError> {
-        let tls = method.is_some_and(|method| method.ends_with("tls_client_auth"));
+    /// RFC 8705 §5: a client that presents a certificate to authenticate or to get bound tokens uses the aliases. Any
+    /// other keeps using the endpoints outside `mtls_endpoint_aliases`.
+    fn resolved(
+        &self,
+        method: Option<&'static str>,
+        capabilities: ClientCapabilities,
+    ) -> Result<ResolvedEndpoint, TokenError> {
+        let binds = match capabilities.certificate {
+            CertificateUse::Unknown => false,
+            CertificateUse::Presented => self.binds_certificates,
+            CertificateUse::Binding | CertificateUse::BindingRequired => true,
+        };
+        let tls = binds || method.is_some_and(|method| method.ends_with("tls_client_auth"));
         let token_endpoint = match &self.mtls_token_endpoint {
             Alias::At(alias) if tls => alias,
             Alias::Unusable if tls => {
@@ -342,3 +388,6 @@ fn first_few(names: &[String]) -> Vec<String> {
 fn excerpt(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
+
+/// Member of the metadata that offers certificate-bound tokens (RFC 8705 §3.3).
+const BINDS_CERTIFICATES: &str = "tls_client_certificate_bound_access_tokens";

@@ -24,7 +24,7 @@ use http::{HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use tokio::time::{Instant, timeout_at};
 
-pub(super) use self::metadata::{ClientCapabilities, ResolvedEndpoint};
+pub(super) use self::metadata::{CertificateUse, ClientCapabilities, ResolvedEndpoint};
 use self::{
     issuer::Issuer,
     metadata::{Metadata, MetadataError},

@@ -16,7 +16,4 @@ mod key;
 mod settings;
 mod thumbprint;
 
-pub use self::{
-    key::DpopKey,
-    settings::{BearerAnswer, Dpop},
-};
+pub use self::{key::DpopKey, settings::Dpop};

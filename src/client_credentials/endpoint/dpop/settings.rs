@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Uri};
 
-use super::{super::auth::validate_provider, key::DpopKey};
+use super::{
+    super::{BearerAnswer, auth::validate_provider},
+    key::DpopKey,
+};
 use crate::{
     Origin,
     client_credentials::{
@@ -37,25 +40,6 @@ pub struct Dpop {
     jkt: bool,
     /// Nonces and clocks of the authorization server.
     servers: Arc<ProofServers>,
-}
-
-/// Action for a token response whose `token_type` is not `DPoP`, although a proof was sent (RFC 9449 §5).
-///
-/// # Examples
-///
-/// ```
-/// use tower_m2m::client_credentials::BearerAnswer;
-///
-/// assert_eq!(BearerAnswer::default(), BearerAnswer::Refuse);
-/// ```
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum BearerAnswer {
-    /// The fetch fails: a token that is not bound can be used by anyone who has it. The default.
-    #[default]
-    Refuse,
-    /// The token is used as a bearer token, and requests have no proof. For a server that is being migrated to DPoP.
-    Accept,
 }
 
 impl Dpop {
