@@ -16,11 +16,11 @@ use super::{prover::DPOP_SCHEME, redact};
 /// The reason that an API gives for a 401: one challenge of a `WWW-Authenticate` field (RFC 9110 §11.6.1), with the
 /// parameters of RFC 6750 §3.
 ///
-/// All texts are limited to the characters of RFC 6749 §5.2 and to 200 characters. The rejected token is replaced, and
-/// so are words that look like tokens, except in scopes. Apart from that they are the API's own words.
+/// All texts are limited to the characters of RFC 6749 §5.2 and to 200 characters; a longer URL is left out. The
+/// rejected token is replaced, and so are words that look like tokens, except in scopes and URLs. Apart from that they are the API's own words.
 ///
 /// Read them in a source of your own to react to the reason of a rejection, for example to request another scope. The
-/// layer itself uses only the scheme and the error code.
+/// layer itself uses only the scheme, the error code, and the scope for [step-up](super::ClientCredentialsLayerBuilder).
 ///
 /// # Examples
 ///
@@ -46,6 +46,8 @@ pub struct Challenge {
     error_description: Option<String>,
     /// Parameter `scope`.
     scope: Option<String>,
+    /// Parameter `resource_metadata`.
+    resource_metadata: Option<String>,
     /// Whether there was any parameter, known or unknown.
     has_parameters: bool,
 }
@@ -191,6 +193,15 @@ impl Challenge {
         self.scope.as_deref()
     }
 
+    /// Returns the `resource_metadata`, the URL of the metadata of the API (RFC 9728 §5.1).
+    ///
+    /// [`TokenEndpoint::for_resource`](super::TokenEndpoint::for_resource) uses it. Check its origin before you use it
+    /// yourself: the API may name any server.
+    #[must_use]
+    pub fn resource_metadata(&self) -> Option<&str> {
+        self.resource_metadata.as_deref()
+    }
+
     /// Creates a challenge without parameters.
     fn new(scheme: &[u8], secrets: &[&str]) -> Self {
         Self {
@@ -199,6 +210,7 @@ impl Challenge {
             error: None,
             error_description: None,
             scope: None,
+            resource_metadata: None,
             has_parameters: false,
         }
     }
@@ -215,6 +227,12 @@ impl Challenge {
                 // Scopes look like tokens, and programs compare them.
                 read = redact::sanitize_charset;
                 &mut self.scope
+            }
+            // A shortened URL would be another URL.
+            b"resource_metadata" if value.len() > MAX_PARAMETER_CHARS => return,
+            b"resource_metadata" => {
+                read = redact::sanitize_charset;
+                &mut self.resource_metadata
             }
             _ => return,
         };

@@ -18,7 +18,7 @@ use super::{
     AssertionAudience, Location, TokenEndpoint, TokenRequest,
     auth::{ClientAuthentication, Target},
     claims::Claims,
-    discovery::{ClientCapabilities, ResolvedEndpoint},
+    discovery::{ClientCapabilities, Found, ResolvedEndpoint},
     fetch_key::FetchKey,
     form::Form,
     response,
@@ -76,8 +76,10 @@ impl TokenEndpoint {
         deadline: Instant,
         cx: &SourceContext<'_>,
     ) -> Result<AccessToken, FailedAttempt> {
-        let endpoint = self.resolve(transport, cx).await?;
-        let mut request = self.request(endpoint, use_fallback, deadline, cx).await?;
+        let (endpoint, found) = self.resolve(transport, cx).await?;
+        let mut request = self
+            .request(endpoint, found.as_deref(), use_fallback, deadline, cx)
+            .await?;
         for name in request.used.take_trimmed() {
             report_trimmed(name, cx);
         }
@@ -145,25 +147,33 @@ impl TokenEndpoint {
         })
     }
 
-    /// Locates the token endpoint and selects the authentication method.
+    /// Locates the token endpoint and selects the authentication method. Returns what the API says about its tokens as
+    /// well, if the endpoint was found from the API.
     ///
     /// With a configured URL this does no I/O.
     async fn resolve(
         &self,
         transport: &Transport,
         cx: &SourceContext<'_>,
-    ) -> Result<ResolvedEndpoint, TokenError> {
+    ) -> Result<(ResolvedEndpoint, Option<Arc<Found>>), TokenError> {
         // With a configured URL the preferred method is used; with metadata the first one that the server supports.
         let capabilities = ClientCapabilities {
             methods: self.auth.methods(),
             algorithm: self.auth.algorithm(),
         };
         match &self.location {
-            Location::Known(uri) => Ok(ResolvedEndpoint::at(uri.clone(), capabilities.methods)),
+            Location::Known(uri) => {
+                let endpoint = ResolvedEndpoint::at(uri.clone(), capabilities.methods);
+                Ok((endpoint, None))
+            }
             Location::Discovered(discovery) => {
-                discovery
-                    .resolve(transport, capabilities, self.allow_http, cx)
-                    .await
+                let endpoint = discovery.resolve(transport, capabilities, self.allow_http, cx);
+                Ok((endpoint.await?, None))
+            }
+            Location::Resource(discovery) => {
+                let endpoint = discovery.resolve(transport, capabilities, self.allow_http, cx);
+                let (endpoint, found) = endpoint.await?;
+                Ok((endpoint, Some(found)))
             }
         }
     }
@@ -179,14 +189,19 @@ impl TokenEndpoint {
     async fn request(
         &self,
         endpoint: ResolvedEndpoint,
+        found: Option<&Found>,
         use_fallback: bool,
         deadline: Instant,
         cx: &SourceContext<'_>,
     ) -> Result<TokenRequest, TokenError> {
         let uri = endpoint.token_endpoint.clone();
         let mut request = self.base_request(&uri, endpoint, &self.assertion_audience, deadline, cx);
-        self.grant.write(&mut request, &self.scopes).await?;
+        let scopes = self.requested_scopes(found);
+        self.grant.write(&mut request, &scopes).await?;
         request.form.extend(&self.parameters);
+        if let Some(found) = found.filter(|_| !self.parameters.contains("resource")) {
+            request.parameter("resource", &*found.resource);
+        }
         // Values of additional parameters are redacted from the server's error text, except those in
         // `PUBLIC_PARAMETERS`.
         request
@@ -194,6 +209,20 @@ impl TokenEndpoint {
             .extend(self.parameters.except(&PUBLIC_PARAMETERS));
         self.authenticate(&mut request, use_fallback).await?;
         Ok(request)
+    }
+
+    /// Returns the scopes to request: the configured ones or else those that the API names, and the additional ones.
+    fn requested_scopes(&self, found: Option<&Found>) -> Vec<String> {
+        let mut scopes = match found {
+            Some(found) if self.scopes.is_empty() => found.scopes.clone(),
+            _ => self.scopes.clone(),
+        };
+        for added in &self.added_scopes {
+            if !scopes.contains(added) {
+                scopes.push(added.clone());
+            }
+        }
+        scopes
     }
 
     /// Returns the settings for reading the response to `request`.
@@ -258,7 +287,7 @@ impl TokenEndpoint {
             {
                 endpoint.issuer.clone().or_else(|| self.issuer.clone())
             }
-            _ => self.issuer.clone(),
+            _ => self.issuer.clone().or_else(|| endpoint.issuer.clone()),
         }
     }
 
@@ -287,12 +316,13 @@ impl TokenEndpoint {
     }
 
     /// Returns the URL of the endpoint for display, without user information and query. For a discovered endpoint, the
-    /// issuer as configured.
+    /// issuer or the resource as configured.
     ///
     /// User information and queries may hold credentials, and errors end up in logs.
     pub(super) fn redacted_uri(&self) -> String {
         match &self.location {
             Location::Known(uri) => response::redacted_uri(uri),
+            Location::Resource(discovery) => response::redacted_uri(discovery.uri()),
             Location::Discovered(discovery) => {
                 let issuer = discovery.issuer();
                 let url = issuer.parse().map_or_else(

@@ -4,7 +4,7 @@
 //!
 //! - `retry`: retries, and the fallback credentials.
 //! - `fetch`: one attempt.
-//! - `discovery`: the endpoint's URL, if only the issuer is configured.
+//! - `discovery`: the endpoint's URL, if only the issuer or the API is configured.
 //! - `grant`, with `signed_grant`, `assertion_claims`, `custom_grant` and `google`, and `auth`: the parameters and
 //!   headers of the request. `scoped` replaces the scopes of one request.
 //! - `fetch_key` and `dpop`: the key of a token that is bound to one, and the proofs.
@@ -82,11 +82,17 @@ pub use self::{
 };
 pub use self::{
     auth::{AssertionAudience, ClientAuth, ClientAuthentication, TokenRequest},
+    discovery::ProtectedResource,
     grant::{Grant, TokenExchange},
     revocation::RevocationEndpoint,
     secret::{SecretFile, SecretSource, SecretVariable},
 };
-use self::{client::Client, discovery::Discovery, form::Form, warnings::Warnings};
+use self::{
+    client::Client,
+    discovery::{Discovery, ResourceDiscovery},
+    form::Form,
+    warnings::Warnings,
+};
 pub(super) use self::{secret::trim, validate::REPEATABLE, warnings::report_trimmed};
 
 /// An authorization server's token endpoint. Requests tokens with the `client_credentials` grant (RFC 6749 §4.4) or
@@ -150,8 +156,10 @@ pub struct TokenEndpoint {
     assertion_audience: AssertionAudience,
     /// Whether signed assertions carry a specific `typ`. Default: `true`.
     assertion_typ: bool,
-    /// Scopes to request, without duplicates.
+    /// Scopes to request, without duplicates. If there are none, those that the resource names.
     scopes: Vec<String>,
+    /// Scopes to request in addition.
+    added_scopes: Vec<String>,
     /// Additional parameters.
     parameters: Form,
     /// Lifetime of a token whose response has none. Default: one hour.
@@ -180,11 +188,13 @@ pub struct TokenEndpoint {
 /// Location of the token endpoint.
 ///
 /// Fixed when the endpoint is created. A discovered location is resolved by each attempt, from the cache of its
-/// [`Discovery`].
+/// [`Discovery`] or [`ResourceDiscovery`].
 #[derive(Clone)]
 enum Location {
     /// The endpoint is named by the issuer's metadata.
     Discovered(Discovery),
+    /// The endpoint is named by the metadata of the issuer that the metadata of the API names.
+    Resource(ResourceDiscovery),
     /// The endpoint's URL is configured.
     Known(Uri),
 }

@@ -14,7 +14,7 @@ use http::StatusCode;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
-    TokenEndpoint,
+    Location, TokenEndpoint,
     auth::ClientAuthentication,
     fetch::FailedAttempt,
     fetch_key::FetchKey,
@@ -31,6 +31,9 @@ use crate::{
 
 impl TokenSource for TokenEndpoint {
     async fn fetch(&self, cx: FetchContext<'_>) -> Result<AccessToken, TokenError> {
+        if let (Location::Resource(discovery), Some(rejected)) = (&self.location, cx.rejected()) {
+            discovery.on_rejected(rejected.challenges());
+        }
         let token = match cx.token_scope() {
             None => self.fetch_with_retries(cx.surroundings()).await,
             Some(scope) => {
