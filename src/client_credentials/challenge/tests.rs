@@ -235,8 +235,8 @@ fn a_metadata_url_is_kept_whole_or_not_at_all() {
     let url = "https://api.example/.well-known/oauth-protected-resource/9f8a7b6c5d4e3f2a1b0c";
     let found = |url: &str| {
         let headers = headers(&[&format!("Bearer resource_metadata=\"{url}\"")]);
-        let url = challenges(&headers, None)[0].resource_metadata();
-        url.map(str::to_owned)
+        let found = challenges(&headers, None);
+        found[0].resource_metadata().map(str::to_owned)
     };
 
     assert_eq!(found(url).as_deref(), Some(url));

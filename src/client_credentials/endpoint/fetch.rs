@@ -31,7 +31,7 @@ use crate::client_credentials::{
 
 /// Why an attempt returned no token.
 ///
-/// `retry` decides by these three values alone. An error before the request was sent, such as an unreadable secret,
+/// `retry` decides by these values alone. An error before the request was sent, such as an unreadable secret,
 /// counts neither as a request nor as a rejection.
 pub(super) struct FailedAttempt {
     /// The error.
@@ -40,6 +40,8 @@ pub(super) struct FailedAttempt {
     pub(super) request_sent: bool,
     /// Whether another DPoP proof, with a nonce or a time that the server has just sent, may be accepted.
     pub(super) needs_new_proof: bool,
+    /// Whether the server rejected an assertion that had been used before, so that a new one may be accepted.
+    pub(super) needs_new_assertion: bool,
     /// Whether the server rejected the credentials and fallback credentials, which obtained a token before, are
     /// available.
     pub(super) has_fallback: bool,
@@ -51,6 +53,7 @@ impl From<TokenError> for FailedAttempt {
             error,
             request_sent: false,
             needs_new_proof: false,
+            needs_new_assertion: false,
             has_fallback: false,
         }
     }
@@ -108,6 +111,8 @@ impl TokenEndpoint {
         let (token, is_bound, non_conformances) = read.map_err(|error| FailedAttempt {
             request_sent: true,
             needs_new_proof: needs_new_proof && rejects_proof(&error),
+            needs_new_assertion: request.reuses_assertion
+                && error.oauth_error() == Some("invalid_grant"),
             has_fallback: error.kind() == TokenErrorKind::InvalidClient
                 && request.used.has_fallback(),
             // The metadata may name an endpoint other than the configured one, such as a `mtls_endpoint_aliases`
@@ -195,11 +200,20 @@ impl TokenEndpoint {
         cx: &SourceContext<'_>,
     ) -> Result<TokenRequest, TokenError> {
         let uri = endpoint.token_endpoint.clone();
+        let issuer = self.known_issuer(&endpoint);
         let mut request = self.base_request(&uri, endpoint, &self.assertion_audience, deadline, cx);
         let scopes = self.requested_scopes(found);
-        self.grant.write(&mut request, &scopes).await?;
+        let found = found.filter(|_| !self.parameters.contains("resource"));
+        let resources = self.parameters.values("resource");
+        let resources: Vec<_> = resources
+            .chain(found.map(|found| &*found.resource))
+            .collect();
+        let (issuer, grant) = (issuer.as_deref(), &self.grant);
+        grant
+            .write(&mut request, &scopes, issuer, &resources, cx)
+            .await?;
         request.form.extend(&self.parameters);
-        if let Some(found) = found.filter(|_| !self.parameters.contains("resource")) {
+        if let Some(found) = found {
             request.parameter("resource", &*found.resource);
         }
         // Values of additional parameters are redacted from the server's error text, except those in

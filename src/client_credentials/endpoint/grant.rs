@@ -7,8 +7,11 @@ use std::fmt;
 
 #[cfg(feature = "jwt")]
 use super::{AssertionClaims, Signer, signed_grant::SignedGrant};
-use super::{SecretSource, TokenRequest, custom_grant::CustomGrant, secret::BoxSecretSource};
-use crate::client_credentials::{CacheKey, TokenError};
+use super::{
+    IdentityAssertion, SecretSource, TokenRequest, custom_grant::CustomGrant,
+    secret::BoxSecretSource,
+};
+use crate::client_credentials::{CacheKey, TokenError, context::SourceContext};
 
 /// The grant of a token request. Cheap to clone.
 ///
@@ -73,6 +76,8 @@ enum Kind {
     SignedJwt(SignedGrant),
     /// RFC 8693. Boxed, because it is much larger than the other variants.
     TokenExchange(Box<TokenExchange>),
+    /// RFC 7523 §2.1, with an assertion that an identity provider issues.
+    IdentityAssertion(IdentityAssertion),
     /// Any other grant type.
     Custom(CustomGrant),
 }
@@ -178,7 +183,8 @@ impl Grant {
         TokenExchange::new(subject, subject_type).into()
     }
 
-    /// Writes the grant's parameters, and `scopes`, unless there are none.
+    /// Writes the grant's parameters, and `scopes`, unless there are none. `issuer` and `resources` are those of the
+    /// endpoint.
     ///
     /// # Errors
     ///
@@ -187,6 +193,9 @@ impl Grant {
         &self,
         request: &mut TokenRequest,
         scopes: &[String],
+        issuer: Option<&str>,
+        resources: &[&str],
+        cx: &SourceContext<'_>,
     ) -> Result<(), TokenError> {
         request.parameter("grant_type", self.name());
         match &self.0 {
@@ -200,6 +209,10 @@ impl Grant {
             #[cfg(feature = "jwt")]
             Kind::SignedJwt(signed) => signed.write(request, scopes).await?,
             Kind::TokenExchange(exchange) => exchange.write(request).await?,
+            Kind::IdentityAssertion(identity) => {
+                let assertion = identity.write(request, scopes, issuer, resources, cx);
+                assertion.await?;
+            }
             Kind::Custom(custom) => custom.write(request).await?,
         }
         // Without the parameter the server uses its default scope (RFC 6749 §3.3).
@@ -223,6 +236,7 @@ impl Grant {
         match &self.0 {
             #[cfg(feature = "jwt")]
             Kind::SignedJwt(signed) => signed.needs_audience(),
+            Kind::IdentityAssertion(identity) => identity.needs_audience(),
             _ => false,
         }
     }
@@ -255,6 +269,7 @@ impl Grant {
             Kind::JwtBearer(assertion) => assertion.changed().await,
             #[cfg(feature = "jwt")]
             Kind::SignedJwt(signed) => signed.changed().await,
+            Kind::IdentityAssertion(identity) => identity.changed().await,
             Kind::Custom(custom) => custom.changed().await,
             Kind::TokenExchange(exchange) => exchange.changed().await,
         }
@@ -272,7 +287,15 @@ impl Grant {
             #[cfg(feature = "jwt")]
             Kind::SignedJwt(signed) => signed.add_to_cache_key(cache_key).await,
             Kind::TokenExchange(exchange) => exchange.add_to_cache_key(cache_key).await,
+            Kind::IdentityAssertion(identity) => identity.add_to_cache_key(cache_key).await,
             Kind::Custom(custom) => custom.add_to_cache_key(cache_key).await,
+        }
+    }
+
+    /// Discards cached assertions, one of which the server has rejected.
+    pub(super) fn forget(&self) {
+        if let Kind::IdentityAssertion(identity) = &self.0 {
+            identity.forget();
         }
     }
 
@@ -288,6 +311,7 @@ impl Grant {
             Kind::JwtBearer(_) => JWT_BEARER,
             #[cfg(feature = "jwt")]
             Kind::SignedJwt(_) => JWT_BEARER,
+            Kind::IdentityAssertion(_) => JWT_BEARER,
             Kind::Custom(custom) => custom.name(),
             Kind::TokenExchange(_) => "urn:ietf:params:oauth:grant-type:token-exchange",
         }
@@ -370,6 +394,10 @@ impl TokenExchange {
     /// Type of an OAuth access token (RFC 8693 §3).
     pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
+    /// Type of an ID-JAG (draft-ietf-oauth-identity-assertion-authz-grant), which
+    /// [`IdentityAssertion`](super::IdentityAssertion) requests.
+    pub const ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
+
     /// Type of an OpenID Connect ID token (RFC 8693 §3).
     pub const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 
@@ -385,6 +413,12 @@ impl TypedToken {
         request.parameter(format!("{name}_type"), self.token_type.as_str());
         request.redact(token);
         Ok(())
+    }
+}
+
+impl From<IdentityAssertion> for Grant {
+    fn from(identity: IdentityAssertion) -> Self {
+        Self(Kind::IdentityAssertion(identity))
     }
 }
 

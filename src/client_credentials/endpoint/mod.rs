@@ -5,8 +5,8 @@
 //! - `retry`: retries, and the fallback credentials.
 //! - `fetch`: one attempt.
 //! - `discovery`: the endpoint's URL, if only the issuer or the API is configured.
-//! - `grant`, with `signed_grant`, `assertion_claims`, `custom_grant` and `google`, and `auth`: the parameters and
-//!   headers of the request. `scoped` replaces the scopes of one request.
+//! - `grant`, with `signed_grant`, `assertion_claims`, `identity_assertion`, `custom_grant` and `google`, and `auth`: the
+//!   parameters and headers of the request. `scoped` replaces the scopes of one request.
 //! - `fetch_key` and `dpop`: the key of a token that is bound to one, and the proofs.
 //! - `transport`, `client`, `default_client` and `tls`: the HTTP client.
 //! - `response`: the token in the response, or the error.
@@ -53,6 +53,7 @@ mod google;
 mod grant;
 #[cfg(feature = "https")]
 mod identity;
+mod identity_assertion;
 #[cfg(any(feature = "https", feature = "jwt"))]
 pub(super) mod pem;
 mod response;
@@ -84,6 +85,7 @@ pub use self::{
     auth::{AssertionAudience, ClientAuth, ClientAuthentication, TokenRequest},
     discovery::ProtectedResource,
     grant::{Grant, TokenExchange},
+    identity_assertion::IdentityAssertion,
     revocation::RevocationEndpoint,
     secret::{SecretFile, SecretSource, SecretVariable},
 };
