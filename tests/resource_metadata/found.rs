@@ -1,9 +1,13 @@
 //! What is requested where, and with which parameters.
 
+use bytes::Bytes;
+use http_body_util::Full;
 use serde_json::json;
+use tower::{Layer, ServiceExt, service_fn};
 use tower_m2m::{
     ClientAuth, ClientCredentialsLayer, TokenEndpoint,
     client_credentials::{ProtectedResource, TokenScope},
+    test_util::{Api, Issuer},
 };
 
 use crate::world::{
@@ -287,5 +291,42 @@ async fn the_layer_sends_the_token_to_the_origin_of_the_resource() {
     ] {
         let wrong: http::Uri = wrong.parse().unwrap();
         assert!(ClientCredentialsLayer::for_resource(wrong, auth()).is_err());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_doubles_name_each_other() {
+    let issuer = Issuer::builder().client("id", "secret").in_process();
+    for path in ["/mcp", "/", ""] {
+        let api = Api::builder()
+            .tokens(issuer.tokens())
+            .protected_resource(path, issuer.origin())
+            .in_process();
+        let (at_issuer, at_api) = (issuer.service(), api.service());
+        let service = service_fn(move |request: http::Request<Full<Bytes>>| {
+            let (issuer, api) = (at_issuer.clone(), at_api.clone());
+            async move {
+                match request.uri().host() {
+                    Some("api.test") => api.oneshot(request).await,
+                    _ => issuer.oneshot(request).await,
+                }
+            }
+        });
+        let resource: http::Uri = format!("{}{path}", api.origin()).parse().unwrap();
+        let endpoint = TokenEndpoint::for_resource(resource, ClientAuth::basic("id", "secret"));
+        let layer = ClientCredentialsLayer::builder(
+            endpoint.service(service),
+            api.origin().parse().unwrap(),
+        );
+        let client = layer.build().layer(api.service());
+
+        let request = http::Request::get(api.url()).body(Full::<Bytes>::default());
+        let response = client.oneshot(request.unwrap()).await.unwrap();
+
+        assert_eq!(response.status(), 200, "{path}");
+        // The probe, the metadata and the request.
+        let paths: Vec<_> = api.requests().into_iter().map(|seen| seen.path).collect();
+        assert_eq!(paths.len(), 3, "{paths:?}");
+        assert!(paths[1].starts_with("/.well-known/oauth-protected-resource"));
     }
 }

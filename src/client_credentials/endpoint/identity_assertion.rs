@@ -58,6 +58,8 @@ use crate::{
 pub struct IdentityAssertion {
     /// The token endpoint of the identity provider, with its grant.
     provider: BoxTokenSource,
+    /// URL of the provider, for errors.
+    provider_url: Arc<str>,
     /// Audience of the assertion, if it is not the issuer of the endpoint.
     audience: Option<Arc<str>>,
     /// Cached assertions, at most [`MAX_ASSERTIONS`].
@@ -90,6 +92,7 @@ impl IdentityAssertion {
         // The assertion is not an access token, which its type says (RFC 8693 §2.2.1).
         let provider = provider.grant(exchange).bearer_type(NOT_APPLICABLE);
         Self {
+            provider_url: provider.redacted_uri().into(),
             provider: BoxTokenSource::new(provider.retries(0)),
             audience: None,
             cache: Arc::default(),
@@ -166,9 +169,10 @@ impl IdentityAssertion {
             return Err(TokenError::new(
                 TokenErrorKind::InvalidResponse,
                 false,
-                "was not sent: the identity provider issued another token than the requested assertion (an \
-                 `issued_token_type` other than that of an ID-JAG); check that it supports identity assertion grants",
-            ));
+                "returned another token than the requested assertion: its `issued_token_type` is not that of an ID-JAG; \
+                 check that the provider supports identity assertion grants",
+            )
+            .with_endpoint(self.provider_url.to_string()));
         }
         let now = cx.clock().now();
         let lifetime = token.lifetime().unwrap_or_default();
