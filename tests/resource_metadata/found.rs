@@ -33,6 +33,21 @@ async fn the_challenge_of_the_api_leads_to_the_token() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_api_may_be_probed_by_another_method() {
+    let world = World::announcing("");
+    world.expect_probe("POST");
+    let resource = protected().probe_method(http::Method::POST);
+
+    world
+        .handle(world.endpoint(resource))
+        .token()
+        .await
+        .unwrap();
+
+    assert_eq!(world.urls(), [API, ANNOUNCED, OAUTH, TOKEN]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_challenge_the_well_known_url_is_requested() {
     for status in [200, 204, 301, 400, 401, 403, 404, 405, 429, 500, 503] {
         let world = World::new();

@@ -39,6 +39,8 @@ pub(crate) struct State {
     pages: Vec<(String, Page)>,
     /// URL and form of each request.
     requests: Vec<(String, String)>,
+    /// Method of the request without a token.
+    probe: String,
     /// Events about rejected metadata.
     rejected: Vec<String>,
 }
@@ -59,6 +61,7 @@ impl World {
     /// An API whose metadata is at the well-known URL, and its authorization server.
     pub(crate) fn new() -> Self {
         let world = Self::default();
+        world.expect_probe("GET");
         world.page(API, Page::Response(404, String::new(), String::new()));
         world.json(WELL_KNOWN, resource());
         world.json(OAUTH, issuer());
@@ -75,6 +78,11 @@ impl World {
             "Bearer resource_metadata=\"{ANNOUNCED}\"{parameters}"
         ));
         world
+    }
+
+    /// Sets the method of the request without a token.
+    pub(crate) fn expect_probe(&self, method: &str) {
+        self.0.lock().unwrap().probe = method.to_owned();
     }
 
     pub(crate) fn page(&self, url: &str, page: Page) {
@@ -136,12 +144,12 @@ impl World {
             let world = world.clone();
             async move {
                 let (head, body) = request.into_parts();
-                assert!(
-                    head.method == "GET" || head.uri == TOKEN,
-                    "{} {}",
-                    head.method,
-                    head.uri
-                );
+                let allowed = match &*head.uri.to_string() {
+                    TOKEN => "POST",
+                    API => &*world.0.lock().unwrap().probe.clone(),
+                    _ => "GET",
+                };
+                assert_eq!(head.method, allowed, "{}", head.uri);
                 assert!(
                     head.uri == TOKEN || !head.headers.contains_key(header::AUTHORIZATION),
                     "credentials for {}",

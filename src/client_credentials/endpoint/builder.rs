@@ -77,7 +77,8 @@ impl TokenEndpoint {
     /// settings. Its metadata must name it exactly. Set [`allow_issuer`](ProtectedResource::allow_issuer) if you know
     /// the issuer: otherwise the API decides which server receives the credentials.
     ///
-    /// With the first token, the API is requested once without a token, by a GET. If it responds with a 401, the
+    /// With the first token, the API is requested once without a token, by a `GET`
+    /// ([`probe_method`](ProtectedResource::probe_method)). If it responds with a 401, the
     /// `resource_metadata` of its challenge is the URL of the metadata, which must be at the origin of the API.
     /// Otherwise, the well-known URLs are requested. The [`service`](Self::service) sends these requests as well.
     ///

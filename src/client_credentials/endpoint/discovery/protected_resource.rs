@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use http::{StatusCode, Uri};
+use http::{Method, StatusCode, Uri};
 use tokio::time::timeout_at;
 
 use super::{
@@ -57,6 +57,8 @@ pub struct ProtectedResource {
     allowed: Vec<Arc<str>>,
     /// Whether the scopes of the metadata are requested. Default: `false`.
     supported_scopes: bool,
+    /// Method of the request without a token. Default: `GET`.
+    probe: Method,
 }
 
 impl ProtectedResource {
@@ -66,6 +68,7 @@ impl ProtectedResource {
             resource: Resource::new(uri),
             allowed: Vec::new(),
             supported_scopes: false,
+            probe: Method::GET,
         }
     }
 
@@ -84,6 +87,15 @@ impl ProtectedResource {
     /// which requests the server's default scope.
     pub fn supported_scopes(mut self, supported: bool) -> Self {
         self.supported_scopes = supported;
+        self
+    }
+
+    /// Sets the method of the request without a token, whose 401 announces the metadata. It has no body. Default: `GET`.
+    ///
+    /// Set it to `POST` if the API announces metadata at a place of its own, and only in response to a `POST`, as some
+    /// MCP servers do. The default changes nothing at any API (RFC 9110 §9.2.1).
+    pub fn probe_method(mut self, method: Method) -> Self {
+        self.probe = method;
         self
     }
 
@@ -265,11 +277,13 @@ impl ResourceDiscovery {
 
     /// Requests the resource without a token, and keeps what the challenge of its 401 announces.
     ///
-    /// A GET, because it changes nothing. Any other response, and none within 5 s, announces nothing: then the
+    /// A GET by default, because it changes nothing. Any other response, and none within 5 s, announces nothing: then the
     /// well-known URLs are requested. The body is not read, because it may never end.
     async fn probe(&self, transport: &Transport, cx: &SourceContext<'_>) {
         let limit = add_capped(cx.clock().now(), REFRESH_TIMEOUT).min(cx.deadline());
-        let response = transport.send_for_headers(get(self.uri().clone()));
+        let mut request = get(self.uri().clone());
+        *request.method_mut() = self.settings.probe.clone();
+        let response = transport.send_for_headers(request);
         let Ok(Ok(response)) = timeout_at(limit, response).await else {
             return;
         };
