@@ -176,7 +176,7 @@ fn challenge() -> impl Strategy<Value = Challenge> {
         text(),
         text(),
         text(),
-        text(),
+        option::of("[!#-\\[\\]-~]{0,19}"),
     );
     parts.prop_map(
         |(scheme, realm, error, error_description, scope, resource_metadata)| Challenge {
@@ -240,7 +240,29 @@ fn a_metadata_url_is_kept_whole_or_not_at_all() {
     };
 
     assert_eq!(found(url).as_deref(), Some(url));
-    assert_eq!(found(&format!("{url}/{}", "a".repeat(200))), None);
+    for other in [
+        format!("{url}/{}", "a".repeat(200)),
+        format!("{url}/ä"),
+        format!("{url}/ a"),
+        format!("{url}/\\\\a"),
+    ] {
+        assert_eq!(found(&other), None, "{other}");
+    }
+}
+
+#[test]
+fn a_scope_is_kept_whole_or_not_at_all() {
+    let scope = |text: &str| {
+        let headers = headers(&[&format!("Bearer scope=\"{text}\"")]);
+        let found = challenges(&headers, None);
+        found[0].scope().map(str::to_owned)
+    };
+    let fits = format!("{} {}", "a".repeat(99), "b".repeat(100));
+
+    assert_eq!(scope(&fits).as_deref(), Some(&*fits));
+    assert_eq!(scope(&format!("{fits}b")), Some("a".repeat(99)));
+    assert_eq!(scope(&format!("{fits} c")), Some(fits));
+    assert_eq!(scope(&"a".repeat(201)).as_deref(), Some(""));
 }
 
 #[test]
