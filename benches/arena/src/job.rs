@@ -57,6 +57,18 @@ pub fn costs_at_random(number: usize, random: &mut fastrand::Rng) -> Job {
     Job::new(number).costing(random.u64(1..=5))
 }
 
+/// One in ten jobs uses a route that costs 20; the others use one that costs 1.
+pub fn costs_by_route(number: usize, random: &mut fastrand::Rng) -> Job {
+    let (path, cost) = match random.u32(0..10) {
+        0 => ("/reports", 20),
+        _ => ("/items", 1),
+    };
+    Job {
+        path,
+        ..Job::new(number).costing(cost)
+    }
+}
+
 /// Completions of 200 to 4,000 tokens: a quarter is the prompt, and the server reserves 3,000 for the completion.
 pub fn completions(number: usize, random: &mut fastrand::Rng) -> Job {
     let cost = random.u64(200..=4000);

@@ -41,8 +41,8 @@ use super::{
 use crate::{
     clock::add_capped,
     rate_limit_retry::{
-        Cost, PartitionKey,
-        quota::{QuotaConfig, SendTime},
+        PartitionKey,
+        quota::{Load, QuotaConfig, SendTime},
     },
 };
 
@@ -58,7 +58,7 @@ impl GateState {
         let keys = request.keys;
         let waiter = WaiterState {
             keys: Arc::clone(keys),
-            cost: request.cost.clone(),
+            load: request.load.clone(),
             tracks_cost: request.tracks_cost,
             waker: None,
             deadline: request.deadline,
@@ -88,17 +88,17 @@ impl GateState {
         &mut self,
         keys: &[PartitionKey],
         sequence: u64,
-        cost: &Cost,
+        load: &Load,
         config: &QuotaConfig,
         now: Instant,
     ) -> Result<Numbers, Blocked> {
-        if let Some(blocked) = self.all_blocked(keys, sequence, cost, config, now) {
+        if let Some(blocked) = self.all_blocked(keys, sequence, load, config, now) {
             return Err(blocked);
         }
         Ok(Numbers::of(keys, |key| {
             let partition: Option<&mut Partition> = self.partitions.get_mut(key);
             partition.map_or(0, |partition| {
-                let number = partition.quota.enter(cost, config, now);
+                let number = partition.quota.enter(load, config, now);
                 // The request takes a part of what credits were derived from.
                 partition.update_credits(config);
                 number
@@ -111,14 +111,14 @@ impl GateState {
         &mut self,
         keys: &[PartitionKey],
         sequence: u64,
-        cost: &Cost,
+        load: &Load,
         config: &QuotaConfig,
         now: Instant,
     ) -> Option<Blocked> {
         // The order of the variants decides: a partition with a known end outweighs one without.
         let mut blocked = None;
         for key in keys {
-            blocked = blocked.max(self.blocked(key, sequence, cost, config, now));
+            blocked = blocked.max(self.blocked(key, sequence, load, config, now));
         }
         blocked
     }
@@ -131,14 +131,14 @@ impl GateState {
         &mut self,
         key: &PartitionKey,
         sequence: u64,
-        cost: &Cost,
+        load: &Load,
         config: &QuotaConfig,
         now: Instant,
     ) -> Option<Blocked> {
         self.apply_origin_holds(key, now);
         let partition = self.partitions.get_mut(key)?;
         partition.collect_credits();
-        let send_time = partition.quota.admit(cost, config, now);
+        let send_time = partition.quota.admit(load, config, now);
         // A window that is over ends its terms.
         partition.update_credits(config);
         match send_time {
@@ -171,11 +171,11 @@ impl GateState {
         let mut left = false;
         let waiter = self.waiters.get(&sequence);
         let latest = waiter.and_then(|waiter| waiter.deadline);
-        let cost = waiter.map_or(Cost::ONE, |waiter| waiter.cost.clone());
+        let load = waiter.map_or(Load::ONE, |waiter| waiter.load.clone());
         for key in keys {
             let belongs = everywhere
                 || keys.len() == 1
-                || self.blocked(key, sequence, &cost, config, now).is_some();
+                || self.blocked(key, sequence, &load, config, now).is_some();
             let Some(partition) = self.partitions.get_mut(key) else {
                 continue;
             };
@@ -246,8 +246,8 @@ impl GateState {
             let Some(waiter) = self.waiters.get(&sequence) else {
                 continue;
             };
-            let (wanted, cost) = (Arc::clone(&waiter.keys), waiter.cost.clone());
-            match self.try_enter(&wanted, sequence, &cost, config, now) {
+            let (wanted, load) = (Arc::clone(&waiter.keys), waiter.load.clone());
+            match self.try_enter(&wanted, sequence, &load, config, now) {
                 Ok(numbers) => {
                     self.granted.insert(sequence, now);
                     let mut latest = None;
@@ -306,7 +306,7 @@ impl GateState {
             // The others are sent after the first one, so that its cost determines the end of the hold.
             let first = partition.queue.first();
             if let Some(first) = first.and_then(|first| self.waiters.get(&first))
-                && let SendTime::NotBefore(until) = partition.quota.admit(&first.cost, config, now)
+                && let SendTime::NotBefore(until) = partition.quota.admit(&first.load, config, now)
             {
                 let late = partition.queue.take_expiring(until);
                 woken.extend(self.take_wakers(&late));
@@ -400,9 +400,9 @@ impl GateState {
                 continue;
             };
             waiter.unpolled = true;
-            let (wanted, cost) = (Arc::clone(&waiter.keys), waiter.cost.clone());
+            let (wanted, load) = (Arc::clone(&waiter.keys), waiter.load.clone());
             if let Some(numbers) = waiter.granted.take() {
-                self.release(&wanted, &numbers, &cost, config);
+                self.release(&wanted, &numbers, &load, config);
             }
         }
     }
@@ -412,12 +412,12 @@ impl GateState {
         &mut self,
         keys: &[PartitionKey],
         numbers: &Numbers,
-        cost: &Cost,
+        load: &Load,
         config: &QuotaConfig,
     ) {
         for (key, number) in keys.iter().zip(numbers.as_slice()) {
             if let Some(partition) = self.partitions.get_mut(key) {
-                partition.release(*number, cost, config);
+                partition.release(*number, load, config);
             }
         }
     }
@@ -447,7 +447,7 @@ impl GateState {
     ) -> Instant {
         let (mut at, mut behind, again) = (None, 0, add_capped(now, CHECK_DELAY));
         let waiter = self.waiters.get(&sequence);
-        let cost = waiter.map_or(Cost::ONE, |waiter| waiter.cost.clone());
+        let load = waiter.map_or(Load::ONE, |waiter| waiter.load.clone());
         for key in keys {
             let Some(partition) = self.partitions.get_mut(key) else {
                 continue;
@@ -457,7 +457,7 @@ impl GateState {
             };
             behind = behind.max(sequence - first);
             // The latest time counts: the request needs all of its partitions.
-            at = at.max(match partition.quota.admit(&cost, config, now) {
+            at = at.max(match partition.quota.admit(&load, config, now) {
                 SendTime::Now => None,
                 // Its poll returns an error at once.
                 SendTime::Never => Some(now),

@@ -105,9 +105,9 @@ use self::{
     state::{Blocked, GateState, wake_all},
 };
 use super::{
-    Cost, PartitionKey,
+    PartitionKey,
     local_limits::LocalLimits,
-    quota::{ExceededLimit, Quota, QuotaConfig, SendTime},
+    quota::{ExceededLimit, Load, Quota, QuotaConfig, SendTime},
 };
 use crate::{
     Origin,
@@ -147,9 +147,9 @@ pub(crate) struct AdmitRequest<'a> {
     pub(crate) sequence: Option<u64>,
     /// The time until which the request can wait. `None`: no limit.
     pub(crate) deadline: Option<Instant>,
-    /// The cost that the request reserves in its partitions.
-    pub(crate) cost: &'a Cost,
-    /// Whether layers below may report what the request has cost. If not, `cost` is reserved without a handle, which
+    /// What the request reserves in its partitions.
+    pub(crate) load: &'a Load,
+    /// Whether layers below may report what the request has cost. If not, the cost is reserved without a handle, which
     /// saves an allocation.
     pub(crate) tracks_cost: bool,
     /// Whether the request may be admitted uncounted while all its partitions are open. `false` if the layer has to
@@ -226,19 +226,20 @@ impl Gate {
             now,
             &mut removed,
         );
-        match state.try_enter(keys, sequence, request.cost, &self.0.config, now) {
+        match state.try_enter(keys, sequence, request.load, &self.0.config, now) {
             Ok(numbers) => {
                 let agents = state.take_agent_wakers(keys, &self.0.config, now);
                 let offers_credits =
                     request.allow_fast_path && state.offer_credits(keys, &self.0.config);
                 drop(state);
                 wake_all(agents);
-                let cost = request.tracks_cost.then(|| request.cost.clone());
+                let cost = request.tracks_cost.then(|| request.load.cost.clone());
                 let permit = Permit::new(
                     self.clone(),
                     Arc::clone(keys),
                     numbers,
                     sequence,
+                    request.load.route,
                     cost,
                     offers_credits,
                 );
@@ -248,7 +249,7 @@ impl Gate {
                 return Admission::TooLate(until);
             }
             Err(Blocked::Forever) => {
-                if let Some((key, exceeded)) = state.exceeded_limit(keys, request.cost, now) {
+                if let Some((key, exceeded)) = state.exceeded_limit(keys, &request.load.cost, now) {
                     return Admission::CostTooHigh(key, exceeded);
                 }
             }
@@ -310,6 +311,7 @@ impl Gate {
             numbers,
             sequence,
             None,
+            None,
             false,
         )
     }
@@ -319,12 +321,12 @@ impl Gate {
     ///
     /// Used for errors. Like an admission, it removes holds and windows that are over. Counts nothing and queues
     /// nothing.
-    pub(crate) fn available_at(&self, keys: &Keys, cost: &Cost, now: Instant) -> Option<Instant> {
+    pub(crate) fn available_at(&self, keys: &Keys, load: &Load, now: Instant) -> Option<Instant> {
         let mut state = lock(&self.0.state);
         let send_time = |key| {
             let partition = state.partitions.get_mut(key)?;
             partition.collect_credits();
-            match partition.quota.admit(cost, &self.0.config, now) {
+            match partition.quota.admit(load, &self.0.config, now) {
                 SendTime::Now | SendTime::Never => None,
                 SendTime::AfterResponse(at) => at,
                 SendTime::NotBefore(at) => Some(at),

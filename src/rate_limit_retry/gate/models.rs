@@ -21,7 +21,7 @@ use crate::{
     backoff::Backoff,
     rate_limit_retry::{
         headers::RateLimitInfo,
-        quota::{Outcome, Pacing},
+        quota::{Load, Outcome, Pacing},
     },
     sync::explore,
 };
@@ -65,7 +65,7 @@ impl TestGate {
             origin: None,
             sequence: None,
             deadline: None,
-            cost: &Cost::ONE,
+            load: &Load::ONE,
             tracks_cost: false,
             allow_fast_path: false,
         };

@@ -21,7 +21,7 @@ use crate::{
     Origin,
     rate_limit_retry::{
         Cost, PartitionKey,
-        quota::{CreditTerms, Outcome, Quota, QuotaConfig, Scope, Sent, Window},
+        quota::{CreditTerms, Load, Outcome, Quota, QuotaConfig, Scope, Sent, Window},
     },
 };
 
@@ -212,10 +212,11 @@ impl Partition {
     }
 
     /// Releases a request that was counted and is not sent, and its reservation.
-    pub(super) fn release(&mut self, number: u64, cost: &Cost, config: &QuotaConfig) {
-        let (sent, unsent) = (Sent { number, cost }, Outcome::NotSent);
+    pub(super) fn release(&mut self, number: u64, load: &Load, config: &QuotaConfig) {
+        let (sent, unsent) = (Sent { number, load }, Outcome::NotSent);
         self.quota
             .record(sent, unsent, Scope::Partition, config, 0.0, None);
+        let cost = &load.cost;
         if *cost != Cost::ONE {
             self.quota.settle_cost(cost, Some(&cost.refunded()));
         }

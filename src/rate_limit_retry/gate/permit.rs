@@ -23,7 +23,8 @@ use super::{
 use crate::{
     rate_limit_retry::{
         Cost, PartitionKey,
-        quota::{Estimate, Outcome, Scope, Sent},
+        quota::{Estimate, Load, Outcome, Scope, Sent},
+        route::RouteClass,
     },
     sync::lock,
 };
@@ -57,6 +58,8 @@ struct CountedPermit {
     numbers: Numbers,
     /// Its sequence number, which a retry keeps.
     sequence: u64,
+    /// Its route, if it is known.
+    route: Option<RouteClass>,
     /// The reservation, if layers below may report the cost.
     reservation: Option<Arc<CostReservation>>,
     /// The credits of the thread that has sent it, which learn from its response.
@@ -100,6 +103,7 @@ impl Permit {
         keys: Keys,
         numbers: Numbers,
         sequence: u64,
+        route: Option<RouteClass>,
         cost: Option<Cost>,
         offers_credits: bool,
     ) -> Self {
@@ -111,6 +115,7 @@ impl Permit {
             keys,
             numbers,
             sequence,
+            route,
             reservation,
             credits: None,
             offers_credits,
@@ -175,6 +180,7 @@ impl Permit {
                 keys: Arc::clone(credit.keys()),
                 numbers: converted.numbers,
                 sequence: converted.sequence,
+                route: None,
                 // Nothing was reserved for it.
                 reservation: None,
                 credits: Some(Arc::clone(&credit.credits)),
@@ -283,6 +289,8 @@ impl CountedPermit {
         now: Option<Instant>,
     ) -> Settled {
         let (reserved, charge) = self.close_reservation(outcome, cost);
+        let load = Load::of(reserved, self.route);
+        let reserved = &load.cost;
         let inner = &self.gate.0;
         // Drawn before the gate's lock is taken: the generator has a lock of its own.
         let random = inner.random.unit();
@@ -303,7 +311,7 @@ impl CountedPermit {
                     let recorded = quota.record(
                         Sent {
                             number: *number,
-                            cost: &reserved,
+                            load: &load,
                         },
                         outcome,
                         scope,
@@ -314,7 +322,7 @@ impl CountedPermit {
                     if let Some(used) = &charge {
                         let unsent = matches!(outcome, Outcome::NotSent);
                         let refunded = unsent.then(|| reserved.refunded());
-                        quota.settle_cost(&reserved, refunded.as_ref().or(used.as_ref()));
+                        quota.settle_cost(reserved, refunded.as_ref().or(used.as_ref()));
                     }
                     settled.held_until = settled.held_until.max(recorded.held_until);
                     settled.own_hold = settled.own_hold.max(recorded.own_hold);

@@ -16,7 +16,7 @@ use crate::{
     rate_limit_retry::{
         Cost, PartitionKey,
         local_limits::LocalLimits,
-        quota::{ExceededLimit, Outcome, Quota, QuotaConfig, Scope},
+        quota::{ExceededLimit, Load, Outcome, Quota, QuotaConfig, Scope},
     },
 };
 
@@ -73,8 +73,8 @@ pub(super) enum Blocked {
 pub(super) struct WaiterState {
     /// The partitions that count the request.
     pub(super) keys: Keys,
-    /// The cost that the request reserves when it is granted.
-    pub(super) cost: Cost,
+    /// What the request reserves when it is granted.
+    pub(super) load: Load,
     /// Whether layers below may report the cost. Then its permit has a reservation.
     pub(super) tracks_cost: bool,
     /// The waker of the last poll. `None` before the first poll, during a poll, and once taken to be woken.

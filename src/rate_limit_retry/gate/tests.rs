@@ -19,8 +19,9 @@ use super::*;
 use crate::{
     backoff::Backoff,
     rate_limit_retry::{
+        Cost,
         headers::{Limit, RateLimitInfo},
-        quota::{Outcome, Pacing},
+        quota::{Load, Outcome, Pacing},
     },
 };
 
@@ -33,7 +34,7 @@ fn admit(gate: &Gate, keys: &Keys, now: Instant) -> Admission {
         origin: None,
         sequence: None,
         deadline: None,
-        cost: &Cost::ONE,
+        load: &Load::ONE,
         tracks_cost: false,
         allow_fast_path: false,
     };
@@ -273,7 +274,7 @@ fn waiters_fail_immediately_on_a_hold_beyond_max_wait() {
             origin: None,
             sequence: None,
             deadline: Some(deadline),
-            cost: &Cost::ONE,
+            load: &Load::ONE,
             tracks_cost: false,
             allow_fast_path: false,
         };
@@ -393,7 +394,7 @@ fn an_origin_wide_429_holds_existing_and_future_partitions() {
             origin: Some(origin),
             sequence: None,
             deadline: None,
-            cost: &Cost::ONE,
+            load: &Load::ONE,
             tracks_cost: false,
             allow_fast_path: false,
         };
@@ -442,7 +443,7 @@ fn an_origin_wide_429_holds_any_number_of_partitions() {
             origin: Some(&origin),
             sequence: None,
             deadline: None,
-            cost: &Cost::ONE,
+            load: &Load::ONE,
             tracks_cost: false,
             allow_fast_path: false,
         };
@@ -503,7 +504,7 @@ fn a_retry_keeps_its_slot_in_a_full_queue() {
         origin: None,
         sequence,
         deadline: None,
-        cost: &Cost::ONE,
+        load: &Load::ONE,
         tracks_cost: false,
         allow_fast_path: false,
     };
@@ -525,7 +526,7 @@ fn a_hold_beyond_max_wait_is_returned_with_its_end() {
             origin: None,
             sequence: None,
             deadline: Some(deadline),
-            cost: &Cost::ONE,
+            load: &Load::ONE,
             tracks_cost: false,
             allow_fast_path: false,
         };
@@ -605,7 +606,7 @@ fn admit_with_cost(gate: &Gate, keys: &Keys, tokens: u64, now: Instant) -> Admis
         origin: None,
         sequence: None,
         deadline: None,
-        cost: &Cost::new().with("tokens", tokens),
+        load: &Load::of(Cost::new().with("tokens", tokens), None),
         tracks_cost: true,
         allow_fast_path: false,
     };

@@ -70,7 +70,7 @@ impl Waiter {
             former = waiter.waker.take();
             waiter.next_check = now;
             let (keys, deadline) = (Arc::clone(&waiter.keys), waiter.deadline);
-            let (cost, tracks_cost) = (waiter.cost.clone(), waiter.tracks_cost);
+            let (load, tracks_cost) = (waiter.load.clone(), waiter.tracks_cost);
             // Requests in front of this one that are not polled leave the queues before anything is granted.
             state.rejoin(self.sequence, &inner.config, now);
             state.skip_unpolled(&keys, self.sequence, &inner.config, now);
@@ -80,24 +80,25 @@ impl Waiter {
             poll = if let Some(numbers) = granted {
                 // It left its queues when it was granted. Its waker was taken above, so no code of the task runs here.
                 state.remove_waiter(self.sequence);
-                let cost = tracks_cost.then_some(cost);
+                let cost = tracks_cost.then_some(load.cost);
                 WaiterPoll::Ready(Permit::new(
                     self.gate.clone(),
                     keys,
                     numbers,
                     self.sequence,
+                    load.route,
                     cost,
                     false,
                 ))
             } else {
                 // Only a known end of a hold rejects: an unknown one may come in time.
-                let blocked = state.all_blocked(&keys, self.sequence, &cost, &inner.config, now);
+                let blocked = state.all_blocked(&keys, self.sequence, &load, &inner.config, now);
                 if let Some(Blocked::Until(until)) = blocked
                     && deadline.is_some_and(|deadline| until > deadline)
                 {
                     WaiterPoll::TooLate(until)
                 } else if blocked == Some(Blocked::Forever)
-                    && let Some((key, exceeded)) = state.exceeded_limit(&keys, &cost, now)
+                    && let Some((key, exceeded)) = state.exceeded_limit(&keys, &load.cost, now)
                 {
                     WaiterPoll::CostTooHigh(key, exceeded)
                 } else {
@@ -147,7 +148,7 @@ impl Waiter {
             };
             if let Some(numbers) = &waiter.granted {
                 // Granted but never sent: the reservation is released.
-                state.release(&waiter.keys, numbers, &waiter.cost, &inner.config);
+                state.release(&waiter.keys, numbers, &waiter.load, &inner.config);
             }
             wakers = state.take_first_wakers(&waiter.keys);
         }

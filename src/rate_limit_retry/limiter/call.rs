@@ -7,7 +7,9 @@ use tokio::time::Instant;
 
 use crate::{
     Attempts, Origin,
-    rate_limit_retry::{Cost, budget::Account, decide::MethodClass, gate::Keys, route::RouteClass},
+    rate_limit_retry::{
+        budget::Account, decide::MethodClass, gate::Keys, quota::Load, route::RouteClass,
+    },
 };
 
 /// The state of one call over all its attempts.
@@ -18,8 +20,8 @@ use crate::{
 /// | field | set by | changes |
 /// |---|---|---|
 /// | `keys` | `begin` | a held route and named quotas are appended |
-/// | `account`, `origin`, `cost`, `method`, `nested`, `deadline` | `begin` | never |
-/// | `route`, `prefix` | `begin`; after the response on the fast path | never |
+/// | `account`, `origin`, `load.cost`, `method`, `nested`, `deadline` | `begin` | never |
+/// | `load.route`, `prefix` | `begin`; after the response on the fast path | never |
 /// | `sequence` | each admission, and the response to a request on credit | cleared when a retry gives way to other requests |
 /// | `attempt`, `sends`, `token_replaced`, `possibly_processed` | | after each attempt |
 #[derive(Debug)]
@@ -30,14 +32,12 @@ pub(crate) struct Call {
     pub(crate) account: Account,
     /// The request's destination, if the user chooses the partition keys; `None` otherwise.
     pub(super) origin: Option<Box<Origin>>,
-    /// The cost that each attempt reserves.
-    pub(super) cost: Cost,
+    /// The cost that each attempt reserves, and the class of requests that is held while the server is unavailable for a
+    /// part of its requests. The class is `None` until it is needed.
+    pub(super) load: Load,
     /// Whether a second send of the request can do harm.
     pub(super) method: MethodClass,
-    /// The class of requests that is held while the server is unavailable for a part of its requests. `None` until it
-    /// is needed.
-    pub(super) route: Option<RouteClass>,
-    /// The class of the requests whose paths begin alike; `None` where `route` is.
+    /// The class of the requests whose paths begin alike; `None` where that of `load` is.
     pub(super) prefix: Option<RouteClass>,
     /// Whether the request is a retry of a retry layer outside this one.
     pub(super) nested: bool,

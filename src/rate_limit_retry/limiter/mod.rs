@@ -50,7 +50,7 @@ pub(crate) use self::{
     on_response::Next,
 };
 use super::{
-    Cost, CostTooHigh, PartitionKey, QueueFull, RateLimitEvent, RateLimited,
+    CostTooHigh, PartitionKey, QueueFull, RateLimitEvent, RateLimited,
     boottime::BoottimeClock,
     budget::{Account, RetryBudget},
     cost_settings::CostSettings,
@@ -60,7 +60,7 @@ use super::{
     header_reader::HeaderReader,
     partition::Partitioning,
     permanent_errors::PermanentErrors,
-    quota::{ExceededLimit, Outcome},
+    quota::{ExceededLimit, Load, Outcome},
     resources::Resources,
     route::{HeldRoutes, RouteClass, UnavailableScope},
     store::{FleetSync, Reservation},
@@ -139,8 +139,10 @@ impl Limiter {
         let keys = self.keys(parts.uri, head.as_ref(), credential);
         let account = Account::of(&keys);
         let mut call = Call {
-            cost: self.costs.estimate(head.as_ref()),
-            route: Some(RouteClass::of(parts.method.as_str(), parts.uri.path())),
+            load: Load::of(
+                self.costs.estimate(head.as_ref()),
+                Some(RouteClass::of(parts.method.as_str(), parts.uri.path())),
+            ),
             prefix: Some(RouteClass::prefix(parts.uri.path())),
             origin: own_keys
                 .then(|| Origin::of(parts.uri).map(Box::new))
@@ -192,9 +194,8 @@ impl Limiter {
             keys,
             account,
             origin: None,
-            cost: Cost::ONE,
+            load: Load::ONE,
             method: MethodClass::of(parts.method, parts.headers, honors_key),
-            route: None,
             prefix: None,
             nested,
             deadline: None,
@@ -270,7 +271,7 @@ impl Limiter {
             origin: call.origin.as_deref(),
             sequence: call.sequence.map(NonZeroU64::get),
             deadline: Some(self.wait_deadline(call, now)),
-            cost: &call.cost,
+            load: &call.load,
             tracks_cost: self.costs.are_tracked(),
             allow_fast_path: self.has_fast_path(),
         };
@@ -383,7 +384,7 @@ impl Limiter {
                 if Handle::try_current().is_err() {
                     // Outside a runtime there are no timers to wait with.
                     drop(place);
-                    let send_time = self.gate.available_at(&call.keys, &call.cost, now);
+                    let send_time = self.gate.available_at(&call.keys, &call.load, now);
                     return Err(self.hold_too_long(call, send_time.unwrap_or(now), now));
                 }
                 self.emit_each(call, |partition| RateLimitEvent::Queued { partition });
@@ -397,7 +398,7 @@ impl Limiter {
                             return self.cost_too_high(call, partition, exceeded);
                         }
                     };
-                    let send_time = || self.gate.available_at(&call.keys, &call.cost, then);
+                    let send_time = || self.gate.available_at(&call.keys, &call.load, then);
                     let until = held_until.or_else(send_time).unwrap_or(deadline);
                     self.hold_too_long(call, deadline.max(until), then)
                 })?;
@@ -451,7 +452,7 @@ impl Limiter {
 
     /// Emits the rejection and returns the error for a full queue.
     fn queue_full(&self, call: &Call, partition: PartitionKey, now: Instant) -> BoxError {
-        let send_time = self.gate.available_at(&call.keys, &call.cost, now);
+        let send_time = self.gate.available_at(&call.keys, &call.load, now);
         let held_for = send_time.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
         self.emit_each(call, |partition| RateLimitEvent::Rejected {
             partition,

@@ -117,10 +117,10 @@ impl Limiter {
             return Next::Return(outcome);
         }
         // The fast path needs no route; a hold, a named quota and a retry do.
-        if call.route.is_none()
+        if call.load.route.is_none()
             && let Some((method, path)) = request_copy.as_ref().and_then(Resend::method_and_path)
         {
-            call.route = Some(RouteClass::of(method, path));
+            call.load.route = Some(RouteClass::of(method, path));
             call.prefix = Some(RouteClass::prefix(path));
         }
         // The slow path. From here on the outcome of a request on the fast path is counted, too.
@@ -159,7 +159,7 @@ impl Limiter {
                 let until = add_capped(now, (wait + jitter).min(self.gate.max_hold()));
                 let number = permit.number();
                 let route_held = unavailable && {
-                    let class = call.route.unwrap_or(RouteClass::WRITES);
+                    let class = call.load.route.unwrap_or(RouteClass::WRITES);
                     // When a request on credit was sent is not known: only later ones release the route.
                     let rejected = if was_on_credit {
                         self.gate.latest_number(&call.keys)

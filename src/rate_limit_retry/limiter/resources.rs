@@ -13,7 +13,7 @@ impl Limiter {
     /// processes see different routes, and all of them must use the same keys.
     pub(super) fn add_resources(&self, call: &mut Call) -> bool {
         let (Some(partition), Some(route), Some(prefix)) =
-            (call.keys.first(), call.route, call.prefix)
+            (call.keys.first(), call.load.route, call.prefix)
         else {
             return false;
         };
@@ -37,7 +37,7 @@ impl Limiter {
     /// partition knows of them to partitions of their own, if its routes have different ones.
     pub(super) fn learn_resources(&self, call: &Call, info: &RateLimitInfo, now: Instant) {
         let (Some(partition), Some(route), Some(prefix)) =
-            (call.keys.first(), call.route, call.prefix)
+            (call.keys.first(), call.load.route, call.prefix)
         else {
             return;
         };

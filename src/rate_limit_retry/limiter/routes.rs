@@ -12,7 +12,7 @@ impl Limiter {
     /// Costs one atomic load while no route is held. The new key is appended, so that the first key, which names the
     /// partition in the retry budget and in errors, stays the same.
     pub(super) fn add_route_holds(&self, call: &mut Call, now: Instant) -> bool {
-        let Some((partition, class)) = call.keys.first().zip(call.route) else {
+        let Some((partition, class)) = call.keys.first().zip(call.load.route) else {
             return false;
         };
         if self.routes.is_empty() {
@@ -58,7 +58,7 @@ impl Limiter {
     ///
     /// The rejected request still waits as long as the server has requested.
     pub(super) fn release_route(&self, call: &Call, number: u64, now: Instant) {
-        let Some((partition, class)) = call.keys.first().zip(call.route) else {
+        let Some((partition, class)) = call.keys.first().zip(call.load.route) else {
             return;
         };
         if !self.routes.is_empty()

@@ -4,14 +4,16 @@ use tokio::time::Instant;
 
 use super::{
     refill::{Refill, as_f64},
+    route_cost::{RouteCosts, RoutesInFlight},
     tuning::RECENT_WEIGHT,
 };
+use crate::rate_limit_retry::route::RouteClass;
 
 /// The mean cost of the last requests, in the unit of one quota.
 ///
 /// The remaining counts of successive responses differ by what was used in between, less what was refilled. The
 /// differences add up to the total decrease, in whatever order the responses arrive.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct MeanCost {
     /// What was used at the first announcement: an upper bound on the cost of the first requests. Used until a
     /// difference is known.
@@ -22,8 +24,10 @@ pub(super) struct MeanCost {
     fall: f64,
     /// Number of accepted requests, weighted likewise.
     accepted: f64,
-    /// Sum of the absolute differences between single decreases and the mean, weighted likewise.
+    /// Sum of the absolute differences between single decreases and the mean of their route, weighted likewise.
     deviation: f64,
+    /// The means of the routes.
+    routes: RouteCosts,
 }
 
 impl MeanCost {
@@ -32,6 +36,7 @@ impl MeanCost {
         &mut self,
         limit: Option<u64>,
         remaining: u64,
+        route: Option<RouteClass>,
         same_window: bool,
         refill: Refill,
         now: Instant,
@@ -47,11 +52,16 @@ impl MeanCost {
         if !fall.is_finite() {
             return;
         }
-        let difference = self.get().map_or(0.0, |mean| (fall - mean).abs());
+        let difference = self
+            .get()
+            .map_or(0.0, |_| (fall - self.of_route(route)).abs());
         let decay = 1.0 - RECENT_WEIGHT;
         self.deviation = self.deviation * decay + difference;
         self.fall = self.fall * decay + fall;
         self.accepted = self.accepted * decay + 1.0;
+        if let Some(route) = route {
+            self.routes.observe(route, fall);
+        }
     }
 
     /// Records that the server returns units because a request cost less than was reserved. They do not reduce the
@@ -75,6 +85,21 @@ impl MeanCost {
             return Some((self.fall / self.accepted).max(0.0));
         }
         self.first.map(as_f64)
+    }
+
+    /// Returns the mean of a route's requests; 0 if nothing has been recorded.
+    pub(super) fn of_route(&self, route: Option<RouteClass>) -> f64 {
+        self.routes.get(route, self.get().unwrap_or_default())
+    }
+
+    /// Returns what the requests in flight cost together.
+    pub(super) fn in_flight(&self, routes: &RoutesInFlight, in_flight: u32) -> f64 {
+        routes.cost(&self.routes, self.get().unwrap_or_default(), in_flight)
+    }
+
+    /// Returns whether routes have clearly different costs.
+    pub(super) fn differs_by_route(&self) -> bool {
+        self.routes.differ()
     }
 
     /// Returns the margin to add to the mean cost of several requests together: twice the mean deviation, which grows

@@ -52,6 +52,7 @@ mod refill;
 mod replicas;
 mod report;
 mod reserved;
+mod route_cost;
 mod send_log;
 mod settle;
 mod shared_name;
@@ -73,7 +74,7 @@ pub use self::pace::Pacing;
 pub(crate) use self::{
     admit::SendTime,
     credit::{CreditTerms, Usage},
-    outcome::{Outcome, Scope, Sent},
+    outcome::{Load, Outcome, Scope, Sent},
     pace::QuotaConfig,
     settle::ExceededLimit,
     snapshot::Estimate,
@@ -87,11 +88,12 @@ use self::{
     local_limit::LocalLimiter,
     pace::MIN_SILENT_RESPONSES,
     reserved::Reserved,
+    route_cost::RoutesInFlight,
     slow_start::SlowStart,
     window::Demand,
     windows::Windows,
 };
-use super::{cost::Cost, local_limits::LocalLimit};
+use super::local_limits::LocalLimit;
 use crate::clock::add_capped;
 
 /// Whether the announced windows allow one more request.
@@ -168,6 +170,8 @@ pub(crate) struct Quota {
     /// What the requests in flight have reserved of each unit. Unlike `reserved`, without those whose response has
     /// arrived.
     reserved_in_flight: Reserved,
+    /// The routes of the requests in flight, as far as they are known.
+    routes_in_flight: RoutesInFlight,
     /// What requests have reserved of each unit and not settled, and what they were charged.
     reserved: Reserved,
     /// What is known of the other processes; `None` if quotas are not shared.
@@ -199,6 +203,7 @@ impl Quota {
             silent_responses: 0,
             last_used: None,
             reserved_in_flight: Reserved::default(),
+            routes_in_flight: RoutesInFlight::default(),
             reserved: Reserved::default(),
             fleet_share: config.shared.then(Box::default),
         }
@@ -212,7 +217,8 @@ impl Quota {
     /// The constraints are checked in this order, and the first that delays the request determines the result: pause,
     /// hold, local limit, announced quotas, estimate, concurrency limit, slow start. A pause, a hold or a window that
     /// is over is removed here, which starts a new epoch for holds and windows.
-    pub(crate) fn admit(&mut self, cost: &Cost, config: &QuotaConfig, now: Instant) -> SendTime {
+    pub(crate) fn admit(&mut self, load: &Load, config: &QuotaConfig, now: Instant) -> SendTime {
+        let cost = &load.cost;
         if self.exceeded_limit(cost, now).is_some() {
             return SendTime::Never;
         }
@@ -247,7 +253,7 @@ impl Quota {
         if let Some(wait) = cap.and_then(|cap| cap.admit(in_flight, even, now)) {
             return wait;
         }
-        let disregarded = match self.admit_windows(cost, config, now) {
+        let disregarded = match self.admit_windows(load, config, now) {
             WindowsDecision::Allow { disregarded } => disregarded,
             WindowsDecision::Wait(wait) => return wait,
         };
@@ -314,7 +320,7 @@ impl Quota {
     /// Each window decides by itself, and the latest time counts.
     fn admit_windows(
         &mut self,
-        cost: &Cost,
+        load: &Load,
         config: &QuotaConfig,
         now: Instant,
     ) -> WindowsDecision {
@@ -326,7 +332,8 @@ impl Quota {
         let reporting = fleet.is_some_and(|fleet| fleet.report_in_flight);
         for window in self.windows.iter_mut() {
             let demand = Demand {
-                cost,
+                load,
+                routes_in_flight: &self.routes_in_flight,
                 reserved_in_flight: &self.reserved_in_flight,
                 in_flight,
                 unused_credits: self.unused_credits,
@@ -348,7 +355,7 @@ impl Quota {
                 None => {
                     let room = window.headroom(in_flight, now);
                     delay = delay.max(pacing_delay(last, room, over, config, now));
-                    grant = grant.max(window.grant.blocks(window.fleet_cost(cost), now));
+                    grant = grant.max(window.grant.blocks(window.fleet_cost(&load.cost), now));
                     if asks && window.is_unconfirmed(reporting) {
                         grant = grant.max(over);
                     }
@@ -381,7 +388,9 @@ impl Quota {
     }
 
     /// Counts a request as in flight. Returns its number, by which its outcome is reported to [`record`](Self::record).
-    pub(crate) fn enter(&mut self, cost: &Cost, config: &QuotaConfig, now: Instant) -> u64 {
+    pub(crate) fn enter(&mut self, load: &Load, config: &QuotaConfig, now: Instant) -> u64 {
+        let cost = &load.cost;
+        self.routes_in_flight.add(load.route);
         self.reserved.add(cost);
         self.reserved_in_flight.add(cost);
         self.in_flight += 1;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::rate_limit_retry::{cost::Cost, headers::RateLimitInfo};
+use crate::rate_limit_retry::{cost::Cost, headers::RateLimitInfo, route::RouteClass};
 
 /// The outcome of a request.
 #[derive(Clone, Copy, Debug)]
@@ -35,8 +35,27 @@ pub(crate) enum Outcome<'a> {
 pub(crate) struct Sent<'a> {
     /// The number that the quota gave it.
     pub(crate) number: u64,
-    /// The cost that was reserved for it.
-    pub(crate) cost: &'a Cost,
+    /// What was reserved for it.
+    pub(crate) load: &'a Load,
+}
+
+/// What a request takes from quotas, as far as it is known before it is sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Load {
+    /// The amounts that the caller has set.
+    pub(crate) cost: Cost,
+    /// Its route, by whose mean cost the other amounts are estimated. `None` if it is not known.
+    pub(crate) route: Option<RouteClass>,
+}
+
+impl Load {
+    /// One request of an unknown route, of which the caller has set nothing.
+    pub(crate) const ONE: Self = Self::of(Cost::ONE, None);
+
+    /// Creates the load of a request of this route.
+    pub(crate) const fn of(cost: Cost, route: Option<RouteClass>) -> Self {
+        Self { cost, route }
+    }
 }
 
 /// What follows from an outcome for later requests, and for the request itself.

@@ -85,7 +85,7 @@ impl Quota {
                 self.record_response(sent, response, scope, config, random, now?)
             }
             Outcome::Unavailable { wait } => {
-                self.windows.debit(sent.cost, false);
+                self.windows.debit(sent.load, false);
                 Some(self.on_unavailable(sent.number, wait.min(config.max_hold), now?))
             }
             // The server has not counted the request: the estimate takes it back.
@@ -103,12 +103,12 @@ impl Quota {
                 None
             }
             Outcome::Sent => {
-                self.windows.debit(sent.cost, false);
+                self.windows.debit(sent.load, false);
                 None
             }
             Outcome::Unknown => {
                 self.slow_start.on_no_response();
-                self.windows.debit(sent.cost, false);
+                self.windows.debit(sent.load, false);
                 None
             }
         }
@@ -116,7 +116,8 @@ impl Quota {
 
     /// Counts a request as no longer in flight.
     fn end(&mut self, sent: Sent<'_>, not_sent: bool, now: Option<Instant>) {
-        self.reserved_in_flight.release(sent.cost);
+        self.reserved_in_flight.release(&sent.load.cost);
+        self.routes_in_flight.remove(sent.load.route);
         self.in_flight = self.in_flight.saturating_sub(1);
         self.slow_start.on_completed(sent.number);
         if let Some(fleet) = &mut self.fleet_share {
@@ -217,7 +218,7 @@ impl Quota {
         if throttled {
             self.slow_start.on_no_response();
         } else {
-            self.windows.debit(sent.cost, false);
+            self.windows.debit(sent.load, false);
             self.on_success(sent.number, now);
         }
     }
@@ -231,6 +232,7 @@ impl Quota {
         } = response;
         let by = Announcement {
             number: sent.number,
+            route: sent.load.route,
             next: self.next_number,
             late: sent.number < self.epoch,
             throttled,
@@ -249,7 +251,7 @@ impl Quota {
                 }
             } else {
                 self.is_announced = false;
-                self.windows.debit(sent.cost, true);
+                self.windows.debit(sent.load, true);
             }
             return;
         }

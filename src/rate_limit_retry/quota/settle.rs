@@ -52,6 +52,7 @@ impl Quota {
     pub(crate) fn observe_body(&mut self, number: u64, limit: &Limit, now: Instant) {
         let by = Announcement {
             number,
+            route: None,
             next: self.next_number,
             late: number < self.epoch,
             throttled: false,

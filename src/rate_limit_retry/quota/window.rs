@@ -10,9 +10,11 @@ use super::{
     contradictions::Contradictions,
     grant::Grant,
     mean_cost::MeanCost,
+    outcome::Load,
     refill::{Refill, as_f64},
     replicas::Replicas,
     reserved::Reserved,
+    route_cost::RoutesInFlight,
     shared_name::SharedName,
     tuning::{
         HINT_RESOLUTION, MAX_TOKEN_BUCKET_WAIT, MIN_SHARE, NEARLY_ALL, RECENT_RESPONSES,
@@ -24,6 +26,7 @@ use crate::{
     rate_limit_retry::{
         cost::Cost,
         headers::{Limit, Unit},
+        route::RouteClass,
     },
 };
 
@@ -71,6 +74,8 @@ struct WindowKey {
 pub(super) struct Announcement {
     /// The number of the request.
     pub(super) number: u64,
+    /// The route of the request, if it is known.
+    pub(super) route: Option<RouteClass>,
     /// The number of the next request.
     pub(super) next: u64,
     /// Whether the request belongs to an earlier epoch.
@@ -141,7 +146,7 @@ impl Window {
 
     /// Returns the units that a request with this cost takes from what the store has granted. At least 1.
     pub(super) fn fleet_cost(&self, cost: &Cost) -> u64 {
-        self.debit_for(cost).max(1)
+        self.debit_for(cost, None).max(1)
     }
 
     /// Returns the units that `in_flight` requests have reserved, if they are alike and cost as this one does.
@@ -242,8 +247,14 @@ impl Window {
         if by.served {
             let same_window = self.is_same_window(limit, by.now);
             self.mean_cost.begin(limit.limit, remaining);
-            self.mean_cost
-                .observe(limit.limit, remaining, same_window, self.refill, by.now);
+            self.mean_cost.observe(
+                limit.limit,
+                remaining,
+                by.route,
+                same_window,
+                self.refill,
+                by.now,
+            );
         }
         let began = self.current.as_ref().map(AnnouncedWindow::began);
         // A late response can update a known window, but not create one that is over.
@@ -429,13 +440,14 @@ impl Window {
     /// as their share of this process's requests.
     fn need(&self, demand: &Demand<'_>) -> Need {
         let Demand {
-            cost,
+            load,
             reserved_in_flight,
             in_flight,
             unused_credits,
             synced,
+            ..
         } = *demand;
-        if let Some((unit, amount)) = self.unit_of(cost) {
+        if let Some((unit, amount)) = self.unit_of(&load.cost) {
             let amount = as_f64(amount);
             let reserved = as_f64(reserved_in_flight.amount(unit));
             return Need {
@@ -444,8 +456,8 @@ impl Window {
                 min_remaining: amount,
             };
         }
-        if !self.counts_requests() {
-            return self.learned_need(in_flight);
+        if !self.counts_requests() || self.mean_cost.differs_by_route() {
+            return self.learned_need(demand);
         }
         let mean = if synced {
             1.0
@@ -471,7 +483,8 @@ impl Window {
             && self.refill.rate().is_none()
             && !self.has_replicas()
             && self.early_refill.is_none()
-            && self.min_remaining == 1;
+            && self.min_remaining == 1
+            && !self.mean_cost.differs_by_route();
         let current = self.believed().filter(|_| plain)?;
         let mean = self.apparent_cost(in_flight);
         Some((as_f64(current.available()), mean.max(2.0 * mean - 1.0)))
@@ -485,12 +498,15 @@ impl Window {
     }
 
     /// Returns what one more request needs in a unit for which the caller has set no amount.
-    fn learned_need(&self, in_flight: u32) -> Need {
-        let mean = self.mean_cost.get().unwrap_or_default();
+    ///
+    /// Its route's mean cost, with a margin for the requests in flight together.
+    fn learned_need(&self, demand: &Demand<'_>) -> Need {
+        let in_flight = demand.in_flight;
+        let mean = self.mean_cost.of_route(demand.load.route);
         let limit = self.current.as_ref().and_then(|current| current.limit);
         let alone = (mean + self.mean_cost.margin(1)).min(limit.map_or(f64::INFINITY, as_f64));
         Need {
-            reserved: f64::from(in_flight) * mean,
+            reserved: self.mean_cost.in_flight(demand.routes_in_flight, in_flight),
             amount: mean + self.mean_cost.margin(in_flight.saturating_add(1)),
             min_remaining: alone.max(as_f64(self.min_remaining)),
         }
@@ -505,11 +521,11 @@ impl Window {
     }
 
     /// Returns the units by which a request with this cost is debited while no response announces what remains.
-    pub(super) fn debit_for(&self, cost: &Cost) -> u64 {
+    pub(super) fn debit_for(&self, cost: &Cost, route: Option<RouteClass>) -> u64 {
         match self.unit_of(cost) {
             Some((_, amount)) => amount,
-            None if self.counts_requests() => 1,
-            None => self.mean_cost.get().unwrap_or_default() as u64,
+            None if self.counts_requests() && !self.mean_cost.differs_by_route() => 1,
+            None => self.mean_cost.of_route(route) as u64,
         }
     }
 
@@ -563,8 +579,10 @@ impl Window {
 /// One more request, and what is in flight already.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Demand<'a> {
-    /// The cost of the request.
-    pub(super) cost: &'a Cost,
+    /// What the request takes.
+    pub(super) load: &'a Load,
+    /// The routes of the requests in flight.
+    pub(super) routes_in_flight: &'a RoutesInFlight,
     /// What the requests in flight have reserved.
     pub(super) reserved_in_flight: &'a Reserved,
     /// The number of requests in flight.

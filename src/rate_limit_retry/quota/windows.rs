@@ -6,10 +6,10 @@ use tokio::time::Instant;
 
 use super::{
     announced::AnnouncedWindow,
+    outcome::Load,
     window::{Announcement, Window},
 };
 use crate::rate_limit_retry::{
-    cost::Cost,
     headers::{Limit, Unit},
     store::WindowId,
 };
@@ -83,9 +83,9 @@ impl Windows {
 
     /// Debits a request with this cost that may have been counted. `accepted`: it was accepted, and its response
     /// announces nothing.
-    pub(super) fn debit(&mut self, cost: &Cost, accepted: bool) {
+    pub(super) fn debit(&mut self, load: &Load, accepted: bool) {
         for window in &mut self.0 {
-            let amount = window.debit_for(cost);
+            let amount = window.debit_for(&load.cost, load.route);
             if let Some(current) = &mut window.current {
                 if accepted {
                     current.debit_unannounced(amount);

@@ -60,7 +60,9 @@ impl Model for Lowered {
     fn take(&mut self, at: f64, job: &Job) -> Verdict {
         if at >= self.from {
             self.inner.limit = self.to;
-            self.inner.used = self.inner.used.min(self.to);
+            for used in self.inner.used.values_mut() {
+                *used = (*used).min(self.to);
+            }
         }
         self.inner.take(at, job)
     }

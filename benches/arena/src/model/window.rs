@@ -1,6 +1,6 @@
 //! One limit at a time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::{Model, Verdict};
 use crate::job::Job;
@@ -11,8 +11,8 @@ pub struct FixedWindow {
     pub(super) limit: u64,
     window: f64,
     phase: f64,
-    current: i64,
-    pub(super) used: u64,
+    /// What was used of each window: the optimum also fills one before the last.
+    pub(super) used: BTreeMap<i64, u64>,
 }
 
 impl FixedWindow {
@@ -21,8 +21,7 @@ impl FixedWindow {
             limit,
             window,
             phase,
-            current: i64::MIN,
-            used: 0,
+            used: BTreeMap::new(),
         }
     }
 
@@ -40,27 +39,23 @@ impl FixedWindow {
         self.end(self.number(at))
     }
 
+    fn used(&self, number: i64) -> u64 {
+        self.used.get(&number).copied().unwrap_or_default()
+    }
+
     /// Returns what a response to an uncounted request announces.
     pub(super) fn peek(&self, at: f64) -> Verdict {
-        let used = if self.number(at) == self.current {
-            self.used
-        } else {
-            0
-        };
-        let remaining = self.limit - used;
+        let remaining = self.limit.saturating_sub(self.used(self.number(at)));
         Verdict::new(true, self.limit, self.window, remaining, self.ends(at))
     }
 }
 
 impl Model for FixedWindow {
     fn take(&mut self, at: f64, job: &Job) -> Verdict {
-        let number = self.number(at);
-        if number != self.current {
-            (self.current, self.used) = (number, 0);
-        }
-        let accepted = self.used + job.cost <= self.limit;
+        let used = self.used.entry(self.number(at)).or_default();
+        let accepted = *used + job.cost <= self.limit;
         if accepted {
-            self.used += job.cost;
+            *used += job.cost;
         }
         Verdict {
             status: if accepted { 200 } else { 429 },
@@ -69,12 +64,13 @@ impl Model for FixedWindow {
     }
 
     fn earliest(&self, at: f64, job: &Job) -> f64 {
-        let number = self.number(at);
-        if number == self.current && self.used + job.cost > self.limit {
-            self.end(number)
-        } else {
-            at
+        let mut number = self.number(at);
+        let mut earliest = at;
+        while self.used(number) + job.cost.min(self.limit) > self.limit {
+            earliest = self.end(number);
+            number += 1;
         }
+        earliest
     }
 }
 

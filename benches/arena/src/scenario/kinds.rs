@@ -142,22 +142,29 @@ fn neighbours() -> Vec<Scenario> {
 
 fn costs() -> Vec<Scenario> {
     let mixes: [(_, job::Mix, _); 2] = [
-        ("by turns", job::costs_by_turns, [MET, MET]),
-        ("at random", job::costs_at_random, [(1.1, 8), (1.06, 135)]),
+        ("of 1 to 5 by turns", job::costs_by_turns, [MET, MET]),
+        (
+            "of 1 to 5 at random",
+            job::costs_at_random,
+            [(1.1, 8), (1.06, 135)],
+        ),
     ];
     let played = mixes.map(|(how, mix, accepted)| {
-        let full = scenario(format!("costs of 1 to 5 {how}, full headers"))
+        let full = scenario(format!("costs {how}, full headers"))
             .mix(mix)
             .goal(1.005, Share(0.002))
             .accepted_miss(accepted[0].0, accepted[0].1);
-        let silent = scenario(format!("costs of 1 to 5 {how}, no headers"))
+        let silent = scenario(format!("costs {how}, no headers"))
             .server(server::fixed, Silent)
             .mix(mix)
             .goal(1.03, Share(0.04))
             .accepted_miss(accepted[1].0, accepted[1].1);
         [full, silent]
     });
-    played.into_iter().flatten().collect()
+    let by_route = scenario("costs of 1 and 20 by route, full headers")
+        .mix(job::costs_by_route)
+        .goal(1.005, Share(0.002));
+    played.into_iter().flatten().chain([by_route]).collect()
 }
 
 /// The cost of a request is known at the end of its response. Until then, the server reserves more.

@@ -59,7 +59,7 @@ impl World {
                 origin: None,
                 sequence: None,
                 deadline: None,
-                cost: &Cost::ONE,
+                load: &Load::ONE,
                 tracks_cost: false,
                 allow_fast_path: true,
             };

@@ -60,7 +60,7 @@ proptest! {
                         let (max, period) = local_limit.map_or((u32::MAX, Duration::ZERO), |local_limit| local_limit.rate.unwrap());
                         let recent = gone.iter().filter(|(_, at)| *at + period > world.now).count();
                         prop_assert!(recent < max as usize, "more than the own limit");
-                        flying.push(world.quota.enter(&Cost::ONE, &world.config, world.now));
+                        flying.push(world.quota.enter(&Load::ONE, &world.config, world.now));
                         gone.push((flying[flying.len() - 1], world.now));
                     }
                     SendTime::NotBefore(at) => {
@@ -71,7 +71,7 @@ proptest! {
                         prop_assert!(at.is_none_or(|at| at > world.now));
                     }
                 },
-                Event::Enter => flying.push(world.quota.enter(&Cost::ONE, &world.config, world.now)),
+                Event::Enter => flying.push(world.quota.enter(&Load::ONE, &world.config, world.now)),
                 Event::EnterLate => flying.push(world.quota.enter_late()),
                 Event::Complete(which, end) => {
                     let number = if flying.is_empty() {
@@ -99,7 +99,7 @@ proptest! {
                         Completion::Response(_, _, scope) => scope,
                         _ => Scope::Partition,
                     };
-                    let held = world.quota.record(Sent { number, cost: &Cost::ONE }, outcome, scope, &config, random, now).held_until;
+                    let held = world.quota.record(Sent { number, load: &Load::ONE }, outcome, scope, &config, random, now).held_until;
                     prop_assert!(held.is_none_or(|until| until > world.now && until <= world.now + max_wait));
                 }
                 Event::Advance(millis) => world.advance(ms(millis)),

@@ -35,7 +35,11 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     backoff::Backoff,
-    rate_limit_retry::headers::{Limit, RateLimitInfo},
+    rate_limit_retry::{
+        Cost,
+        headers::{Limit, RateLimitInfo},
+        route::RouteClass,
+    },
 };
 
 const CONFIG: QuotaConfig = QuotaConfig {
@@ -118,18 +122,18 @@ impl TestQuota {
     }
 
     fn admit(&mut self) -> SendTime {
-        self.quota.admit(&Cost::ONE, &self.config, self.now)
+        self.quota.admit(&Load::ONE, &self.config, self.now)
     }
 
     /// Sends one request, if it may go.
     fn send(&mut self) -> Option<u64> {
         (self.admit() == SendTime::Now)
-            .then(|| self.quota.enter(&Cost::ONE, &self.config, self.now))
+            .then(|| self.quota.enter(&Load::ONE, &self.config, self.now))
     }
 
     /// Sends one request, whether it may go or not.
     fn enter(&mut self) -> u64 {
-        self.quota.enter(&Cost::ONE, &self.config, self.now)
+        self.quota.enter(&Load::ONE, &self.config, self.now)
     }
 
     fn record(&mut self, number: u64, outcome: Outcome<'_>) -> Option<Instant> {
@@ -141,7 +145,7 @@ impl TestQuota {
         let recorded = self.quota.record(
             Sent {
                 number,
-                cost: &Cost::ONE,
+                load: &Load::ONE,
             },
             outcome,
             scope,

@@ -365,9 +365,9 @@ fn naming(quotas: &[(&str, Unit, u64)]) -> RateLimitInfo {
 #[test]
 fn every_named_quota_is_reported_with_its_costs() {
     let mut world = unannounced_fleet();
-    let cost = Cost::new().with("tokens", 700);
-    let enter = |world: &mut TestQuota| world.quota.enter(&cost, &world.config, world.now);
-    world.quota.admit(&cost, &world.config, world.now);
+    let load = Load::of(Cost::new().with("tokens", 700), None);
+    let enter = |world: &mut TestQuota| world.quota.enter(&load, &world.config, world.now);
+    world.quota.admit(&load, &world.config, world.now);
     let number = enter(&mut world);
     let info = naming(&[
         ("burst", Unit::Requests, 50),
@@ -375,7 +375,7 @@ fn every_named_quota_is_reported_with_its_costs() {
     ]);
     let sent = Sent {
         number,
-        cost: &cost,
+        load: &load,
     };
     let outcome = Outcome::Response {
         throttled: false,
@@ -409,7 +409,7 @@ fn every_named_quota_is_reported_with_its_costs() {
         let mut snapshot = with_window(2, window("units/10000 tokens", granted));
         snapshot.windows.push(window("requests/10000 burst", 5));
         apply(&mut world, &snapshot);
-        let admitted = world.quota.admit(&cost, &world.config, world.now);
+        let admitted = world.quota.admit(&load, &world.config, world.now);
         assert_eq!(admitted == SendTime::Now, goes, "{granted}");
     }
 }

@@ -127,7 +127,7 @@ pub(super) fn run(server: &mut dyn Server, load: Load) -> Figures {
                 it.quota.record(
                     Sent {
                         number,
-                        cost: &Cost::ONE,
+                        load: &super::super::Load::ONE,
                     },
                     outcome,
                     Scope::Partition,
@@ -153,12 +153,12 @@ pub(super) fn run(server: &mut dyn Server, load: Load) -> Figures {
         }
         let it = &mut clients[client];
         while !it.waiting.is_empty() {
-            match it.quota.admit(&Cost::ONE, &CONFIG, instant) {
+            match it.quota.admit(&super::super::Load::ONE, &CONFIG, instant) {
                 SendTime::Never => panic!("one request is never too many"),
                 SendTime::Now => {
                     it.waiting.pop_front();
                     figures.early += usize::from(now < it.named);
-                    let number = it.quota.enter(&Cost::ONE, &CONFIG, instant);
+                    let number = it.quota.enter(&super::super::Load::ONE, &CONFIG, instant);
                     let way = (load.rtt as f64 * (0.45 + 0.1 * random.f64())) as u64;
                     schedule!(now + way, client, number, Event::Arrives);
                 }

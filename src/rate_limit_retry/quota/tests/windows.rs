@@ -122,8 +122,8 @@ fn a_request_waits_until_what_it_costs_remains() {
     )]);
     world.succeed(number, &left);
     let admit = |world: &mut TestQuota, tokens| {
-        let cost = Cost::new().with("tokens", tokens);
-        world.quota.admit(&cost, &world.config, world.now)
+        let load = Load::of(Cost::new().with("tokens", tokens), None);
+        world.quota.admit(&load, &world.config, world.now)
     };
 
     assert_eq!(admit(&mut world, 900), SendTime::Now);
@@ -134,14 +134,14 @@ fn a_request_waits_until_what_it_costs_remains() {
     assert_eq!(admit(&mut world, 10_001), SendTime::Never);
 
     // What is in flight has reserved its part.
-    let cost = Cost::new().with("tokens", 600);
-    let first = world.quota.enter(&cost, &world.config, world.now);
+    let load = Load::of(Cost::new().with("tokens", 600), None);
+    let first = world.quota.enter(&load, &world.config, world.now);
     assert_eq!(admit(&mut world, 300), SendTime::Now);
     assert!(matches!(admit(&mut world, 301), SendTime::AfterResponse(_)));
     let (sent, outcome) = (
         Sent {
             number: first,
-            cost: &cost,
+            load: &load,
         },
         Outcome::NotSent,
     );
@@ -157,10 +157,70 @@ fn a_request_waits_until_what_it_costs_remains() {
 }
 
 #[test]
+fn the_cost_of_each_route_is_learned() {
+    let mut world = TestQuota::new();
+    let [cheap, dear] =
+        ["/search", "/export"].map(|path| Load::of(Cost::ONE, Some(RouteClass::of("GET", path))));
+    let tokens = |left| {
+        let limit = named("tokens", Unit::Other, 100_000, left, Some(secs(60)));
+        info(vec![limit])
+    };
+    let mut left = 100_000;
+    let mut send = |world: &mut TestQuota, load: &Load| {
+        let number = world.quota.enter(load, &world.config, world.now);
+        left -= if load.route == dear.route { 2_000 } else { 10 };
+        let left = tokens(left);
+        let (sent, outcome) = (
+            Sent { number, load },
+            Outcome::Response {
+                throttled: false,
+                info: &left,
+            },
+        );
+        let now = Some(world.now);
+        let scope = Scope::Partition;
+        world
+            .quota
+            .record(sent, outcome, scope, &world.config, 0.0, now);
+    };
+    for _ in 0..46 {
+        send(&mut world, &cheap);
+        send(&mut world, &dear);
+    }
+    let admit =
+        |world: &mut TestQuota, load: &Load| world.quota.admit(load, &world.config, world.now);
+
+    // 7,540 are left: for three of the dear requests and many of the others.
+    for _ in 0..2 {
+        assert_eq!(admit(&mut world, &dear), SendTime::Now);
+        world.quota.enter(&dear, &world.config, world.now);
+    }
+    world.quota.enter(&dear, &world.config, world.now);
+    assert!(matches!(
+        admit(&mut world, &dear),
+        SendTime::AfterResponse(_)
+    ));
+    assert_eq!(admit(&mut world, &cheap), SendTime::Now);
+    // All of it comes back when they end without having been sent.
+    for number in [92, 93, 94] {
+        let sent = Sent {
+            number,
+            load: &dear,
+        };
+        let now = Some(world.now);
+        let scope = Scope::Partition;
+        world
+            .quota
+            .record(sent, Outcome::NotSent, scope, &world.config, 0.0, now);
+    }
+    assert_eq!(admit(&mut world, &dear), SendTime::Now);
+}
+
+#[test]
 fn a_reported_cost_returns_what_was_reserved_in_excess() {
     let mut world = TestQuota::new();
-    let cost = Cost::new().with("tokens", 800);
-    let number = world.quota.enter(&cost, &world.config, world.now);
+    let load = Load::of(Cost::new().with("tokens", 800), None);
+    let number = world.quota.enter(&load, &world.config, world.now);
     let left = info(vec![named(
         "tokens",
         Unit::Other,
@@ -170,7 +230,7 @@ fn a_reported_cost_returns_what_was_reserved_in_excess() {
     )]);
     let sent = Sent {
         number,
-        cost: &cost,
+        load: &load,
     };
     let outcome = Outcome::Response {
         throttled: false,
@@ -184,12 +244,12 @@ fn a_reported_cost_returns_what_was_reserved_in_excess() {
         0.0,
         Some(world.now),
     );
-    let next = Cost::new().with("tokens", 700);
+    let next = Load::of(Cost::new().with("tokens", 700), None);
     let admit = |world: &mut TestQuota| world.quota.admit(&next, &world.config, world.now);
     assert!(matches!(admit(&mut world), SendTime::NotBefore(_)));
 
     let used = Cost::new().with("tokens", 300);
-    world.quota.settle_cost(&cost, Some(&used));
+    world.quota.settle_cost(&load.cost, Some(&used));
 
     assert_eq!(admit(&mut world), SendTime::Now);
 }
@@ -257,7 +317,7 @@ fn an_exhausted_replica_holds_no_other_request_while_others_have_room() {
     none.retry_after = Some(secs(60));
     let sent = Sent {
         number: throttled,
-        cost: &Cost::ONE,
+        load: &Load::ONE,
     };
     let outcome = Outcome::Response {
         throttled: true,
@@ -378,8 +438,8 @@ fn a_limit_whose_window_is_over_refuses_no_request() {
             Some(secs(60)),
         )]),
     );
-    let cost = Cost::new().with("tokens", 12_000);
-    let admit = |world: &mut TestQuota| world.quota.admit(&cost, &world.config, world.now);
+    let load = Load::of(Cost::new().with("tokens", 12_000), None);
+    let admit = |world: &mut TestQuota| world.quota.admit(&load, &world.config, world.now);
     assert_eq!(admit(&mut world), SendTime::Never);
 
     world.advance(secs(61));
