@@ -44,7 +44,7 @@ fn layer(world: &World) -> ClientCredentialsLayer {
 #[tokio::test(start_paused = true)]
 async fn a_401_renews_the_metadata_from_where_it_says() {
     let world = World::new();
-    world.json(ANNOUNCED, crate::world::resource());
+    world.json(ANNOUNCED, &crate::world::resource());
     let rejects = Arc::new(AtomicBool::new(false));
     let (inner, sent) = api(ANNOUNCED, &rejects);
     let service = layer(&world).layer(inner);

@@ -16,7 +16,7 @@ use crate::world::{
 /// The error for an API whose metadata is `document`.
 async fn error(document: Value) -> String {
     let world = World::new();
-    world.json(WELL_KNOWN, document);
+    world.json(WELL_KNOWN, &document);
     let error = world.error(protected()).await;
     assert_eq!(
         (error.kind(), error.is_transient()),
@@ -144,7 +144,7 @@ async fn redirects_are_not_followed() {
 async fn huge_metadata_is_not_read_to_its_end() {
     let world = World::new();
     let huge = with(resource(), "padding", json!("x".repeat(10 << 20)));
-    world.json(WELL_KNOWN, huge);
+    world.json(WELL_KNOWN, &huge);
 
     let error = world.error(protected()).await;
 
@@ -204,7 +204,7 @@ async fn a_server_with_the_metadata_of_another_gets_nothing() {
     let world = World::new();
     world.json(
         OAUTH,
-        with(issuer(), "issuer", json!("https://honest.example")),
+        &with(issuer(), "issuer", json!("https://honest.example")),
     );
 
     let error = world.error(protected()).await;
@@ -226,7 +226,7 @@ async fn a_loop_of_failures_is_bounded_by_the_back_off() {
     let world = World::new();
     world.json(
         WELL_KNOWN,
-        with(resource(), "resource", json!("https://evil.example")),
+        &with(resource(), "resource", json!("https://evil.example")),
     );
     let handle = world.handle(world.endpoint(protected()));
 

@@ -5,7 +5,7 @@ use http_body_util::Full;
 use serde_json::json;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_m2m::{
-    ClientAuth, ClientCredentialsLayer, TokenEndpoint,
+    ClientAuth, ClientCredentialsLayer, Clock, SystemClock, TokenEndpoint,
     client_credentials::{ProtectedResource, TokenScope},
     test_util::{Api, Issuer},
 };
@@ -77,7 +77,7 @@ async fn without_a_challenge_the_well_known_url_is_requested() {
 async fn an_api_that_is_silent_or_endless_delays_only_a_little() {
     let world = World::new();
     world.page(API, Page::Silent);
-    let began = tokio::time::Instant::now();
+    let began = SystemClock::default().now();
 
     world
         .handle(world.endpoint(protected()))
@@ -85,19 +85,19 @@ async fn an_api_that_is_silent_or_endless_delays_only_a_little() {
         .await
         .unwrap();
 
-    assert_eq!(began.elapsed().as_secs(), 5);
+    assert_eq!((SystemClock::default().now() - began).as_secs(), 5);
     assert_eq!(world.urls(), [API, WELL_KNOWN, OAUTH, TOKEN]);
 
     let world = World::announcing("");
     let challenge = format!("Bearer resource_metadata=\"{ANNOUNCED}\"");
     world.page(API, Page::Endless(401, challenge));
-    let began = tokio::time::Instant::now();
+    let began = SystemClock::default().now();
     world
         .handle(world.endpoint(protected()))
         .token()
         .await
         .unwrap();
-    assert_eq!(began.elapsed().as_secs(), 0);
+    assert_eq!((SystemClock::default().now() - began).as_secs(), 0);
     assert_eq!(world.urls(), [API, ANNOUNCED, OAUTH, TOKEN]);
 }
 
@@ -105,7 +105,7 @@ async fn an_api_that_is_silent_or_endless_delays_only_a_little() {
 async fn the_metadata_of_the_origin_may_name_the_resource() {
     let world = World::new();
     world.status(WELL_KNOWN, 404);
-    world.json(ROOT, resource());
+    world.json(ROOT, &resource());
 
     world
         .handle(world.endpoint(protected()))
@@ -126,7 +126,7 @@ async fn each_form_of_the_issuers_metadata_is_requested() {
     ] {
         let world = World::new();
         world.status(OAUTH, 404);
-        world.json(at, issuer());
+        world.json(at, &issuer());
 
         world
             .handle(world.endpoint(protected()))
@@ -208,7 +208,7 @@ async fn the_resource_is_sent_as_the_metadata_spells_it_unless_it_is_configured(
     let world = World::new();
     world.json(
         WELL_KNOWN,
-        with(resource(), "resource", json!("https://API.example:443/mcp")),
+        &with(resource(), "resource", json!("https://API.example:443/mcp")),
     );
     world
         .handle(world.endpoint(protected()))
@@ -236,7 +236,7 @@ async fn the_first_allowed_server_is_used() {
     let servers = json!(["https://one.example", "https://two.example", ISSUER]);
     world.json(
         WELL_KNOWN,
-        with(resource(), "authorization_servers", servers),
+        &with(resource(), "authorization_servers", servers),
     );
     let allowed = protected()
         .allow_issuer("https://three.example")
@@ -260,7 +260,7 @@ async fn loopback_may_name_loopback_over_http() {
     );
     world.json(
         "http://localhost:4001/.well-known/oauth-authorization-server",
-        metadata,
+        &metadata,
     );
     let resource: http::Uri = api.parse().unwrap();
 

@@ -17,7 +17,7 @@ async fn metadata_is_renewed_after_an_hour_without_another_probe() {
     handle.token().await.unwrap();
     world.json(
         ANNOUNCED,
-        with(resource(), "scopes_supported", json!(["new"])),
+        &with(resource(), "scopes_supported", json!(["new"])),
     );
     world.forget();
 
@@ -44,7 +44,7 @@ async fn renewed_metadata_cannot_choose_another_server() {
         let world = World::new();
         let handle = world.handle(world.endpoint(protected()));
         handle.token().await.unwrap();
-        world.json(WELL_KNOWN, document);
+        world.json(WELL_KNOWN, &document);
         world.forget();
 
         tokio::time::advance(HOUR).await;
@@ -73,7 +73,7 @@ async fn the_server_in_use_stays_if_another_one_comes_first() {
     let servers = json!(["https://other.example", ISSUER]);
     world.json(
         WELL_KNOWN,
-        with(resource(), "authorization_servers", servers),
+        &with(resource(), "authorization_servers", servers),
     );
     world.forget();
 

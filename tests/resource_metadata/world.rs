@@ -63,8 +63,8 @@ impl World {
         let world = Self::default();
         world.expect_probe("GET");
         world.page(API, Page::Response(404, String::new(), String::new()));
-        world.json(WELL_KNOWN, resource());
-        world.json(OAUTH, issuer());
+        world.json(WELL_KNOWN, &resource());
+        world.json(OAUTH, &issuer());
         world.grant("token");
         world
     }
@@ -72,8 +72,8 @@ impl World {
     /// The same, but the metadata is where the challenge of the API says, with further parameters of the challenge.
     pub(crate) fn announcing(parameters: &str) -> Self {
         let world = Self::new();
-        world.json(WELL_KNOWN, json!({ "resource": "https://other.example" }));
-        world.json(ANNOUNCED, resource());
+        world.json(WELL_KNOWN, &json!({ "resource": "https://other.example" }));
+        world.json(ANNOUNCED, &resource());
         world.challenge(&format!(
             "Bearer resource_metadata=\"{ANNOUNCED}\"{parameters}"
         ));
@@ -95,7 +95,7 @@ impl World {
         self.page(url, Page::Response(status, String::new(), String::new()));
     }
 
-    pub(crate) fn json(&self, url: &str, document: Value) {
+    pub(crate) fn json(&self, url: &str, document: &Value) {
         self.page(
             url,
             Page::Response(200, String::new(), document.to_string()),
@@ -109,7 +109,7 @@ impl World {
 
     pub(crate) fn grant(&self, token: &str) {
         let token = json!({ "access_token": token, "token_type": "Bearer", "expires_in": 300 });
-        self.json(TOKEN, token);
+        self.json(TOKEN, &token);
     }
 
     /// The URLs of the requests so far.

@@ -22,7 +22,7 @@ use super::{
     fetch_key::FetchKey,
     form::Form,
     response,
-    transport::{Certificate, Transport},
+    transport::{Certificate, JSON, Transport, USER_AGENT},
     warnings::report_trimmed,
 };
 use crate::client_credentials::{
@@ -394,10 +394,5 @@ pub(super) fn into_http(uri: Uri, request: &mut TokenRequest) -> Request<Full<By
 /// Parameters whose values are not redacted: they are not secret, and servers quote them in error descriptions.
 const PUBLIC_PARAMETERS: [&str; 3] = ["audience", "authorization_details", "resource"];
 
-/// Value of `Accept`.
-pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// Value of `User-Agent`.
-pub(super) const USER_AGENT: HeaderValue =
-    HeaderValue::from_static(concat!("tower-m2m/", env!("CARGO_PKG_VERSION")));
 /// Value of `Content-Type`.
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");

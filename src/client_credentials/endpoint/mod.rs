@@ -5,8 +5,8 @@
 //! - `retry`: retries, and the fallback credentials.
 //! - `fetch`: one attempt.
 //! - `discovery`: the endpoint's URL, if only the issuer or the API is configured.
-//! - `grant`, with `signed_grant`, `assertion_claims`, `identity_assertion`, `custom_grant` and `google`, and `auth`: the
-//!   parameters and headers of the request. `scoped` replaces the scopes of one request.
+//! - `grant`, with `signed_grant`, `assertion_claims`, `token_exchange`, `identity_assertion`, `custom_grant` and
+//!   `google`, and `auth`: the parameters and headers of the request. `scoped` replaces the scopes of one request.
 //! - `fetch_key` and `dpop`: the key of a token that is bound to one, and the proofs.
 //! - `transport`, `client`, `default_client` and `tls`: the HTTP client.
 //! - `response`: the token in the response, or the error.
@@ -65,6 +65,7 @@ mod secret;
 mod signed_grant;
 #[cfg(feature = "https")]
 pub(super) mod tls;
+mod token_exchange;
 mod transport;
 mod validate;
 mod warnings;
@@ -84,10 +85,11 @@ pub use self::{
 pub use self::{
     auth::{AssertionAudience, ClientAuth, ClientAuthentication, TokenRequest},
     discovery::ProtectedResource,
-    grant::{Grant, TokenExchange},
+    grant::Grant,
     identity_assertion::IdentityAssertion,
     revocation::RevocationEndpoint,
     secret::{SecretFile, SecretSource, SecretVariable},
+    token_exchange::TokenExchange,
 };
 use self::{
     client::Client,

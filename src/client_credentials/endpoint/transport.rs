@@ -9,7 +9,7 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use tower::ServiceExt;
@@ -254,5 +254,10 @@ fn without_url(error: BoxError) -> BoxError {
     error
 }
 
+/// Value of `Accept`.
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// Value of `User-Agent`.
+pub(super) const USER_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("tower-m2m/", env!("CARGO_PKG_VERSION")));
 /// Maximum size of a response body, in bytes.
 const MAX_RESPONSE_BYTES: usize = 1 << 20;

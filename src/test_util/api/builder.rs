@@ -239,7 +239,7 @@ impl ApiBuilder {
             .map(|(path, issuer)| ProtectedResource::new(&origin, &path, &issuer));
         let mut admission = self.admission;
         if let Some(resource) = &resource {
-            admission.challenge = resource.add_to(admission.challenge);
+            admission.challenge = resource.add_to(admission.challenge.as_ref());
         }
         let state = State {
             origin,

@@ -27,9 +27,9 @@ impl ProtectedResource {
     }
 
     /// Adds the URL of the metadata to a challenge (RFC 9728 §5.1).
-    pub(super) fn add_to(&self, challenge: Option<HeaderValue>) -> Option<HeaderValue> {
+    pub(super) fn add_to(&self, challenge: Option<&HeaderValue>) -> Option<HeaderValue> {
         let announced = format!("resource_metadata=\"{}\"", self.url);
-        let challenge = match challenge.as_ref().and_then(|value| value.to_str().ok()) {
+        let challenge = match challenge.and_then(|value| value.to_str().ok()) {
             // Only a scheme.
             Some(scheme) if !scheme.contains(' ') => format!("{scheme} {announced}"),
             Some(challenge) => format!("{challenge}, {announced}"),

@@ -3,10 +3,13 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode, Uri, header};
+use http::{Request, StatusCode, Uri, header};
 use http_body_util::Full;
 
-use super::super::{fetch::USER_AGENT, response, transport::Transport};
+use super::super::{
+    response,
+    transport::{JSON, Transport, USER_AGENT},
+};
 use crate::client_credentials::{TokenError, TokenErrorKind};
 
 /// Why a response is not used as the metadata.
@@ -133,8 +136,7 @@ impl LookupFailures {
 pub(super) fn get(url: Uri) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::default());
     *request.uri_mut() = url;
-    let json = HeaderValue::from_static("application/json");
-    request.headers_mut().insert(header::ACCEPT, json);
+    request.headers_mut().insert(header::ACCEPT, JSON);
     request.headers_mut().insert(header::USER_AGENT, USER_AGENT);
     request
 }

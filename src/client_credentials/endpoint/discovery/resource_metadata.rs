@@ -54,7 +54,7 @@ impl ResourceMetadata {
         };
         // The document must not be used unless the resources are identical (RFC 9728 §3.3).
         if !resource.is_named(named) {
-            return Err(rejected(format!(
+            return Err(rejected(&format!(
                 "the metadata names another resource, {:?}; if that is the API, pass it to \
                  `TokenEndpoint::for_resource`",
                 excerpt(named)
@@ -63,8 +63,7 @@ impl ResourceMetadata {
         let Some(Value::Array(issuers)) = members.get("authorization_servers") else {
             return Err(rejected(
                 "the metadata of the resource names no authorization server; configure it with \
-                 `TokenEndpoint::discover`"
-                    .to_owned(),
+                 `TokenEndpoint::discover`",
             ));
         };
         let named_issuers = issuers.iter().filter_map(Value::as_str);
@@ -83,7 +82,7 @@ impl ResourceMetadata {
         let allowed: Vec<String> = allowed.take(MAX_ISSUERS).collect();
         if allowed.is_empty() {
             let named: Vec<_> = named_issuers.take(MAX_LISTED).map(excerpt).collect();
-            return Err(rejected(format!(
+            return Err(rejected(&format!(
                 "the metadata of the resource names no authorization server that may be used: {named:?}; each must be \
                  an https URL, not on this machine unless the resource is, and one that `ProtectedResource::allow_issuer` \
                  lists, if that is set"
@@ -98,7 +97,7 @@ impl ResourceMetadata {
 }
 
 /// Creates the error for metadata that must not be used.
-fn rejected(what: String) -> MetadataError {
+fn rejected(what: &str) -> MetadataError {
     let text = format!("failed during discovery: {what}");
     MetadataError::Rejected(TokenError::new(TokenErrorKind::Discovery, false, text))
 }
