@@ -94,7 +94,7 @@ async fn metadata_at_another_origin_is_not_requested() {
         "http://api.example/metadata",
         "https://api.example@evil.example/metadata",
         "/relative",
-        "not a url",
+        "not-a-url",
     ] {
         let world = World::new();
         world.challenge(&format!("Bearer resource_metadata=\"{other}\""));

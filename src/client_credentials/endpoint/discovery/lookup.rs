@@ -75,7 +75,7 @@ pub(super) async fn look_up<T>(
 
 /// What an error says if no URL has metadata.
 pub(super) struct Missing {
-    /// What has no metadata.
+    /// The message, without the responses.
     pub(super) what: &'static str,
     /// What to check.
     pub(super) advice: &'static str,
@@ -123,7 +123,7 @@ impl LookupFailures {
             TokenErrorKind::Discovery,
             self.unexpected,
             format!(
-                "failed during discovery: {} ({}); {}",
+                "{} ({}); {}",
                 missing.what,
                 self.messages.join(", "),
                 missing.advice

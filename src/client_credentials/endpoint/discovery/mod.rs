@@ -154,7 +154,7 @@ impl Discovery {
             ));
         }
         let missing = Missing {
-            what: "the server has no metadata for this issuer",
+            what: "failed during discovery: the server has no metadata for this issuer",
             advice: "check the issuer, or set the token endpoint with `TokenEndpoint::new`",
         };
         let read = |body: &[u8]| Metadata::read(body, &self.issuer, allow_http);

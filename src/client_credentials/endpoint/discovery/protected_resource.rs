@@ -335,7 +335,7 @@ impl ResourceDiscovery {
             urls.insert(0, url);
         }
         let missing = Missing {
-            what: "the resource has no metadata",
+            what: "failed during discovery: the resource has no metadata",
             advice: "check the URL of the resource, or set the issuer with `TokenEndpoint::discover`",
         };
         let rules = IssuerRules {

@@ -54,16 +54,17 @@ impl ResourceMetadata {
         };
         // The document must not be used unless the resources are identical (RFC 9728 §3.3).
         if !resource.is_named(named) {
-            return Err(rejected(&format!(
-                "the metadata names another resource, {:?}; if that is the API, pass it to \
+            return Err(rejected(format!(
+                "failed during discovery: the metadata names another resource, {:?}; if that is the API, pass it to \
                  `TokenEndpoint::for_resource`",
                 excerpt(named)
             )));
         }
         let Some(Value::Array(issuers)) = members.get("authorization_servers") else {
             return Err(rejected(
-                "the metadata of the resource names no authorization server; configure it with \
-                 `TokenEndpoint::discover`",
+                "failed during discovery: the metadata of the resource names no authorization server; configure it with \
+                 `TokenEndpoint::discover`"
+                    .to_owned(),
             ));
         };
         let named_issuers = issuers.iter().filter_map(Value::as_str);
@@ -82,8 +83,8 @@ impl ResourceMetadata {
         let allowed: Vec<String> = allowed.take(MAX_ISSUERS).collect();
         if allowed.is_empty() {
             let named: Vec<_> = named_issuers.take(MAX_LISTED).map(excerpt).collect();
-            return Err(rejected(&format!(
-                "the metadata of the resource names no authorization server that may be used: {named:?}; each must be \
+            return Err(rejected(format!(
+                "failed during discovery: the metadata of the resource names no authorization server that may be used: {named:?}; each must be \
                  an https URL, not on this machine unless the resource is, and one that `ProtectedResource::allow_issuer` \
                  lists, if that is set"
             )));
@@ -97,9 +98,8 @@ impl ResourceMetadata {
 }
 
 /// Creates the error for metadata that must not be used.
-fn rejected(what: &str) -> MetadataError {
-    let text = format!("failed during discovery: {what}");
-    MetadataError::Rejected(TokenError::new(TokenErrorKind::Discovery, false, text))
+fn rejected(what: String) -> MetadataError {
+    MetadataError::Rejected(TokenError::new(TokenErrorKind::Discovery, false, what))
 }
 
 /// Maximum number of authorization servers that are kept.
