@@ -49,7 +49,9 @@ const SILENT: [&str; 6] = [
     "replay_after_401",
 ];
 /// What is measured over a server that announces its quota.
-const ANNOUNCED: [&str; 3] = ["bare", "limits", "both"];
+///
+/// With a deadline, each request uses the gate, and each response is read in full.
+const ANNOUNCED: [&str; 4] = ["bare", "limits", "limits_deadline", "both"];
 
 fn main() {
     let arguments = std::env::args().skip(1);
@@ -88,7 +90,10 @@ fn silent(stack: &str) -> f64 {
 /// The same over one that announces its quota in every response.
 fn announced(stack: &str, fields: Fields) -> f64 {
     let quotas = Quotas::leak(fields, 1);
-    let limits = RateLimitRetryLayer::new();
+    let limits = match stack {
+        "limits_deadline" => RateLimitRetryLayer::builder().deadline(Duration::from_secs(3600)).build(),
+        _ => RateLimitRetryLayer::new(),
+    };
     let allocations = layered(stack, Announcing(quotas), &limits);
     if stack != "bare" {
         let last = quotas.last_remaining(0).expect("answers");
@@ -110,7 +115,7 @@ where
 {
     match stack {
         "bare" => count(inner),
-        "limits" => count(limits.layer(inner)),
+        "limits" | "limits_deadline" => count(limits.layer(inner)),
         "both" => count(M2mLayer::new(limits.clone(), prefetch(credentials())).layer(inner)),
         other => panic!("no such stack: {other}"),
     }

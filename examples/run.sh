@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every example of the package once, on loopback servers of its own: `bash examples/run.sh`, or with the names of some.
-# Fails if one fails, or if one is not listed in examples/README.md.
+# Fails if one fails, or if one is not listed in examples/README.md. `PROFILE=dev` uses the build of the tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,5 +18,5 @@ for name in "${names[@]}"; do
   grep -q "^## \`$name\`" examples/README.md || { echo "examples/README.md does not say what $name is"; exit 1; }
   printf '\n--> %s\n' "$name"
   # shellcheck disable=SC2086
-  cargo run -q --release --example "$name" -- ${arguments[$name]:-}
+  cargo run -q --profile "${PROFILE:-release}" --example "$name" -- ${arguments[$name]:-}
 done

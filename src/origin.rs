@@ -204,6 +204,15 @@ impl Origin {
                 .is_some_and(|authority| self.is_at(authority.as_str()))
     }
 
+    /// Returns whether `uri` is at this origin and spells its authority as clients usually do.
+    #[inline]
+    pub(crate) fn is_usual_spelling(&self, uri: &Uri) -> bool {
+        Scheme::of(uri) == Some(self.scheme)
+            && uri
+                .authority()
+                .is_some_and(|authority| *authority.as_str() == *self.authority)
+    }
+
     /// Returns whether the value of a `Host` header (RFC 9110 §7.2) names this origin. The scheme's default port may be
     /// omitted. Does not allocate.
     ///

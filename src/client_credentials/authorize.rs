@@ -222,7 +222,10 @@ impl Authorizer {
     fn allowed_origin(&self, uri: &Uri) -> Result<Option<usize>, NotAllowed> {
         // A URI with an authority is compared in full; one without is sent to the assumed origin.
         let index = if uri.authority().is_some() {
-            self.origins.iter().position(|origin| origin.matches(uri))
+            // With many origins: the usual spelling of each is compared before other spellings of any.
+            let mut origins = self.origins.iter();
+            let usual = origins.position(|origin| origin.is_usual_spelling(uri));
+            usual.or_else(|| self.origins.iter().position(|origin| origin.matches(uri)))
         } else {
             let assumed = self.assumed.as_ref().ok_or(NotAllowed::NoAuthority)?;
             self.origins.iter().position(|origin| origin == assumed)

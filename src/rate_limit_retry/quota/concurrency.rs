@@ -46,6 +46,35 @@ pub(super) struct ConcurrencyLimit {
     learned: Option<Box<LearnedLimit>>,
     /// End of the time in which throttling is attributed to a rate, because a trial was throttled.
     excluded_until: Option<Instant>,
+    /// What was accepted since the last throttling.
+    sustained: Sustained,
+}
+
+/// The greatest number of requests in flight that a server has accepted since it last throttled one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sustained {
+    /// The number in flight.
+    level: u32,
+    /// Number of requests accepted with that many in flight.
+    accepted: u32,
+}
+
+impl Sustained {
+    /// Records that a request was accepted, with `in_flight` requests in flight.
+    fn on_success(&mut self, in_flight: u32) {
+        if in_flight > self.level {
+            (self.level, self.accepted) = (in_flight, 0);
+        }
+        if in_flight == self.level {
+            self.accepted = self.accepted.saturating_add(1);
+        }
+    }
+
+    /// Returns whether a limit on requests in flight would have throttled earlier ones, and not one of `in_flight`: as
+    /// many were accepted for four flights.
+    fn excludes_concurrency(self, in_flight: u32) -> bool {
+        in_flight <= self.level && self.accepted / 4 >= self.level
+    }
 }
 
 /// A limit learned from throttling.
@@ -65,6 +94,8 @@ struct LearnedLimit {
     fresh_from: u64,
     /// Whether one of them was accepted.
     accepted: bool,
+    /// Whether the last cut was at a number in flight that the server had accepted for several flights.
+    is_doubted: bool,
     /// Number of cuts in a row: since the last accepted request that was sent after a cut.
     cuts: u32,
     /// Whether a request was throttled at a confirmed limit without a cut. The next one cuts it.
@@ -114,7 +145,7 @@ pub(super) struct ThrottledRequest {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Cause {
     /// Too many requests in flight. `held`: the wait that the response names applies to all requests, because the
-    /// response has not overtaken those of earlier requests.
+    /// response has not overtaken those of earlier requests, or because as many in flight were accepted before.
     Concurrency { held: bool },
     /// Not known: a trial decides.
     Undecided,
@@ -222,6 +253,7 @@ impl ConcurrencyLimit {
     ///
     /// Returns whether this has confirmed that concurrency explains earlier throttling.
     pub(super) fn on_success(&mut self, number: u64, in_flight: u32, now: Instant) -> bool {
+        self.sustained.on_success(in_flight);
         let Some(learned) = &mut self.learned else {
             return false;
         };
@@ -242,6 +274,7 @@ impl ConcurrencyLimit {
 
     /// Records that a request was throttled, and returns the cause.
     pub(super) fn on_throttle(&mut self, throttled: &ThrottledRequest, now: Instant) -> Cause {
+        let sustained = std::mem::take(&mut self.sustained);
         // A long wait, or an exhausted quota: the server has named the cause.
         let named = throttled.exhausted
             || throttled
@@ -262,9 +295,17 @@ impl ConcurrencyLimit {
             self.learned = Some(Box::new(LearnedLimit::new(throttled, now)));
             return Cause::Undecided;
         };
+        let before = learned.fresh_from;
         match learned.on_throttle(throttled, now) {
             Some(overtook) if learned.confirmed_cap > 0 => {
-                return Cause::Concurrency { held: !overtook };
+                let with_this = throttled.in_flight.saturating_add(1);
+                // Those that were sent before the cut, or together with another that was throttled, have the same cause.
+                if throttled.number >= before && sustained.accepted > 0 {
+                    learned.is_doubted = sustained.excludes_concurrency(with_this);
+                }
+                return Cause::Concurrency {
+                    held: !overtook || learned.is_doubted,
+                };
             }
             Some(_) => return Cause::Undecided,
             None => {}
@@ -291,6 +332,7 @@ impl LearnedLimit {
             progress_at: now,
             fresh_from: throttled.next,
             accepted: false,
+            is_doubted: false,
             cuts: 1,
             tolerated: false,
             accepted_at_cap: 0,

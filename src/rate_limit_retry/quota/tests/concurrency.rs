@@ -1,6 +1,7 @@
 //! Servers with a concurrency limit.
 
 use super::{
+    super::concurrency::{Cause, ThrottledRequest},
     simulation::{Load, Server, run},
     *,
 };
@@ -313,4 +314,38 @@ fn a_throttle_during_a_long_poll_does_not_stop_the_client() {
     }
 
     assert!(world.now - began <= secs(11), "{:?}", world.now - began);
+}
+
+/// 9 callers send a little more than a bucket refills, and 8 a little less: as if 8 at a time were the limit.
+#[test]
+fn the_wait_after_many_requests_at_the_same_level_holds_all() {
+    let throttled = |number, next, in_flight| ThrottledRequest {
+        number,
+        next,
+        in_flight,
+        hint: Some(secs(1)),
+        exhausted: false,
+    };
+    // Accepted at a limit of 8, with 9 in flight since the last growth, and whether the wait holds all requests.
+    for (accepted, held) in [(9, false), (35, false), (36, true), (400, true)] {
+        let (mut limit, now) = (ConcurrencyLimit::default(), origin());
+        let cause = limit.on_throttle(&throttled(8, 9, 8), now);
+        assert_eq!(cause, Cause::Undecided);
+        let mut number = 9;
+        while limit.is_on_trial() {
+            limit.admit(8, now);
+            limit.on_success(number, 8, now);
+            number += 1;
+        }
+        for _ in 0..accepted {
+            limit.on_success(number, 9, now);
+            number += 1;
+        }
+
+        let [first, straggler] = [8, 7]
+            .map(|in_flight| limit.on_throttle(&throttled(number, number + 1, in_flight), now));
+
+        assert_eq!(first, Cause::Concurrency { held }, "{accepted}");
+        assert_eq!(straggler, Cause::Concurrency { held }, "{accepted}");
+    }
 }
