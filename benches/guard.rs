@@ -91,7 +91,9 @@ fn silent(stack: &str) -> f64 {
 fn announced(stack: &str, fields: Fields) -> f64 {
     let quotas = Quotas::leak(fields, 1);
     let limits = match stack {
-        "limits_deadline" => RateLimitRetryLayer::builder().deadline(Duration::from_secs(3600)).build(),
+        "limits_deadline" => RateLimitRetryLayer::builder()
+            .deadline(Duration::from_secs(3600))
+            .build(),
         _ => RateLimitRetryLayer::new(),
     };
     let allocations = layered(stack, Announcing(quotas), &limits);

@@ -75,7 +75,7 @@ pub enum UnavailableScope {
 ///
 /// Two patterns with the same hash share a hold, which delays requests but does no harm. The hash has no random seed:
 /// it appears in partition names, which should be the same in all processes.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct RouteClass(NonZeroU32);
 
 impl RouteClass {

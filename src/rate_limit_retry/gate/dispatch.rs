@@ -143,10 +143,13 @@ impl GateState {
         partition.update_credits(config);
         match send_time {
             SendTime::Now => {
-                // Its quota has room, but an earlier request waits for it.
-                let first = partition.queue.first();
-                let waits = first.is_some_and(|first| first < sequence);
-                waits.then_some(Blocked::EndUnknown)
+                // Its quota has room, but an earlier request waits for it, which may cost more.
+                let first = partition.queue.first().filter(|first| *first < sequence)?;
+                let load = self.waiters.get(&first).map(|waiter| &waiter.load);
+                match load.map(|load| partition.quota.admit(load, config, now)) {
+                    Some(SendTime::NotBefore(at)) => Some(Blocked::Until(at)),
+                    _ => Some(Blocked::EndUnknown),
+                }
             }
             SendTime::AfterResponse(_) => Some(Blocked::EndUnknown),
             SendTime::NotBefore(at) => Some(Blocked::Until(at)),

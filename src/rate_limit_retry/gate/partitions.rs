@@ -218,7 +218,7 @@ impl Partition {
             .record(sent, unsent, Scope::Partition, config, 0.0, None);
         let cost = &load.cost;
         if *cost != Cost::ONE {
-            self.quota.settle_cost(cost, Some(&cost.refunded()));
+            self.quota.settle_cost(load, Some(&cost.refunded()));
         }
     }
 

@@ -107,8 +107,14 @@ impl Permit {
         cost: Option<Cost>,
         offers_credits: bool,
     ) -> Self {
-        let reserve =
-            |cost| CostReservation::new(gate.clone(), Arc::clone(&keys), numbers.clone(), cost);
+        let reserve = |cost| {
+            CostReservation::new(
+                gate.clone(),
+                Arc::clone(&keys),
+                numbers.clone(),
+                Load::of(cost, route),
+            )
+        };
         let reservation = cost.map(|cost| Arc::new(reserve(cost)));
         Self(Kind::Counted(Box::new(CountedPermit {
             gate,
@@ -322,7 +328,7 @@ impl CountedPermit {
                     if let Some(used) = &charge {
                         let unsent = matches!(outcome, Outcome::NotSent);
                         let refunded = unsent.then(|| reserved.refunded());
-                        quota.settle_cost(reserved, refunded.as_ref().or(used.as_ref()));
+                        quota.settle_cost(&load, refunded.as_ref().or(used.as_ref()));
                     }
                     settled.held_until = settled.held_until.max(recorded.held_until);
                     settled.own_hold = settled.own_hold.max(recorded.own_hold);

@@ -21,7 +21,7 @@ use super::{
     state::wake_all,
 };
 use crate::{
-    rate_limit_retry::{Cost, headers::Limit},
+    rate_limit_retry::{Cost, headers::Limit, quota::Load},
     sync::{Mutex, lock},
 };
 
@@ -34,7 +34,7 @@ pub(crate) struct CostReservation {
     /// The numbers that they gave the request.
     numbers: Numbers,
     /// What they have reserved.
-    cost: Cost,
+    load: Load,
     /// What was reported.
     state: Mutex<State>,
 }
@@ -49,19 +49,19 @@ enum State {
 
 impl CostReservation {
     /// Creates the reservation of a cost that the partitions have counted.
-    pub(super) fn new(gate: Gate, keys: Keys, numbers: Numbers, cost: Cost) -> Self {
+    pub(super) fn new(gate: Gate, keys: Keys, numbers: Numbers, load: Load) -> Self {
         Self {
             gate,
             keys,
             numbers,
-            cost,
+            load,
             state: Mutex::new(State::Open(None)),
         }
     }
 
     /// Returns what the partitions have reserved.
     pub(crate) fn cost(&self) -> &Cost {
-        &self.cost
+        &self.load.cost
     }
 
     /// Reports what the request has cost. Replaces an earlier report; without effect once settled.
@@ -117,7 +117,7 @@ impl Drop for CostReservation {
             let mut state = lock(&self.gate.0.state);
             for key in self.keys.iter() {
                 if let Some(partition) = state.partitions.get_mut(key) {
-                    partition.quota.settle_cost(&self.cost, used.as_ref());
+                    partition.quota.settle_cost(&self.load, used.as_ref());
                 }
             }
             state.take_first_wakers(&self.keys)
@@ -130,7 +130,7 @@ impl Drop for CostReservation {
 impl fmt::Debug for CostReservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CostReservation")
-            .field("cost", &self.cost)
+            .field("cost", &self.load.cost)
             .finish_non_exhaustive()
     }
 }

@@ -108,6 +108,7 @@ impl Quota {
             last_used: self.last_used,
             reserved: take(&mut self.reserved),
             reserved_in_flight: take(&mut self.reserved_in_flight),
+            routes_in_flight: take(&mut self.routes_in_flight),
             pause: self.pause,
             local_limit: self.local_limit.take(),
             fleet_share: self.fleet_share.take().map(|mut fleet| {

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::{
     refill::{Refill, as_f64},
-    route_cost::{RouteCosts, RoutesInFlight},
+    route_cost::{ExpectedCost, RouteCosts, RoutesInFlight},
     tuning::RECENT_WEIGHT,
 };
 use crate::rate_limit_retry::route::RouteClass;
@@ -52,15 +52,14 @@ impl MeanCost {
         if !fall.is_finite() {
             return;
         }
-        let difference = self
-            .get()
-            .map_or(0.0, |_| (fall - self.of_route(route)).abs());
+        let expected = self.get().map(|_| self.of_route(route).mean);
+        let difference = expected.map_or(0.0, |expected| (fall - expected).abs());
         let decay = 1.0 - RECENT_WEIGHT;
         self.deviation = self.deviation * decay + difference;
         self.fall = self.fall * decay + fall;
         self.accepted = self.accepted * decay + 1.0;
         if let Some(route) = route {
-            self.routes.observe(route, fall);
+            self.routes.observe(route, fall, expected);
         }
     }
 
@@ -87,14 +86,36 @@ impl MeanCost {
         self.first.map(as_f64)
     }
 
-    /// Returns the mean of a route's requests; 0 if nothing has been recorded.
-    pub(super) fn of_route(&self, route: Option<RouteClass>) -> f64 {
-        self.routes.get(route, self.get().unwrap_or_default())
+    /// Returns what a request is expected to cost; 0 if nothing has been recorded.
+    fn of_all(&self) -> ExpectedCost {
+        ExpectedCost {
+            mean: self.get().unwrap_or_default(),
+            deviation: if self.accepted == 0.0 {
+                0.0
+            } else {
+                self.deviation / self.accepted
+            },
+        }
     }
 
-    /// Returns what the requests in flight cost together.
-    pub(super) fn in_flight(&self, routes: &RoutesInFlight, in_flight: u32) -> f64 {
-        routes.cost(&self.routes, self.get().unwrap_or_default(), in_flight)
+    /// Returns what a request of a route is expected to cost; 0 if nothing has been recorded.
+    pub(super) fn of_route(&self, route: Option<RouteClass>) -> ExpectedCost {
+        self.routes.get(route, self.of_all())
+    }
+
+    /// Returns what the requests in flight are expected to cost together, and what they may cost beyond that together
+    /// with one more: twice the deviation, which grows with the square root of the number of requests.
+    pub(super) fn in_flight(
+        &self,
+        routes: &RoutesInFlight,
+        in_flight: u32,
+        next: ExpectedCost,
+    ) -> (f64, f64) {
+        let (sum, variance) = routes.cost(&self.routes, self.of_all(), in_flight);
+        (
+            sum,
+            2.0 * (variance + next.deviation * next.deviation).sqrt(),
+        )
     }
 
     /// Returns whether routes have clearly different costs.
@@ -102,12 +123,15 @@ impl MeanCost {
         self.routes.differ()
     }
 
-    /// Returns the margin to add to the mean cost of several requests together: twice the mean deviation, which grows
-    /// with the square root of their number.
-    pub(super) fn margin(&self, requests: u32) -> f64 {
-        if self.accepted == 0.0 {
-            return 0.0;
-        }
-        2.0 * self.deviation / self.accepted * f64::from(requests).sqrt()
+    /// Forgets the last count: requests that no response has reported separately have changed it.
+    pub(super) fn skip(&mut self) {
+        self.last = None;
+    }
+}
+
+impl ExpectedCost {
+    /// Returns the mean with a margin of twice the deviation.
+    pub(super) fn with_margin(self) -> f64 {
+        self.mean + 2.0 * self.deviation
     }
 }

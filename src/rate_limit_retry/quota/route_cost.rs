@@ -1,5 +1,7 @@
 //! The cost of the requests of each route, learned from how the announced remaining count falls.
 
+use std::collections::BTreeMap;
+
 use super::tuning::{MAX_RATE_RATIO, RECENT_RESPONSES};
 use crate::rate_limit_retry::route::RouteClass;
 
@@ -16,32 +18,28 @@ struct RouteCost {
     route: RouteClass,
     /// Weighted sum of the decreases of the remaining count. Later responses have more weight.
     fall: f64,
+    /// Sum of the absolute differences between single decreases and the mean, weighted likewise.
+    deviation: f64,
     /// Number of accepted requests, weighted likewise.
     accepted: f64,
 }
 
+/// What a request is expected to cost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ExpectedCost {
+    /// The mean.
+    pub(super) mean: f64,
+    /// The mean absolute difference from the mean.
+    pub(super) deviation: f64,
+}
+
 impl RouteCosts {
-    /// Records the decrease of the remaining count after a request of this route.
+    /// Records the decrease of the remaining count after a request of this route, of which `expected` was known.
     ///
     /// Beyond [`MAX_ROUTES`], a new route replaces the one with the fewest recent requests.
-    pub(super) fn observe(&mut self, route: RouteClass, fall: f64) {
+    pub(super) fn observe(&mut self, route: RouteClass, fall: f64, expected: Option<f64>) {
         let known = self.0.iter().position(|known| known.route == route);
-        let at = known.unwrap_or_else(|| {
-            let new = RouteCost {
-                route,
-                fall: 0.0,
-                accepted: 0.0,
-            };
-            if self.0.len() < MAX_ROUTES {
-                self.0.push(new);
-                return self.0.len() - 1;
-            }
-            let accepted = |at: &usize| self.0[*at].accepted;
-            let rarest = (0..self.0.len()).min_by(|a, b| accepted(a).total_cmp(&accepted(b)));
-            let rarest = rarest.unwrap_or_default();
-            self.0[rarest] = new;
-            rarest
-        });
+        let at = known.unwrap_or_else(|| self.insert(route));
         for (index, known) in self.0.iter_mut().enumerate() {
             // A route that is not used any more gives way to others.
             let decay = 1.0
@@ -51,72 +49,126 @@ impl RouteCosts {
                     OTHER_WEIGHT
                 };
             known.fall *= decay;
+            known.deviation *= decay;
             known.accepted *= decay;
         }
-        self.0[at].fall += fall;
-        self.0[at].accepted += 1.0;
+        let of_route = &mut self.0[at];
+        of_route.fall += fall;
+        of_route.deviation += expected.map_or(0.0, |expected| (fall - expected).abs());
+        of_route.accepted += 1.0;
     }
 
-    /// Returns whether the routes have clearly different costs.
-    pub(super) fn differ(&self) -> bool {
-        let means = || {
-            let known = self
-                .0
-                .iter()
-                .filter(|known| known.accepted >= f64::from(RECENT_RESPONSES) / 2.0);
-            known.map(|known| known.fall / known.accepted)
+    /// Makes room for a route. Returns its position.
+    fn insert(&mut self, route: RouteClass) -> usize {
+        let new = RouteCost {
+            route,
+            fall: 0.0,
+            deviation: 0.0,
+            accepted: 0.0,
         };
-        let (least, most) = (
-            means().fold(f64::INFINITY, f64::min),
-            means().fold(0.0, f64::max),
-        );
-        most > least.max(0.0) * MAX_RATE_RATIO && most > 1.0
+        if self.0.len() < MAX_ROUTES {
+            self.0.push(new);
+            return self.0.len() - 1;
+        }
+        let accepted = |at: &usize| self.0[*at].accepted;
+        let rarest = (0..self.0.len()).min_by(|a, b| accepted(a).total_cmp(&accepted(b)));
+        let rarest = rarest.unwrap_or_default();
+        self.0[rarest] = new;
+        rarest
     }
 
-    /// Returns the mean of a route, where `mean` is that of all requests. With few requests, it is close to `mean`.
-    pub(super) fn get(&self, route: Option<RouteClass>, mean: f64) -> f64 {
+    /// Returns whether two routes have clearly different costs: more than responses that overtake each other, other
+    /// clients and chance explain.
+    pub(super) fn differ(&self) -> bool {
+        let known = || self.0.iter().filter(|known| known.is_known());
+        let by_mean = |a: &&RouteCost, b: &&RouteCost| a.mean().total_cmp(&b.mean());
+        let Some((least, most)) = known().min_by(by_mean).zip(known().max_by(by_mean)) else {
+            return false;
+        };
+        let difference = most.mean() - least.mean();
+        most.mean() > least.mean().max(0.0) * MAX_RATE_RATIO
+            && difference > 1.0
+            && difference > CLEAR * (least.error() + most.error())
+    }
+
+    /// Returns what a request of a route is expected to cost, where `all` is what all requests are expected to. With few
+    /// requests of the route, the mean is close to that of all.
+    pub(super) fn get(&self, route: Option<RouteClass>, all: ExpectedCost) -> ExpectedCost {
         let known = route.and_then(|route| self.0.iter().find(|known| known.route == route));
-        known.map_or(mean, |known| {
-            ((known.fall + mean) / (known.accepted + 1.0)).max(0.0)
-        })
+        known.map_or(all, |known| known.expected(all))
+    }
+}
+
+impl RouteCost {
+    fn mean(&self) -> f64 {
+        self.fall / self.accepted
+    }
+
+    /// Returns the standard error of the mean.
+    fn error(&self) -> f64 {
+        self.deviation / self.accepted / self.accepted.sqrt()
+    }
+
+    /// Returns whether enough requests were accepted for an estimate.
+    fn is_known(&self) -> bool {
+        self.accepted >= f64::from(RECENT_RESPONSES) / 2.0
+    }
+
+    /// Returns what a request is expected to cost, where `all` is what those of all routes are expected to.
+    fn expected(&self, all: ExpectedCost) -> ExpectedCost {
+        let mean = (self.fall + all.mean) / (self.accepted + 1.0);
+        ExpectedCost {
+            mean: mean.max(0.0),
+            deviation: if self.is_known() {
+                self.deviation / self.accepted
+            } else {
+                all.deviation
+            },
+        }
     }
 }
 
 /// How many requests of each route are in flight.
 #[derive(Debug, Default)]
-pub(super) struct RoutesInFlight(Vec<(RouteClass, u32)>);
+pub(super) struct RoutesInFlight(BTreeMap<RouteClass, u32>);
 
 impl RoutesInFlight {
-    /// Counts a request. One of a further route beyond [`MAX_ROUTES`] is not counted.
+    /// Counts a request.
     pub(super) fn add(&mut self, route: Option<RouteClass>) {
-        let Some(route) = route else { return };
-        if let Some((_, count)) = self.0.iter_mut().find(|(known, _)| *known == route) {
-            *count += 1;
-        } else if self.0.len() < MAX_ROUTES {
-            self.0.push((route, 1));
+        if let Some(route) = route {
+            *self.0.entry(route).or_default() += 1;
         }
     }
 
     /// Counts a request no longer.
     pub(super) fn remove(&mut self, route: Option<RouteClass>) {
-        let known = self.0.iter().position(|(known, _)| Some(*known) == route);
-        if let Some(at) = known {
-            self.0[at].1 -= 1;
-            if self.0[at].1 == 0 {
-                self.0.swap_remove(at);
+        let Some(route) = route else { return };
+        if let Some(count) = self.0.get_mut(&route) {
+            *count -= 1;
+            if *count == 0 {
+                self.0.remove(&route);
             }
         }
     }
 
-    /// Returns what `in_flight` requests cost together, where `mean` is the cost of those whose route is not known.
-    pub(super) fn cost(&self, costs: &RouteCosts, mean: f64, in_flight: u32) -> f64 {
-        let (mut cost, mut others) = (0.0, in_flight);
-        for (route, count) in &self.0 {
-            let count = (*count).min(others);
-            cost += f64::from(count) * costs.get(Some(*route), mean);
+    /// Returns what `in_flight` requests are expected to cost together, and the sum of their squared deviations.
+    /// Those of other routes cost what `all` requests are expected to.
+    pub(super) fn cost(&self, costs: &RouteCosts, all: ExpectedCost, in_flight: u32) -> (f64, f64) {
+        let (mut sum, mut variance, mut others) = (0.0, 0.0, in_flight);
+        let mut add = |count: u32, cost: ExpectedCost| {
+            sum += f64::from(count) * cost.mean;
+            variance += f64::from(count) * cost.deviation * cost.deviation;
+        };
+        for known in &costs.0 {
+            let count = self
+                .0
+                .get(&known.route)
+                .map_or(0, |count| (*count).min(others));
             others -= count;
+            add(count, known.expected(all));
         }
-        cost + f64::from(others) * mean
+        add(others, all);
+        (sum, variance)
     }
 }
 
@@ -126,6 +178,8 @@ const MAX_ROUTES: usize = 32;
 const OWN_WEIGHT: f64 = 1.0 / 64.0;
 /// Weight of a request of another route, by which the routes in use displace the former ones.
 const OTHER_WEIGHT: f64 = 1.0 / 1024.0;
+/// Number of standard errors that are no chance.
+const CLEAR: f64 = 4.0;
 
 #[cfg(test)]
 mod tests {
@@ -140,59 +194,90 @@ mod tests {
         RouteClass::of("GET", &format!("/{letters}"))
     }
 
+    fn of(mean: f64) -> ExpectedCost {
+        ExpectedCost {
+            mean,
+            deviation: 0.0,
+        }
+    }
+
+    /// Each request costs 1. Of several responses, any arrives first, so that the remaining count jumps.
+    #[test]
+    fn responses_that_overtake_each_other_are_no_difference() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for (routes, apart) in [(2, 4), (2, 40), (5, 20), (5, 60)] {
+            let (mut costs, mut last) = (RouteCosts::default(), 0_i64);
+            let mut arrivals: Vec<_> = (0..20_000_i64)
+                .map(|at| (at + random.i64(0..apart), at))
+                .collect();
+            arrivals.sort_unstable();
+            let mut differed = 0;
+            for (_, used) in arrivals {
+                let by = route(random.usize(0..routes));
+                let expected = costs.get(Some(by), of(1.0)).mean;
+                costs.observe(by, (used - last) as f64, Some(expected));
+                last = used;
+                differed += i32::from(costs.differ());
+            }
+
+            assert!(differed <= 100, "{routes} {apart}: {differed}");
+        }
+    }
+
     #[test]
     fn each_route_has_a_mean_of_its_own() {
         let mut costs = RouteCosts::default();
         for _ in 0..50 {
-            costs.observe(route(1), 2.0);
-            costs.observe(route(2), 40.0);
+            costs.observe(route(1), 2.0, Some(2.0));
+            costs.observe(route(2), 40.0, Some(40.0));
         }
 
-        let [cheap, dear] = [1, 2].map(|number| costs.get(Some(route(number)), 21.0));
+        let [cheap, dear] = [1, 2].map(|number| costs.get(Some(route(number)), of(21.0)).mean);
 
         assert!((2.0..5.0).contains(&cheap), "{cheap}");
         assert!((37.0..=40.0).contains(&dear), "{dear}");
-        assert_eq!(costs.get(Some(route(3)), 21.0), 21.0);
-        assert_eq!(costs.get(None, 21.0), 21.0);
+        assert_eq!(costs.get(Some(route(3)), of(21.0)).mean, 21.0);
+        assert_eq!(costs.get(None, of(21.0)).mean, 21.0);
+        assert!(costs.differ());
     }
 
     #[test]
     fn few_requests_say_little() {
         let mut costs = RouteCosts::default();
 
-        costs.observe(route(1), 100.0);
+        costs.observe(route(1), 100.0, None);
 
-        assert_eq!(costs.get(Some(route(1)), 10.0), 55.0);
+        assert_eq!(costs.get(Some(route(1)), of(10.0)).mean, 55.0);
     }
 
     #[test]
     fn a_route_never_costs_less_than_nothing() {
         let mut costs = RouteCosts::default();
 
-        costs.observe(route(1), -1e300);
+        costs.observe(route(1), -1e300, None);
 
-        assert_eq!(costs.get(Some(route(1)), 10.0), 0.0);
+        assert_eq!(costs.get(Some(route(1)), of(10.0)).mean, 0.0);
     }
 
     #[test]
     fn the_number_of_routes_is_bounded_and_the_rarest_gives_way() {
         let mut costs = RouteCosts::default();
         for number in 0..10_000 {
-            costs.observe(route(1), 5.0);
-            costs.observe(route(number + 2), 7.0);
+            costs.observe(route(1), 5.0, None);
+            costs.observe(route(number + 2), 7.0, None);
         }
 
         assert_eq!(costs.0.len(), MAX_ROUTES);
-        assert!((costs.get(Some(route(1)), 100.0) - 5.0).abs() < 12.0);
-        assert!(costs.get(Some(route(10_001)), 7.0) - 7.0 < 1e-9);
+        assert!((costs.get(Some(route(1)), of(100.0)).mean - 5.0).abs() < 12.0);
+        assert!((costs.get(Some(route(10_001)), of(7.0)).mean - 7.0).abs() < 1e-9);
     }
 
     #[test]
     fn requests_in_flight_cost_what_their_routes_cost() {
         let mut costs = RouteCosts::default();
         for _ in 0..200 {
-            costs.observe(route(1), 2.0);
-            costs.observe(route(2), 40.0);
+            costs.observe(route(1), 2.0, Some(2.0));
+            costs.observe(route(2), 40.0, Some(40.0));
         }
         let mut in_flight = RoutesInFlight::default();
         for _ in 0..3 {
@@ -200,10 +285,10 @@ mod tests {
         }
         in_flight.add(None);
 
-        let expected = 3.0 * costs.get(Some(route(2)), 10.0) + 10.0;
-        assert!((in_flight.cost(&costs, 10.0, 4) - expected).abs() < 1e-9);
+        let expected = 3.0 * costs.get(Some(route(2)), of(10.0)).mean + 10.0;
+        assert!((in_flight.cost(&costs, of(10.0), 4).0 - expected).abs() < 1e-9);
         // Fewer are in flight than were counted: the others are answered.
-        assert!(in_flight.cost(&costs, 10.0, 1) < 41.0);
+        assert!(in_flight.cost(&costs, of(10.0), 1).0 < 41.0);
 
         for _ in 0..3 {
             in_flight.remove(Some(route(2)));

@@ -10,7 +10,7 @@
 
 use tokio::time::Instant;
 
-use super::{Quota, window::Announcement};
+use super::{Load, Quota, window::Announcement};
 use crate::rate_limit_retry::{cost::Cost, headers::Limit};
 
 /// A limit that is lower than the cost of a request.
@@ -31,11 +31,12 @@ impl Quota {
     /// `used` is what the request has cost. Units that it does not name are charged as reserved, and all units if it is
     /// `None`. It may name units that were not reserved. For a request that the server has not counted, it is
     /// [`Cost::refunded`].
-    pub(crate) fn settle_cost(&mut self, reserved: &Cost, used: Option<&Cost>) {
+    pub(crate) fn settle_cost(&mut self, load: &Load, used: Option<&Cost>) {
+        let reserved = &load.cost;
         self.reserved.release(reserved);
         if let Some(used) = used.filter(|used| **used != reserved.refunded()) {
             for window in self.windows.iter_mut() {
-                window.settle(reserved, used);
+                window.settle(load, used);
             }
         }
         for (unit, amount) in reserved.amounts() {
@@ -107,7 +108,7 @@ mod tests {
         };
         let mut quota = Quota::new(&config, None);
         quota.reserved.add(reserved);
-        quota.settle_cost(reserved, used);
+        quota.settle_cost(&Load::of(reserved.clone(), None), used);
         quota.reserved
     }
 

@@ -144,8 +144,12 @@ impl Window {
         self.key == other.key
     }
 
-    /// Returns the units that a request with this cost takes from what the store has granted. At least 1.
+    /// Returns the units that a request with this cost takes from what the store has granted. At least 1, and 1 of a quota
+    /// of requests unless the caller has set more: the store subtracts what other processes use.
     pub(super) fn fleet_cost(&self, cost: &Cost) -> u64 {
+        if self.counts_requests() && self.unit_of(cost).is_none() {
+            return 1;
+        }
         self.debit_for(cost, None).max(1)
     }
 
@@ -246,11 +250,13 @@ impl Window {
             .and_then(|current| current.change(limit, remaining, by.number, by.now));
         if by.served {
             let same_window = self.is_same_window(limit, by.now);
+            // Counts of several replicas differ whatever a request costs.
+            let route = by.route.filter(|_| !self.has_replicas());
             self.mean_cost.begin(limit.limit, remaining);
             self.mean_cost.observe(
                 limit.limit,
                 remaining,
-                by.route,
+                route,
                 same_window,
                 self.refill,
                 by.now,
@@ -395,7 +401,8 @@ impl Window {
     /// Learns from a throttled request that it cost more than what remained, if the mean cost makes that plausible.
     /// Otherwise another limit has throttled it.
     fn learn_min_remaining(&mut self, remaining: u64) {
-        if self.explains_throttle(remaining) {
+        // Where routes cost different amounts, one of them says nothing about the others.
+        if self.explains_throttle(remaining, None) && !self.mean_cost.differs_by_route() {
             self.min_remaining = self.min_remaining.max(remaining.saturating_add(1));
         }
     }
@@ -413,9 +420,14 @@ impl Window {
     }
 
     /// Returns whether this quota can have throttled a request although `remaining` was left.
-    pub(super) fn explains_throttle(&self, remaining: u64) -> bool {
-        let mean = self.apparent_cost(0);
-        let most = mean + self.mean_cost.margin(1);
+    pub(super) fn explains_throttle(&self, remaining: u64, route: Option<RouteClass>) -> bool {
+        let of_route = self.mean_cost.of_route(route);
+        let mean = if self.has_learned_cost() {
+            of_route.mean
+        } else {
+            self.apparent_cost(0)
+        };
+        let most = mean + 2.0 * of_route.deviation;
         remaining == 0 || mean * NEARLY_ALL > 1.0 && as_f64(remaining) < most
     }
 
@@ -426,6 +438,12 @@ impl Window {
         }
         let share = self.share(in_flight).max(MIN_SHARE);
         self.replicas.cost().unwrap_or(1.0 / share)
+    }
+
+    /// Returns whether a request that says nothing of its cost is expected to cost what others have cost: in a quota of
+    /// another unit, or where the routes clearly cost different amounts.
+    fn has_learned_cost(&self) -> bool {
+        !self.counts_requests() || !self.has_replicas() && self.mean_cost.differs_by_route()
     }
 
     /// Returns whether several replicas count, so that a throttle by one of them does not concern the others.
@@ -456,7 +474,7 @@ impl Window {
                 min_remaining: amount,
             };
         }
-        if !self.counts_requests() || self.mean_cost.differs_by_route() {
+        if self.has_learned_cost() && !(synced && self.counts_requests()) {
             return self.learned_need(demand);
         }
         let mean = if synced {
@@ -484,7 +502,7 @@ impl Window {
             && !self.has_replicas()
             && self.early_refill.is_none()
             && self.min_remaining == 1
-            && !self.mean_cost.differs_by_route();
+            && !self.has_learned_cost();
         let current = self.believed().filter(|_| plain)?;
         let mean = self.apparent_cost(in_flight);
         Some((as_f64(current.available()), mean.max(2.0 * mean - 1.0)))
@@ -494,6 +512,9 @@ impl Window {
     pub(super) fn on_credits_used(&mut self, accepted: u64) {
         if let Some(current) = self.current.as_mut().filter(|_| self.unnamed == 0) {
             current.on_credits_used(accepted);
+            if accepted > 0 {
+                self.mean_cost.skip();
+            }
         }
     }
 
@@ -502,12 +523,15 @@ impl Window {
     /// Its route's mean cost, with a margin for the requests in flight together.
     fn learned_need(&self, demand: &Demand<'_>) -> Need {
         let in_flight = demand.in_flight;
-        let mean = self.mean_cost.of_route(demand.load.route);
+        let next = self.mean_cost.of_route(demand.load.route);
+        let (reserved, margin) = self
+            .mean_cost
+            .in_flight(demand.routes_in_flight, in_flight, next);
         let limit = self.current.as_ref().and_then(|current| current.limit);
-        let alone = (mean + self.mean_cost.margin(1)).min(limit.map_or(f64::INFINITY, as_f64));
+        let alone = next.with_margin().min(limit.map_or(f64::INFINITY, as_f64));
         Need {
-            reserved: self.mean_cost.in_flight(demand.routes_in_flight, in_flight),
-            amount: mean + self.mean_cost.margin(in_flight.saturating_add(1)),
+            reserved,
+            amount: next.mean + margin,
             min_remaining: alone.max(as_f64(self.min_remaining)),
         }
     }
@@ -524,24 +548,26 @@ impl Window {
     pub(super) fn debit_for(&self, cost: &Cost, route: Option<RouteClass>) -> u64 {
         match self.unit_of(cost) {
             Some((_, amount)) => amount,
-            None if self.counts_requests() && !self.mean_cost.differs_by_route() => 1,
-            None => self.mean_cost.of_route(route) as u64,
+            None if !self.has_learned_cost() => 1,
+            None if self.counts_requests() => {
+                (self.mean_cost.of_route(route).mean.round() as u64).max(1)
+            }
+            None => self.mean_cost.of_route(route).mean as u64,
         }
     }
 
     /// Corrects what remains by the difference between what the server has subtracted for a request and what it cost.
     ///
     /// The server is assumed to have subtracted what the caller has reserved, or else the mean.
-    pub(super) fn settle(&mut self, reserved: &Cost, used: &Cost) {
+    pub(super) fn settle(&mut self, reserved: &Load, used: &Cost) {
         let Some((_, used)) = self.unit_of(used) else {
             return;
         };
         // If what remains falls by less than was reserved, the server has not taken the estimate.
-        let mean = self.mean_cost.get().unwrap_or_default() as u64;
-        let taken = match self.unit_of(reserved) {
+        let mean = self.mean_cost.of_route(reserved.route).mean as u64;
+        let taken = match self.unit_of(&reserved.cost) {
             Some((_, amount)) => amount.min(mean),
-            None if self.counts_requests() => 1,
-            None => mean,
+            None => self.debit_for(&reserved.cost, reserved.route),
         };
         if let Some(current) = &mut self.current {
             current.correct(taken, used);

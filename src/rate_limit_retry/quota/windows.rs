@@ -33,7 +33,7 @@ impl Windows {
             announced.any = true;
             announced.requests |= limit.unit == Unit::Requests;
             if let Some(window) = self.find(limit, by.now) {
-                announced.exhausted |= window.explains_throttle(remaining);
+                announced.exhausted |= window.explains_throttle(remaining, by.route);
                 window.observe(limit, remaining, by);
             }
         }

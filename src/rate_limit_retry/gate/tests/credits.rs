@@ -152,6 +152,10 @@ proptest! {
         steps in prop::collection::vec((0_u8..8, any::<prop::sample::Index>(), 1_usize..20), 100..400),
     ) {
         let mut world = World::new(threads, limit);
+        // Before the first response, nothing is announced.
+        prop_assert!(world.send(0));
+        world.count(0);
+        world.respond(0);
         for (what, which, often) in steps {
             for _ in 0..often {
                 let which = which.index(1 << 20);

@@ -249,7 +249,7 @@ fn a_reported_cost_returns_what_was_reserved_in_excess() {
     assert!(matches!(admit(&mut world), SendTime::NotBefore(_)));
 
     let used = Cost::new().with("tokens", 300);
-    world.quota.settle_cost(&load.cost, Some(&used));
+    world.quota.settle_cost(&load, Some(&used));
 
     assert_eq!(admit(&mut world), SendTime::Now);
 }
