@@ -29,7 +29,10 @@ fuzz_target!(|data: &[u8]| {
         );
         // What a server can make a client keep is bounded.
         assert!(signals.limits.len() <= 64);
-        let names = signals.limits.iter().filter_map(|limit| limit.name.as_ref());
+        let names = signals
+            .limits
+            .iter()
+            .filter_map(|limit| limit.name.as_ref());
         assert!(names.into_iter().all(|name| name.len() <= 128));
         // A success asks nobody to come back.
         assert!(!status.is_success() || !signals.is_throttle(status));

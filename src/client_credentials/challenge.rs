@@ -16,11 +16,12 @@ use super::{prover::DPOP_SCHEME, redact};
 /// The reason that an API gives for a 401: one challenge of a `WWW-Authenticate` field (RFC 9110 §11.6.1), with the
 /// parameters of RFC 6750 §3.
 ///
-/// All texts are limited to the characters of RFC 6749 §5.2 and to 200 characters. The rejected token is replaced, and
-/// so are words that look like tokens, except in scopes. Apart from that they are the API's own words.
+/// All texts are limited to the characters of RFC 6749 §5.2 and to 200 characters. A scope that would be cut is left out,
+/// and so is a URL that is longer or has other characters. The rejected token is replaced, and so are words that look
+/// like tokens, except in scopes and URLs. Apart from that they are the API's own words.
 ///
 /// Read them in a source of your own to react to the reason of a rejection, for example to request another scope. The
-/// layer itself uses only the scheme and the error code.
+/// layer itself uses only the scheme, the error code, and the scope for [step-up](super::ClientCredentialsLayerBuilder).
 ///
 /// # Examples
 ///
@@ -46,6 +47,8 @@ pub struct Challenge {
     error_description: Option<String>,
     /// Parameter `scope`.
     scope: Option<String>,
+    /// Parameter `resource_metadata`.
+    resource_metadata: Option<String>,
     /// Whether there was any parameter, known or unknown.
     has_parameters: bool,
 }
@@ -191,6 +194,15 @@ impl Challenge {
         self.scope.as_deref()
     }
 
+    /// Returns the `resource_metadata`, the URL of the metadata of the API (RFC 9728 §5.1).
+    ///
+    /// [`TokenEndpoint::for_resource`](super::TokenEndpoint::for_resource) uses it. Check its origin before you use it
+    /// yourself: the API may name any server.
+    #[must_use]
+    pub fn resource_metadata(&self) -> Option<&str> {
+        self.resource_metadata.as_deref()
+    }
+
     /// Creates a challenge without parameters.
     fn new(scheme: &[u8], secrets: &[&str]) -> Self {
         Self {
@@ -199,6 +211,7 @@ impl Challenge {
             error: None,
             error_description: None,
             scope: None,
+            resource_metadata: None,
             has_parameters: false,
         }
     }
@@ -213,8 +226,14 @@ impl Challenge {
             b"error_description" => &mut self.error_description,
             b"scope" => {
                 // Scopes look like tokens, and programs compare them.
-                read = redact::sanitize_charset;
+                read = whole_words;
                 &mut self.scope
+            }
+            // A URL that is shortened, or without some of its characters, would be another URL.
+            b"resource_metadata" if !is_plain(value) => return,
+            b"resource_metadata" => {
+                read = redact::sanitize_charset;
+                &mut self.resource_metadata
             }
             _ => return,
         };
@@ -247,6 +266,12 @@ impl Challenge {
     }
 }
 
+/// Returns whether a value is kept unchanged: it is short enough, and has only characters of RFC 6749 §5.2 without a space.
+fn is_plain(value: &[u8]) -> bool {
+    let is_allowed = |byte: &u8| matches!(byte, 0x21 | 0x23..=0x5B | 0x5D..=0x7E);
+    value.len() <= MAX_PARAMETER_CHARS && value.iter().all(is_allowed)
+}
+
 /// Returns at most [`MAX_LINE_BYTES`] of a line, without a word that would be cut: half a token would not be
 /// recognized.
 fn prefix(line: &[u8]) -> &[u8] {
@@ -268,6 +293,17 @@ fn text(value: &[u8], secrets: &[&str], read: Sanitize) -> String {
         secrets,
         MAX_PARAMETER_CHARS,
     )
+}
+
+/// Limits `text` to the character set and to `most` characters. Drops a word that would be cut: half a scope would be
+/// another scope.
+fn whole_words(text: &str, secrets: &[&str], most: usize) -> String {
+    let mut text = redact::sanitize_charset(text, secrets, most + 1);
+    // One byte for each character of the set.
+    if text.len() > most {
+        text.truncate(text.rfind(' ').unwrap_or(0));
+    }
+    text
 }
 
 /// Maximum number of characters of a scheme or a parameter that are kept.

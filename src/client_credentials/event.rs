@@ -149,8 +149,8 @@ pub enum TokenEvent<'a> {
         /// The cause.
         error: &'a TokenError,
     },
-    /// The issuer's metadata could not be refreshed, or the new metadata was rejected. The previous metadata remains in
-    /// use.
+    /// The metadata of the issuer or of the API could not be refreshed, or the new metadata was rejected. The previous
+    /// metadata remains in use.
     #[non_exhaustive]
     MetadataRejected {
         /// Name of the credential; `None` if it has none.

@@ -2,12 +2,12 @@
 
 use std::{fmt, panic::Location, sync::Arc, time::Duration};
 
-use http::{HeaderName, header};
+use http::{HeaderName, Uri, header, uri::PathAndQuery};
 use tower_layer::Layer;
 
 use super::{
-    BoxTokenSource, ClientCredentials, ExistingCredential, ForeignOrigin, HostMismatch, TokenEvent,
-    TokenHandle, TokenScope, TokenSource, TokenStore,
+    BoxTokenSource, ClientAuth, ClientCredentials, ExistingCredential, ForeignOrigin, HostMismatch,
+    ProtectedResource, TokenEndpoint, TokenEvent, TokenHandle, TokenScope, TokenSource, TokenStore,
     auth::Auth,
     authorize::Authorizer,
     cache::TokenCache,
@@ -22,7 +22,7 @@ use super::{
     store::{BoxTokenStore, SharingSettings, TokenSharing},
 };
 use crate::{
-    Clock, Origin,
+    Clock, InvalidOrigin, Origin,
     clock::SharedClock,
     misuse::{SetOnce, Usage},
     sharded::Sharded,
@@ -90,6 +90,44 @@ impl ClientCredentialsLayer {
             sinks: Sinks::default(),
             set_once: SetOnce::default(),
         }
+    }
+
+    /// Creates a builder for a layer whose authorization server is found by the API (RFC 9728): the metadata of
+    /// `resource` names it. The token is sent to the origin of `resource`.
+    ///
+    /// Shorthand for [`builder`](Self::builder) with [`TokenEndpoint::for_resource`], which describes the discovery. Use
+    /// these for further settings of the endpoint.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidOrigin`], if `resource` is not an absolute URL, or contains user information.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::{ClientAuth, ClientCredentialsLayer, client_credentials::ProtectedResource};
+    ///
+    /// # fn main() -> Result<(), tower_m2m::BoxError> {
+    /// let resource = ProtectedResource::new("https://api.example.com/mcp".parse()?)
+    ///     .allow_issuer("https://issuer.example");
+    /// let layer = ClientCredentialsLayer::for_resource(resource, ClientAuth::basic("orders", "secret"))?.build();
+    /// # drop(layer);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn for_resource(
+        resource: impl Into<ProtectedResource>,
+        auth: ClientAuth,
+    ) -> Result<ClientCredentialsLayerBuilder, InvalidOrigin> {
+        let resource = resource.into();
+        let mut origin = resource.uri().clone().into_parts();
+        origin.path_and_query = origin
+            .scheme
+            .is_some()
+            .then(|| PathAndQuery::from_static("/"));
+        let origin = Uri::from_parts(origin).unwrap_or_default();
+        let endpoint = TokenEndpoint::for_resource(resource, auth);
+        Ok(Self::builder(endpoint, origin.try_into()?))
     }
 
     /// Returns a handle to the tokens of this layer, for everything other than requests through it.

@@ -118,8 +118,9 @@ pub use self::{
     config::{Config, ConfigError},
     context::{FetchContext, RejectedToken, RevokeContext},
     endpoint::{
-        AssertionAudience, ClientAuth, ClientAuthentication, Grant, RevocationEndpoint, SecretFile,
-        SecretSource, SecretVariable, TokenEndpoint, TokenExchange, TokenRequest,
+        AssertionAudience, ClientAuth, ClientAuthentication, Grant, IdentityAssertion,
+        ProtectedResource, RevocationEndpoint, SecretFile, SecretSource, SecretVariable,
+        TokenEndpoint, TokenExchange, TokenRequest,
     },
     error::{CredentialAlreadyPresent, OriginNotAllowed, TokenError, TokenErrorKind},
     event::{RejectionAction, TokenEvent},

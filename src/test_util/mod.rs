@@ -18,6 +18,7 @@
 //! |---|---|
 //! | a slow or failing issuer, odd responses | [`Issuer::next`], [`Issuer::always`], [`IssuerBuilder::answer`] |
 //! | a token that expires or is revoked | [`IssuerBuilder::expires_in`], [`Issuer::revoke_all`] |
+//! | an authorization server that the API names | [`ApiBuilder::protected_resource`] |
 //! | a rotated secret | [`Issuer::set_secret`] |
 //! | an API that throttles | [`ApiBuilder::quota`], [`Api::next`] with [`ApiFault::retry_after`] |
 //! | a connection that breaks | [`Fault::Reset`], [`ApiFault::Reset`] |

@@ -7,7 +7,10 @@ use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::TokenErrorKind as
 
 use crate::{
     support::server::{GRANTED, RETRY_AFTER, Server, handle},
-    world::{ISSUER, METHODS, OAUTH, OPENID, TOKEN, discover, metadata, publishing, token, with},
+    world::{
+        ISSUER, METHODS, OAUTH, OPENID, OPENID_INSERTED, TOKEN, discover, metadata, publishing,
+        token, with,
+    },
 };
 
 #[tokio::test(start_paused = true)]
@@ -137,8 +140,18 @@ async fn missing_metadata_lists_all_urls_and_their_responses() {
             assert!(text.contains(&format!("{place} {said}")), "{text}");
         }
         assert!(text.contains("`TokenEndpoint::new`"), "{text}");
-        assert_eq!(server.urls(), [OAUTH, OPENID]);
+        assert_eq!(server.urls(), [OAUTH, OPENID, OPENID_INSERTED]);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn openids_name_between_host_and_path_is_requested_last() {
+    let server = publishing(OPENID_INSERTED, metadata());
+
+    let outcome = token(&server, ClientAuth::basic("id", "secret")).await;
+
+    outcome.unwrap();
+    assert_eq!(server.urls(), [OAUTH, OPENID, OPENID_INSERTED, TOKEN]);
 }
 
 #[tokio::test(start_paused = true)]

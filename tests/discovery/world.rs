@@ -14,6 +14,8 @@ pub(crate) const ISSUER: &str = "https://id.example/realms/m2m";
 pub(crate) const OAUTH: &str =
     "https://id.example/.well-known/oauth-authorization-server/realms/m2m";
 pub(crate) const OPENID: &str = "https://id.example/realms/m2m/.well-known/openid-configuration";
+pub(crate) const OPENID_INSERTED: &str =
+    "https://id.example/.well-known/openid-configuration/realms/m2m";
 pub(crate) const TOKEN: &str = "https://id.example/realms/m2m/token";
 
 pub(crate) fn metadata() -> Value {

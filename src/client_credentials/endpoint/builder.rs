@@ -14,8 +14,13 @@ use tower_service::Service;
 #[cfg(feature = "dpop")]
 use super::Dpop;
 use super::{
-    AssertionAudience, ClientAuth, Grant, Location, TokenEndpoint, client::Client,
-    discovery::Discovery, form::Form, secret::trim, transport::Transport, warnings::Warnings,
+    AssertionAudience, ClientAuth, Grant, Location, ProtectedResource, TokenEndpoint,
+    client::Client,
+    discovery::{Discovery, ResourceDiscovery},
+    form::Form,
+    secret::trim,
+    transport::Transport,
+    warnings::Warnings,
 };
 #[cfg(feature = "https")]
 use super::{
@@ -47,8 +52,8 @@ impl TokenEndpoint {
     /// supports without disclosing more: between Basic and the form for a secret, never from a key or an assertion to a
     /// secret.
     ///
-    /// The two well-known URLs are requested in turn. A 4xx other than 429, a 501, a redirect, or content that is no
-    /// metadata leads from the first to the second. Metadata that names another issuer is an error, and so is an
+    /// The well-known URLs are requested in turn: that of RFC 8414, and the two forms of OpenID. A 4xx other than 429, a
+    /// 501, a redirect, or content that is no metadata leads to the next one. Metadata that names another issuer is an error, and so is an
     /// endpoint on loopback for an issuer that is not. Renewed metadata that moves the token endpoint to another
     /// origin, or drops the method in use, is rejected, which
     /// [`TokenEvent::MetadataRejected`](super::super::TokenEvent::MetadataRejected) reports.
@@ -65,6 +70,45 @@ impl TokenEndpoint {
         }
     }
 
+    /// Creates an endpoint that an API names: the metadata of the API names the issuer (RFC 9728), whose metadata names
+    /// the endpoint.
+    ///
+    /// `resource` is the `https://` URL by which the API identifies itself, or a [`ProtectedResource`] with further
+    /// settings. Its metadata must name it exactly. Set [`allow_issuer`](ProtectedResource::allow_issuer) if you know
+    /// the issuer: otherwise the API decides which server receives the credentials.
+    ///
+    /// With the first token, the API is requested once without a token, by a `GET`
+    /// ([`probe_method`](ProtectedResource::probe_method)). If it responds with a 401, the
+    /// `resource_metadata` of its challenge is the URL of the metadata, which must be at the origin of the API.
+    /// Otherwise, the well-known URLs are requested. The [`service`](Self::service) sends these requests as well.
+    ///
+    /// The token is requested for the `resource` that the metadata names (RFC 8707), unless
+    /// [`resource`](Self::resource) sets another one. The scopes are those of [`scope`](Self::scope), or else those that
+    /// the challenge names, or else, by a [setting](ProtectedResource::supported_scopes), those of the metadata.
+    ///
+    /// The metadata of the API is renewed after an hour, and after a 401 that announces it. Renewed metadata that no
+    /// longer names the issuer in use is rejected, which
+    /// [`TokenEvent::MetadataRejected`](super::super::TokenEvent::MetadataRejected) reports: restart the program to
+    /// change the issuer. The metadata of the issuer is treated as in [`discover`](Self::discover).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::{ClientAuth, TokenEndpoint};
+    ///
+    /// # fn main() -> Result<(), http::uri::InvalidUri> {
+    /// let auth = ClientAuth::basic("orders", "secret");
+    /// let endpoint = TokenEndpoint::for_resource("https://api.example.com/mcp".parse::<http::Uri>()?, auth);
+    /// # drop(endpoint);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn for_resource(resource: impl Into<ProtectedResource>, auth: ClientAuth) -> Self {
+        let discovery = ResourceDiscovery::new(resource.into());
+        Self::at(Location::Resource(discovery), None, auth)
+    }
+
     /// Creates an endpoint with the default settings.
     fn at(location: Location, issuer: Option<Arc<str>>, auth: ClientAuth) -> Self {
         Self {
@@ -75,6 +119,7 @@ impl TokenEndpoint {
             assertion_audience: AssertionAudience::default(),
             assertion_typ: true,
             scopes: Vec::new(),
+            added_scopes: Vec::new(),
             parameters: Form::default(),
             default_lifetime: DEFAULT_LIFETIME,
             bearer_types: Vec::new(),

@@ -45,6 +45,7 @@ impl TokenEndpoint {
         let identity = match &self.location {
             Location::Known(uri) => identity.field("endpoint", uri.to_string()),
             Location::Discovered(discovery) => identity.field("discovered", discovery.issuer()),
+            Location::Resource(discovery) => discovery.add_to_cache_key(identity),
         };
         let identity = identity
             .field("issuer", self.issuer.as_deref().unwrap_or_default())

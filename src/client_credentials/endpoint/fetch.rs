@@ -17,11 +17,11 @@ use tokio::time::Instant;
 use super::{
     AssertionAudience, Location, TokenEndpoint, TokenRequest,
     auth::{ClientAuthentication, Target},
-    discovery::{ClientCapabilities, ResolvedEndpoint},
+    discovery::{ClientCapabilities, Found, ResolvedEndpoint},
     fetch_key::FetchKey,
     form::Form,
     response,
-    transport::Transport,
+    transport::{JSON, Transport, USER_AGENT},
     warnings::report_trimmed,
 };
 use crate::client_credentials::{
@@ -30,7 +30,7 @@ use crate::client_credentials::{
 
 /// Why an attempt returned no token.
 ///
-/// `retry` decides by these three values alone. An error before the request was sent, such as an unreadable secret,
+/// `retry` decides by these values alone. An error before the request was sent, such as an unreadable secret,
 /// counts neither as a request nor as a rejection.
 pub(super) struct FailedAttempt {
     /// The error.
@@ -39,6 +39,8 @@ pub(super) struct FailedAttempt {
     pub(super) request_sent: bool,
     /// Whether another DPoP proof, with a nonce or a time that the server has just sent, may be accepted.
     pub(super) needs_new_proof: bool,
+    /// Whether the server rejected an assertion that had been used before, so that a new one may be accepted.
+    pub(super) needs_new_assertion: bool,
     /// Whether the server rejected the credentials and fallback credentials, which obtained a token before, are
     /// available.
     pub(super) has_fallback: bool,
@@ -50,6 +52,7 @@ impl From<TokenError> for FailedAttempt {
             error,
             request_sent: false,
             needs_new_proof: false,
+            needs_new_assertion: false,
             has_fallback: false,
         }
     }
@@ -75,8 +78,10 @@ impl TokenEndpoint {
         deadline: Instant,
         cx: &SourceContext<'_>,
     ) -> Result<AccessToken, FailedAttempt> {
-        let endpoint = self.resolve(transport, cx).await?;
-        let mut request = self.request(endpoint, use_fallback, deadline, cx).await?;
+        let (endpoint, found) = self.resolve(transport, cx).await?;
+        let mut request = self
+            .request(endpoint, found.as_deref(), use_fallback, deadline, cx)
+            .await?;
         for name in request.used.take_trimmed() {
             report_trimmed(name, cx);
         }
@@ -105,6 +110,8 @@ impl TokenEndpoint {
         let (token, is_bound, non_conformances) = read.map_err(|error| FailedAttempt {
             request_sent: true,
             needs_new_proof: needs_new_proof && rejects_proof(&error),
+            needs_new_assertion: request.reuses_assertion
+                && error.oauth_error() == Some("invalid_grant"),
             has_fallback: error.kind() == TokenErrorKind::InvalidClient
                 && request.used.has_fallback(),
             // The metadata may name an endpoint other than the configured one, such as a `mtls_endpoint_aliases`
@@ -134,14 +141,15 @@ impl TokenEndpoint {
         })
     }
 
-    /// Locates the token endpoint and selects the authentication method.
+    /// Locates the token endpoint and selects the authentication method. Returns what the API says about its tokens as
+    /// well, if the endpoint was found from the API.
     ///
     /// With a configured URL this does no I/O.
     async fn resolve(
         &self,
         transport: &Transport,
         cx: &SourceContext<'_>,
-    ) -> Result<ResolvedEndpoint, TokenError> {
+    ) -> Result<(ResolvedEndpoint, Option<Arc<Found>>), TokenError> {
         // With a configured URL the preferred method is used; with metadata the first one that the server supports.
         let capabilities = ClientCapabilities {
             methods: self.auth.methods(),
@@ -149,11 +157,18 @@ impl TokenEndpoint {
             certificate: self.certificate_use(),
         };
         match &self.location {
-            Location::Known(uri) => Ok(ResolvedEndpoint::at(uri.clone(), capabilities.methods)),
+            Location::Known(uri) => {
+                let endpoint = ResolvedEndpoint::at(uri.clone(), capabilities.methods);
+                Ok((endpoint, None))
+            }
             Location::Discovered(discovery) => {
-                discovery
-                    .resolve(transport, capabilities, self.allow_http, cx)
-                    .await
+                let endpoint = discovery.resolve(transport, capabilities, self.allow_http, cx);
+                Ok((endpoint.await?, None))
+            }
+            Location::Resource(discovery) => {
+                let endpoint = discovery.resolve(transport, capabilities, self.allow_http, cx);
+                let (endpoint, found) = endpoint.await?;
+                Ok((endpoint, Some(found)))
             }
         }
     }
@@ -169,14 +184,28 @@ impl TokenEndpoint {
     async fn request(
         &self,
         endpoint: ResolvedEndpoint,
+        found: Option<&Found>,
         use_fallback: bool,
         deadline: Instant,
         cx: &SourceContext<'_>,
     ) -> Result<TokenRequest, TokenError> {
         let uri = endpoint.token_endpoint.clone();
+        let issuer = self.known_issuer(&endpoint);
         let mut request = self.base_request(&uri, endpoint, &self.assertion_audience, deadline, cx);
-        self.grant.write(&mut request, &self.scopes).await?;
+        let scopes = self.requested_scopes(found);
+        let found = found.filter(|_| !self.parameters.contains("resource"));
+        let resources = self.parameters.values("resource");
+        let resources: Vec<_> = resources
+            .chain(found.map(|found| &*found.resource))
+            .collect();
+        let (issuer, grant) = (issuer.as_deref(), &self.grant);
+        grant
+            .write(&mut request, &scopes, issuer, &resources, cx)
+            .await?;
         request.form.extend(&self.parameters);
+        if let Some(found) = found {
+            request.parameter("resource", &*found.resource);
+        }
         // Values of additional parameters are redacted from the server's error text, except those in
         // `PUBLIC_PARAMETERS`.
         request
@@ -184,6 +213,20 @@ impl TokenEndpoint {
             .extend(self.parameters.except(&PUBLIC_PARAMETERS));
         self.authenticate(&mut request, use_fallback).await?;
         Ok(request)
+    }
+
+    /// Returns the scopes to request: the configured ones or else those that the API names, and the additional ones.
+    fn requested_scopes(&self, found: Option<&Found>) -> Vec<String> {
+        let mut scopes = match found {
+            Some(found) if self.scopes.is_empty() => found.scopes.clone(),
+            _ => self.scopes.clone(),
+        };
+        for added in &self.added_scopes {
+            if !scopes.contains(added) {
+                scopes.push(added.clone());
+            }
+        }
+        scopes
     }
 
     /// Returns the settings for reading the response to `request`.
@@ -248,7 +291,7 @@ impl TokenEndpoint {
             {
                 endpoint.issuer.clone().or_else(|| self.issuer.clone())
             }
-            _ => self.issuer.clone(),
+            _ => self.issuer.clone().or_else(|| endpoint.issuer.clone()),
         }
     }
 
@@ -277,12 +320,13 @@ impl TokenEndpoint {
     }
 
     /// Returns the URL of the endpoint for display, without user information and query. For a discovered endpoint, the
-    /// issuer as configured.
+    /// issuer or the resource as configured.
     ///
     /// User information and queries may hold credentials, and errors end up in logs.
     pub(super) fn redacted_uri(&self) -> String {
         match &self.location {
             Location::Known(uri) => response::redacted_uri(uri),
+            Location::Resource(discovery) => response::redacted_uri(discovery.uri()),
             Location::Discovered(discovery) => {
                 let issuer = discovery.issuer();
                 let url = issuer.parse().map_or_else(
@@ -340,10 +384,5 @@ pub(super) fn into_http(uri: Uri, request: &mut TokenRequest) -> Request<Full<By
 /// Parameters whose values are not redacted: they are not secret, and servers quote them in error descriptions.
 const PUBLIC_PARAMETERS: [&str; 3] = ["audience", "authorization_details", "resource"];
 
-/// Value of `Accept`.
-pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// Value of `User-Agent`.
-pub(super) const USER_AGENT: HeaderValue =
-    HeaderValue::from_static(concat!("tower-m2m/", env!("CARGO_PKG_VERSION")));
 /// Value of `Content-Type`.
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");

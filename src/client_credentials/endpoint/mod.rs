@@ -4,9 +4,9 @@
 //!
 //! - `retry`: retries, and the fallback credentials.
 //! - `fetch`: one attempt.
-//! - `discovery`: the endpoint's URL, if only the issuer is configured.
-//! - `grant`, with `signed_grant`, `assertion_claims`, `custom_grant` and `google`, and `auth`: the parameters and
-//!   headers of the request. `scoped` replaces the scopes of one request.
+//! - `discovery`: the endpoint's URL, if only the issuer or the API is configured.
+//! - `grant`, with `signed_grant`, `assertion_claims`, `token_exchange`, `identity_assertion`, `custom_grant` and
+//!   `google`, and `auth`: the parameters and headers of the request. `scoped` replaces the scopes of one request.
 //! - `fetch_key` and `dpop`: the key of a token that is bound to one, and the proofs.
 //! - `certificate_bound` and `certificate_check`: the certificate of a token that is bound to one.
 //! - `transport`, `client`, `default_client`, `connector`, `proxy` and `tls`: the HTTP client.
@@ -61,6 +61,7 @@ mod google;
 mod grant;
 #[cfg(feature = "https")]
 mod identity;
+mod identity_assertion;
 #[cfg(any(feature = "https", feature = "jwt"))]
 pub(super) mod pem;
 #[cfg(feature = "https")]
@@ -74,6 +75,7 @@ mod secret;
 mod signed_grant;
 #[cfg(feature = "https")]
 pub(super) mod tls;
+mod token_exchange;
 mod transport;
 mod validate;
 mod warnings;
@@ -100,11 +102,19 @@ pub use self::{
 };
 pub use self::{
     auth::{AssertionAudience, ClientAuth, ClientAuthentication, TokenRequest},
-    grant::{Grant, TokenExchange},
+    discovery::ProtectedResource,
+    grant::Grant,
+    identity_assertion::IdentityAssertion,
     revocation::RevocationEndpoint,
     secret::{SecretFile, SecretSource, SecretVariable},
+    token_exchange::TokenExchange,
 };
-use self::{client::Client, discovery::Discovery, form::Form, warnings::Warnings};
+use self::{
+    client::Client,
+    discovery::{Discovery, ResourceDiscovery},
+    form::Form,
+    warnings::Warnings,
+};
 pub(super) use self::{secret::trim, validate::REPEATABLE, warnings::report_trimmed};
 
 /// An authorization server's token endpoint. Requests tokens with the `client_credentials` grant (RFC 6749 §4.4) or
@@ -168,8 +178,10 @@ pub struct TokenEndpoint {
     assertion_audience: AssertionAudience,
     /// Whether signed assertions carry a specific `typ`. Default: `true`.
     assertion_typ: bool,
-    /// Scopes to request, without duplicates.
+    /// Scopes to request, without duplicates. If there are none, those that the resource names.
     scopes: Vec<String>,
+    /// Scopes to request in addition.
+    added_scopes: Vec<String>,
     /// Additional parameters.
     parameters: Form,
     /// Lifetime of a token whose response has none. Default: one hour.
@@ -201,11 +213,13 @@ pub struct TokenEndpoint {
 /// Location of the token endpoint.
 ///
 /// Fixed when the endpoint is created. A discovered location is resolved by each attempt, from the cache of its
-/// [`Discovery`].
+/// [`Discovery`] or [`ResourceDiscovery`].
 #[derive(Clone)]
 enum Location {
     /// The endpoint is named by the issuer's metadata.
     Discovered(Discovery),
+    /// The endpoint is named by the metadata of the issuer that the metadata of the API names.
+    Resource(ResourceDiscovery),
     /// The endpoint's URL is configured.
     Known(Uri),
 }

@@ -14,7 +14,7 @@ use http::StatusCode;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
-    TokenEndpoint,
+    Location, TokenEndpoint,
     auth::ClientAuthentication,
     fetch::FailedAttempt,
     fetch_key::FetchKey,
@@ -31,6 +31,9 @@ use crate::{
 
 impl TokenSource for TokenEndpoint {
     async fn fetch(&self, cx: FetchContext<'_>) -> Result<AccessToken, TokenError> {
+        if let (Location::Resource(discovery), Some(rejected)) = (&self.location, cx.rejected()) {
+            discovery.on_rejected(rejected.challenges());
+        }
         let token = match cx.token_scope() {
             None => self.fetch_with_retries(cx.surroundings()).await,
             Some(scope) => {
@@ -87,6 +90,7 @@ impl TokenEndpoint {
     /// | `invalid_client`, the secret has changed | retry at once | not a second time |
     /// | `invalid_client`, a fallback is available | retry at once with the fallback | only after the secret was read again |
     /// | a rejected DPoP proof, and the server has sent a nonce or its time | retry at once | once more |
+    /// | `invalid_grant` for a cached identity assertion | retry at once with a new one | error |
     /// | any other | error | error |
     ///
     /// # Errors
@@ -117,6 +121,8 @@ impl TokenEndpoint {
         // Number of further attempts because of rejected proofs. They do not count as retries: the response names the
         // cause.
         let mut proofs = 0;
+        // Whether a new assertion was requested because a cached one was rejected. At most once.
+        let mut renewed_assertion = false;
         // Number of token requests sent, for the error.
         let mut requests = 0;
         // Number of times that the server rejected the credentials.
@@ -150,6 +156,9 @@ impl TokenEndpoint {
             };
             if failed.needs_new_proof && proofs < MAX_PROOF_RETRIES {
                 proofs += 1;
+            } else if failed.needs_new_assertion && !renewed_assertion {
+                renewed_assertion = true;
+                self.grant.forget();
             } else if failed.error.kind() == TokenErrorKind::InvalidClient {
                 rejections += 1;
                 // The file may have been replaced between the read and the rejection.
@@ -215,6 +224,7 @@ impl TokenEndpoint {
                 error: TokenError::timeout(limit),
                 request_sent: true,
                 needs_new_proof: false,
+                needs_new_assertion: false,
                 has_fallback: false,
             })
         })

@@ -101,6 +101,7 @@ impl TokenEndpoint {
         let choice = match &self.location {
             Location::Known(uri) => Some(ResolvedEndpoint::at(uri.clone(), self.auth.methods())),
             Location::Discovered(discovery) => discovery.cached(),
+            Location::Resource(discovery) => discovery.cached(),
         };
         let choice = choice.ok_or_else(|| self.with_endpoint(no_endpoint()))?;
         let uri = match endpoint {

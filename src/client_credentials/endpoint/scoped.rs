@@ -12,9 +12,7 @@ impl TokenEndpoint {
             endpoint.scopes = scopes.map(str::to_owned).collect();
         }
         for added in scope.added_scopes() {
-            if !endpoint.scopes.iter().any(|known| known == added) {
-                endpoint.scopes.push(added.to_owned());
-            }
+            endpoint.added_scopes.push(added.to_owned());
         }
         let audiences: Vec<_> = scope.audiences().collect();
         endpoint.parameters.replace("audience", &audiences);

@@ -9,7 +9,7 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use tower::ServiceExt;
@@ -76,7 +76,18 @@ type HttpFuture = Pin<Box<dyn Future<Output = Result<HttpResponse, TokenError>> 
 ///
 /// Cheap to clone. Readiness is awaited within each request, so that a service with a limit delays only the fetch.
 #[derive(Clone)]
-pub(super) struct Transport(Arc<dyn Fn(Request<Full<Bytes>>) -> HttpFuture + Send + Sync>);
+pub(super) struct Transport(
+    Arc<dyn Fn(Request<Full<Bytes>>, ReadBody) -> HttpFuture + Send + Sync>,
+);
+
+/// Whether the body of a response is read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum ReadBody {
+    /// It is read to the end.
+    Yes,
+    /// It is dropped.
+    No,
+}
 
 impl Transport {
     /// Erases the type of `service`.
@@ -89,8 +100,8 @@ impl Transport {
         RB::Data: Send,
         RB::Error: Into<BoxError>,
     {
-        Self(Arc::new(move |request| {
-            Box::pin(round_trip(service.clone(), request))
+        Self(Arc::new(move |request, read| {
+            Box::pin(round_trip(service.clone(), request, read))
         }))
     }
 
@@ -108,11 +119,27 @@ impl Transport {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<HttpResponse, TokenError> {
-        (self.0)(request).await
+        (self.0)(request, ReadBody::Yes).await
+    }
+
+    /// Sends a request and drops the body of the response, which may be endless. The result has an empty body.
+    ///
+    /// # Errors
+    ///
+    /// A transient error, if the connection fails; a permanent one, if a certificate is the cause.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`send`](Self::send).
+    pub(super) async fn send_for_headers(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<HttpResponse, TokenError> {
+        (self.0)(request, ReadBody::No).await
     }
 }
 
-/// Sends a request through `service` and reads the whole response.
+/// Sends a request through `service` and reads the whole response, or only its head.
 ///
 /// Has no time limit: the caller's deadline drops the future.
 ///
@@ -122,6 +149,7 @@ impl Transport {
 async fn round_trip<S, RB>(
     service: S,
     request: Request<Full<Bytes>>,
+    read: ReadBody,
 ) -> Result<HttpResponse, TokenError>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<RB>>,
@@ -139,7 +167,10 @@ where
     Ok(HttpResponse {
         status: parts.status,
         headers: parts.headers,
-        body: read_to_end(body, https).await?,
+        body: match read {
+            ReadBody::Yes => read_to_end(body, https).await?,
+            ReadBody::No => Zeroizing::default(),
+        },
     })
 }
 
@@ -226,5 +257,10 @@ fn without_url(error: BoxError) -> BoxError {
     error
 }
 
+/// Value of `Accept`.
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// Value of `User-Agent`.
+pub(super) const USER_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("tower-m2m/", env!("CARGO_PKG_VERSION")));
 /// Maximum size of a response body, in bytes.
 const MAX_RESPONSE_BYTES: usize = 1 << 20;

@@ -83,6 +83,7 @@ impl TokenEndpoint {
                         .to_owned(),
                 ),
             },
+            Location::Resource(discovery) => self.uri_problem(discovery.uri(), "the resource"),
         }
     }
 
@@ -90,7 +91,9 @@ impl TokenEndpoint {
     fn revocation_problem(&self) -> Option<String> {
         match (self.revocation.as_ref()?, &self.location) {
             (RevocationEndpoint::At(uri), _) => self.uri_problem(uri, "the revocation endpoint"),
-            (RevocationEndpoint::Discovered, Location::Discovered(_)) => None,
+            (RevocationEndpoint::Discovered, Location::Discovered(_) | Location::Resource(_)) => {
+                None
+            }
             (RevocationEndpoint::Discovered, Location::Known(_)) => Some(
                 "the revocation endpoint cannot be discovered, because no issuer is set: use \
                  `TokenEndpoint::discover`, or set the endpoint with `.revoke_on_shutdown(uri)`"
@@ -156,7 +159,9 @@ impl TokenEndpoint {
     /// another server.
     fn validate_audience(&self) -> Result<(), TokenError> {
         // An explicit audience needs no issuer, and discovery always knows one.
-        let unknown = self.assertion_audience == AssertionAudience::Issuer && self.issuer.is_none();
+        let unknown = self.assertion_audience == AssertionAudience::Issuer
+            && self.issuer.is_none()
+            && matches!(self.location, Location::Known(_));
         if unknown && (self.auth.needs_audience() || self.grant.needs_audience()) {
             return Err(TokenError::configuration(NO_AUDIENCE));
         }

@@ -20,6 +20,7 @@ use super::{
     },
     Api, ApiService, Dialect,
     quotas::{Quotas, Scope},
+    resource::ProtectedResource,
     service::{Admission, Counts, Route, State},
 };
 
@@ -48,6 +49,8 @@ use super::{
 pub struct ApiBuilder {
     /// Accepted credentials.
     admission: Admission,
+    /// Path and authorization server of the protected resource.
+    resource: Option<(String, String)>,
     /// Name, scope and limit of each quota.
     quotas: Vec<(String, Scope, Quota)>,
     /// Whether rejected requests are charged.
@@ -71,6 +74,7 @@ impl ApiBuilder {
                 api_key: None,
                 challenge: Some(HeaderValue::from_static("Bearer error=\"invalid_token\"")),
             },
+            resource: None,
             quotas: Vec::new(),
             count_throttled: false,
             dialect: Dialect::default(),
@@ -96,6 +100,32 @@ impl ApiBuilder {
     /// Sets the `WWW-Authenticate` of a 401, or none. Default: `Bearer error="invalid_token"` (RFC 6750 §3).
     pub fn challenge(mut self, challenge: Option<HeaderValue>) -> Self {
         self.admission.challenge = challenge;
+        self
+    }
+
+    /// Publishes metadata that names `issuer` as the authorization server of the resource at `path` (RFC 9728 §3), and
+    /// announces it in the challenge of each 401. Default: none.
+    ///
+    /// The resource is [`Api::origin`] followed by `path`, such as `/mcp`. The metadata needs no credentials.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::test_util::{Api, Issuer};
+    ///
+    /// let issuer = Issuer::builder().client("id", "secret").in_process();
+    /// let api = Api::builder()
+    ///     .tokens(issuer.tokens())
+    ///     .protected_resource("/mcp", issuer.origin())
+    ///     .in_process();
+    /// # drop(api);
+    /// ```
+    pub fn protected_resource(
+        mut self,
+        path: impl Into<String>,
+        issuer: impl Into<String>,
+    ) -> Self {
+        self.resource = Some((path.into(), issuer.into()));
         self
     }
 
@@ -204,9 +234,17 @@ impl ApiBuilder {
 
     /// Builds the server with this origin, without a socket.
     fn build(self, origin: String) -> Api {
+        let resource = self
+            .resource
+            .map(|(path, issuer)| ProtectedResource::new(&origin, &path, &issuer));
+        let mut admission = self.admission;
+        if let Some(resource) = &resource {
+            admission.challenge = resource.add_to(admission.challenge.as_ref());
+        }
         let state = State {
             origin,
-            admission: self.admission,
+            admission,
+            resource,
             quotas: Quotas::new(self.quotas, self.count_throttled),
             dialect: self.dialect,
             latency: self.latency,

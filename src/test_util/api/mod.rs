@@ -3,6 +3,7 @@
 mod builder;
 mod dialect;
 mod quotas;
+mod resource;
 mod service;
 
 use std::{fmt, time::Duration};
@@ -15,7 +16,7 @@ use super::{script::lock, serve::Server};
 
 /// A resource server on 127.0.0.1.
 ///
-/// Each request is checked in this order: a scripted fault, the token, the quotas, the routes. The body is read in full
+/// Each request is checked in this order: a scripted fault, the metadata, the token, the quotas, the routes. The body is read in full
 /// before that. The server stops when it is dropped.
 ///
 /// Requests that get a fault are neither checked nor charged to a quota, except those with [`ApiFault::Delay`].

@@ -28,6 +28,7 @@ use super::{
     },
     ApiFault, ApiStats, Dialect, RecordedRequest,
     quotas::Quotas,
+    resource::ProtectedResource,
 };
 
 /// An [`Api`](super::Api) without its socket. Clones share all state; it continues to work after the server is dropped.
@@ -59,6 +60,8 @@ pub(super) struct State {
     pub(super) origin: String,
     /// Accepted credentials.
     pub(super) admission: Admission,
+    /// The resource whose metadata is published.
+    pub(super) resource: Option<ProtectedResource>,
     /// The quotas and their use.
     pub(super) quotas: Quotas,
     /// Headers that announce the quotas.
@@ -186,8 +189,12 @@ impl State {
         Ok(response)
     }
 
-    /// Responds normally: checks the credentials and the quotas, then calls the route.
+    /// Responds normally: publishes metadata, or checks the credentials and the quotas, then calls the route.
     fn answer(&self, request: &Request<Bytes>) -> Response<Full<Bytes>> {
+        let metadata = self.resource.as_ref();
+        if let Some(resource) = metadata.filter(|resource| resource.path == request.uri().path()) {
+            return json(StatusCode::OK, resource.document.clone());
+        }
         if !self.admission.admits(request.headers()) {
             return self.admission.reject();
         }

@@ -25,7 +25,8 @@ use super::{script::lock, serve::Server, token_registry::TokenRegistry};
 
 /// An authorization server on 127.0.0.1 that grants client credentials (RFC 6749 §4.4) and counts requests.
 ///
-/// The server stops when it is dropped.
+/// Its metadata (RFC 8414) is at the well-known place; the issuer identifier is [`Issuer::origin`]. The server stops when it
+/// is dropped.
 ///
 /// Checks each request in this order: the path, a scripted fault, the method and content type, the client, the grant. Other
 /// grants than client credentials are rejected with `unsupported_grant_type`.

@@ -40,6 +40,16 @@ pub enum AcceptedAuth {
     Post,
 }
 
+impl AcceptedAuth {
+    /// Returns the registered name (RFC 7591 §2).
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::BasicEncoded | Self::BasicRaw => "client_secret_basic",
+            Self::Post => "client_secret_post",
+        }
+    }
+}
+
 /// The reason why a token request is rejected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum OAuthErrorCode {

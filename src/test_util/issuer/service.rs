@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header::ALLOW, request::Parts};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full, Limited};
+use serde_json::json;
 use tower_service::Service;
 
 use super::{
@@ -31,7 +32,7 @@ use super::{
 ///
 /// The authority of a request's URI is ignored, only its path counts.
 ///
-/// It is always ready. Other paths than those of the token endpoints get a 404. A scripted reset is an `io::Error` of kind
+/// It is always ready. Other paths than those of the token endpoints and of the metadata get a 404. A scripted reset is an `io::Error` of kind
 /// [`ConnectionReset`](std::io::ErrorKind::ConnectionReset). Dropping the future of a call cancels it.
 ///
 /// # Examples
@@ -127,6 +128,9 @@ impl State {
     {
         let at = self.epoch.now();
         let (head, body) = request.into_parts();
+        if head.method == Method::GET && head.uri.path() == METADATA {
+            return Ok(protocol::success(self.metadata()));
+        }
         let known = |endpoint: &&Endpoint| endpoint.path == head.uri.path();
         let Some(endpoint) = self.endpoints.iter().find(known) else {
             return Ok(empty(StatusCode::NOT_FOUND));
@@ -162,6 +166,21 @@ impl State {
             tokio::time::sleep(self.latency).await;
         }
         Ok(response)
+    }
+
+    /// Returns the metadata of the issuer, with its first token endpoint (RFC 8414 §2).
+    fn metadata(&self) -> String {
+        let endpoint = self.endpoints.first();
+        let path = endpoint.map_or("", |endpoint| &endpoint.path);
+        let accepted = endpoint.map_or(&[][..], |endpoint| &endpoint.accepted);
+        let mut methods: Vec<_> = accepted.iter().map(|method| method.name()).collect();
+        methods.dedup();
+        json!({
+            "issuer": self.origin,
+            "token_endpoint": format!("{}{path}", self.origin),
+            "token_endpoint_auth_methods_supported": methods,
+        })
+        .to_string()
     }
 
     /// Responds normally to a token request.
@@ -220,5 +239,7 @@ fn empty(status: StatusCode) -> Response<Full<Bytes>> {
     response
 }
 
+/// Well-known path of the metadata (RFC 8414 §3).
+const METADATA: &str = "/.well-known/oauth-authorization-server";
 /// Maximum size of a token request, in bytes: far more than any real one.
 const MAX_BODY: usize = 64 * 1024;

@@ -57,6 +57,8 @@ pub struct TokenRequest {
     pub(in super::super) secrets: Vec<Secret>,
     /// Secrets that this request has read, of which a success makes the fallback.
     pub(in super::super) used: UsedSecrets,
+    /// Whether the assertion of the grant has been used before, so that a new one may be accepted.
+    pub(in super::super) reuses_assertion: bool,
     /// Destination and time of the request.
     target: Target,
 }
@@ -137,6 +139,7 @@ impl TokenRequest {
             advice: None,
             secrets: Vec::new(),
             used: UsedSecrets::default(),
+            reuses_assertion: false,
             target,
         }
     }

@@ -57,10 +57,11 @@ impl Issuer {
     }
 
     /// Returns the URLs of the metadata in the order of requests: the configured URL; the well-known part between host
-    /// and path (RFC 8414 §3.1); the well-known part after the path (OpenID Connect Discovery §4.1).
+    /// and path (RFC 8414 §3.1); the well-known part after the path (OpenID Connect Discovery §4.1); OpenID's name between
+    /// host and path, which RFC 8414 §5 allows.
     ///
-    /// At least two URLs for a valid issuer, at most three. For an issuer without a path both well-known forms are the
-    /// same place with different names.
+    /// At least two URLs for a valid issuer, at most four. For an issuer without a path both forms of OpenID are the same
+    /// place.
     pub(super) fn metadata_urls(&self) -> Vec<Uri> {
         let Ok(issuer) = self.name.parse::<Uri>() else {
             return Vec::new();
@@ -71,7 +72,11 @@ impl Issuer {
             parts.path_and_query = Some(path.parse().ok()?);
             Uri::from_parts(parts).ok()
         };
-        let known = [at(format!("{OAUTH}{path}")), at(format!("{path}{OPENID}"))];
+        let known = [
+            at(format!("{OAUTH}{path}")),
+            at(format!("{path}{OPENID}")),
+            at(format!("{OPENID}{path}")),
+        ];
         let mut urls: Vec<_> = self.document.iter().cloned().collect();
         for url in known.into_iter().flatten() {
             // The configured URL may be one of the well-known ones.
@@ -122,6 +127,7 @@ mod tests {
             [
                 "https://id.example/.well-known/oauth-authorization-server/realms/m2m",
                 "https://id.example/realms/m2m/.well-known/openid-configuration",
+                "https://id.example/.well-known/openid-configuration/realms/m2m",
             ]
         );
         assert_eq!(

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::Uri;
 use serde_json::{Map, Value};
 
-use super::issuer::Issuer;
+use super::{issuer::Issuer, lookup::MetadataError};
 use crate::{
     Origin,
     client_credentials::{TokenError, TokenErrorKind, endpoint::response::Members},
@@ -100,16 +100,6 @@ impl ResolvedEndpoint {
             method: capabilities.first().copied(),
         }
     }
-}
-
-/// Why a response is not used as the issuer's metadata.
-///
-/// The distinction matters for security: a wrong document at one place must not be hidden by another place.
-pub(super) enum MetadataError {
-    /// The response is not metadata, or names no token endpoint. The next URL is tried.
-    NoMetadata(&'static str),
-    /// The response is metadata that must not be used. No other URL is tried.
-    Rejected(TokenError),
 }
 
 impl Metadata {
@@ -311,7 +301,7 @@ impl Metadata {
 }
 
 /// Returns the names in an array, or in a string instead of one. Returns `None` if there are none.
-fn list(members: &Map<String, Value>, name: &str) -> Option<Vec<String>> {
+pub(super) fn list(members: &Map<String, Value>, name: &str) -> Option<Vec<String>> {
     let names: Vec<String> = match members.get(name)? {
         Value::Array(values) => values
             .iter()
@@ -334,17 +324,17 @@ fn list(members: &Map<String, Value>, name: &str) -> Option<Vec<String>> {
 ///
 /// An attacker who controls the metadata of an issuer on the network must not reach services on this machine.
 #[derive(Clone, Copy)]
-struct Trusted {
+pub(super) struct Trusted {
     /// Whether the issuer is on loopback, so that its endpoints may be as well.
-    loopback: bool,
+    pub(super) loopback: bool,
     /// Whether plain http is allowed to any host.
-    http: bool,
+    pub(super) http: bool,
 }
 
 impl Trusted {
     /// Returns the URL if it is absolute, and https unless it is on loopback. Loopback is allowed only for an issuer on
     /// loopback: otherwise metadata could direct the credentials to another program on this machine.
-    fn usable(self, uri: &str) -> Option<Uri> {
+    pub(super) fn usable(self, uri: &str) -> Option<Uri> {
         let uri: Uri = uri.trim().parse().ok()?;
         let origin = Origin::of(&uri)?;
         let trusted = if origin.is_loopback() {
@@ -366,7 +356,7 @@ fn malformed(what: &str) -> TokenError {
 }
 
 /// Creates an error for renewed metadata that contradicts the metadata in use.
-fn changed(what: &str) -> TokenError {
+pub(super) fn changed(what: &str) -> TokenError {
     TokenError::new(
         TokenErrorKind::Discovery,
         false,
@@ -385,7 +375,7 @@ fn first_few(names: &[String]) -> Vec<String> {
 }
 
 /// Returns the part of a server's text that an error may quote: at most 200 characters, without control characters.
-fn excerpt(text: &str) -> String {
+pub(super) fn excerpt(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
