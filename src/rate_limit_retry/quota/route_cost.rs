@@ -1,7 +1,5 @@
 //! The cost of the requests of each route, learned from how the announced remaining count falls.
 
-use std::collections::BTreeMap;
-
 use super::tuning::{MAX_RATE_RATIO, RECENT_RESPONSES};
 use crate::rate_limit_retry::route::RouteClass;
 
@@ -128,27 +126,34 @@ impl RouteCost {
     }
 }
 
-/// How many requests of each route are in flight.
+/// How many requests of each route are in flight, ordered by route.
 #[derive(Debug, Default)]
-pub(super) struct RoutesInFlight(BTreeMap<RouteClass, u32>);
+pub(super) struct RoutesInFlight(Vec<(RouteClass, u32)>);
 
 impl RoutesInFlight {
     /// Counts a request.
     pub(super) fn add(&mut self, route: Option<RouteClass>) {
-        if let Some(route) = route {
-            *self.0.entry(route).or_default() += 1;
+        let Some(route) = route else { return };
+        match self.position(route) {
+            Ok(at) => self.0[at].1 += 1,
+            Err(at) => self.0.insert(at, (route, 1)),
         }
     }
 
     /// Counts a request no longer.
     pub(super) fn remove(&mut self, route: Option<RouteClass>) {
-        let Some(route) = route else { return };
-        if let Some(count) = self.0.get_mut(&route) {
-            *count -= 1;
-            if *count == 0 {
-                self.0.remove(&route);
-            }
+        let Some(Ok(at)) = route.map(|route| self.position(route)) else {
+            return;
+        };
+        self.0[at].1 -= 1;
+        if self.0[at].1 == 0 {
+            self.0.remove(at);
         }
+    }
+
+    /// Returns the position of a route, or else where it belongs.
+    fn position(&self, route: RouteClass) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&route, |(known, _)| *known)
     }
 
     /// Returns what `in_flight` requests are expected to cost together. Those of other routes cost what `all` requests are
@@ -157,9 +162,8 @@ impl RoutesInFlight {
         let (mut sum, mut others) = (0.0, in_flight);
         for known in &costs.0 {
             let count = self
-                .0
-                .get(&known.route)
-                .map_or(0, |count| (*count).min(others));
+                .position(known.route)
+                .map_or(0, |at| self.0[at].1.min(others));
             others -= count;
             sum += f64::from(count) * known.expected(all).mean;
         }
