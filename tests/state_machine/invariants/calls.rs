@@ -167,6 +167,9 @@ pub(super) fn attempts_are_bounded(_: &Setup, log: &[Entry]) -> Result<(), Strin
 /// A hold of the API applies to all requests, and one by a 503 to reads or to writes, until a request that was sent after
 /// the rejected one is accepted: then the server rejects single requests. The rejected request waits in any case. Of two
 /// separate layers, the inner one replays and waits on its own.
+///
+/// A request is sent when it is admitted, and waits for its token after that. So it may arrive after one that was admitted
+/// later.
 pub(super) fn no_request_is_sent_before_a_hold_ends(
     setup: &Setup,
     log: &[Entry],
@@ -181,11 +184,18 @@ pub(super) fn no_request_is_sent_before_a_hold_ends(
         .collect();
     for (index, Entry { at, what }) in log.iter().enumerate() {
         match what {
+            What::Began { call, .. } => {
+                holds.ready.insert(*call, index);
+            }
             What::Answered {
                 call, status, hold, ..
             } => {
                 let class = usize::from(posts.contains(call));
                 holds.on_response(*call, class, *status, *hold);
+                holds.ready.insert(*call, index);
+            }
+            What::Broke { call, .. } => {
+                holds.ready.insert(*call, index);
             }
             What::Forgotten => holds.forget(),
             // A civil clock that is set forward counts like a machine that was suspended: holds end by either clock.
@@ -211,12 +221,14 @@ pub(super) fn no_request_is_sent_before_a_hold_ends(
 struct Holds {
     /// All requests.
     all: Duration,
-    /// Reads and writes, and the arrival of the last one that was rejected.
+    /// Reads and writes, and the earliest time at which the last one that was rejected can have been sent.
     classes: [(Duration, usize); 2],
     /// Single requests.
     calls: HashMap<usize, Duration>,
     /// The last arrival of each call.
     arrived: HashMap<usize, usize>,
+    /// The beginning of each call, or the end of its last attempt.
+    ready: HashMap<usize, usize>,
 }
 
 impl Holds {
@@ -228,11 +240,12 @@ impl Holds {
         hold: Option<Duration>,
     ) {
         let arrived = self.arrived.get(&call).copied().unwrap_or_default();
+        let ready = self.ready.get(&call).copied().unwrap_or_default();
         let (until, rejected) = &mut self.classes[class];
         match hold {
             Some(hold) if status == StatusCode::SERVICE_UNAVAILABLE => {
                 *until = (*until).max(hold);
-                *rejected = (*rejected).max(arrived);
+                *rejected = (*rejected).max(ready);
                 self.calls.insert(call, hold);
             }
             Some(hold) => self.all = self.all.max(hold),
@@ -245,6 +258,7 @@ impl Holds {
     fn forget(&mut self) {
         *self = Self {
             arrived: std::mem::take(&mut self.arrived),
+            ready: std::mem::take(&mut self.ready),
             ..Self::default()
         };
     }
