@@ -14,11 +14,12 @@ use std::{
 use serde_json::json;
 use support::server::{Server, handle};
 use tower_m2m::{
-    ClientAuth, TokenEndpoint,
+    ClientAuth, ClientCredentialsLayer, TokenEndpoint,
     client_credentials::{
-        IdentityAssertion, ProtectedResource, Secret, TokenError, TokenErrorKind as Kind,
-        TokenExchange, TokenScope,
+        IdentityAssertion, ProtectedResource, Secret, SecretSource, TokenError,
+        TokenErrorKind as Kind, TokenExchange, TokenScope,
     },
+    test_util::MemoryTokenStore,
 };
 
 const PROVIDER: &str = "https://idp.example/token";
@@ -290,6 +291,93 @@ async fn another_subject_token_gets_another_assertion() {
     tokens.refresh_now().await.unwrap();
 
     assert_eq!(world.assertions(), ["jag-1", "jag-1", "jag-2"]);
+}
+
+/// A subject token that the test replaces.
+fn replaceable(subject: &Arc<Mutex<&'static str>>) -> impl SecretSource {
+    let subject = Arc::clone(subject);
+    move || {
+        let subject = Secret::from(*subject.lock().unwrap());
+        async move { Ok::<_, TokenError>(subject) }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn assertions_of_an_earlier_subject_are_not_used_for_other_scopes() {
+    let world = World::new(60);
+    let subject = Arc::new(Mutex::new("one"));
+    let source = replaceable(&subject);
+    let grant = IdentityAssertion::new(world.provider(), source, TokenExchange::ID_TOKEN);
+    let tokens = handle(world.endpoint(grant));
+    let [read, write] = ["read", "write"].map(|scope| TokenScope::new().scope(scope));
+    tokens.scoped(&read).refresh_now().await.unwrap();
+    *subject.lock().unwrap() = "two";
+
+    // The second request does not find an assertion, and its exchange reads the new subject.
+    for scope in [&write, &read, &write] {
+        tokens.scoped(scope).refresh_now().await.unwrap();
+    }
+
+    assert_eq!(world.assertions(), ["jag-1", "jag-2", "jag-3", "jag-2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_another_grant_saw_first_is_not_missed() {
+    let world = World::new(60);
+    let subject = Arc::new(Mutex::new("one"));
+    let source = replaceable(&subject);
+    let grant = IdentityAssertion::new(world.provider(), source, TokenExchange::ID_TOKEN);
+    // Shares the subject, and not the assertions.
+    let other = handle(world.endpoint(grant.clone().audience(ISSUER)));
+    let tokens = handle(world.endpoint(grant));
+    tokens.token().await.unwrap();
+    *subject.lock().unwrap() = "two";
+    other.token().await.unwrap();
+
+    tokens.refresh_now().await.unwrap();
+    tokens.refresh_now().await.unwrap();
+
+    assert_eq!(world.assertions(), ["jag-1", "jag-2", "jag-3", "jag-3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_another_client_at_the_provider_is_not_stored() {
+    for (rejected, stored) in [("none", 1), ("new", 2)] {
+        let world = World::new(3600);
+        let secret = Arc::new(Mutex::new("old"));
+        let auth = ClientAuth::post("client at the provider", replaceable(&secret));
+        let server = Server::granting();
+        let log = server.clone();
+        server.answer(move |url| {
+            let request = log.last_request();
+            match request.form_value("client_secret") {
+                Some(secret) if secret == rejected => {
+                    (401, json!({ "error": "invalid_client" }).to_string())
+                }
+                _ if url == PROVIDER => (200, assertion(1, TokenExchange::ID_JAG)),
+                _ => (200, granted(3600)),
+            }
+        });
+        let provider =
+            TokenEndpoint::new(PROVIDER.parse().unwrap(), auth).service(server.service());
+        let grant = IdentityAssertion::new(provider, "subject-7f3a", TokenExchange::ID_TOKEN);
+        let endpoint = || world.endpoint(grant.clone()).service(server.service());
+        let store = MemoryTokenStore::new();
+        let process = || {
+            let builder = ClientCredentialsLayer::builder(endpoint(), support::origin());
+            builder.store(store.clone()).build().handle()
+        };
+        handle(endpoint()).token().await.unwrap();
+        *secret.lock().unwrap() = "new";
+
+        // The provider accepts only the old secret, or both.
+        process().token().await.unwrap();
+        process().token().await.unwrap();
+
+        let requests = server.requests();
+        let granted = requests.iter().filter(|request| request.url == TOKEN);
+        assert_eq!(granted.count(), 1 + stored, "{rejected}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
