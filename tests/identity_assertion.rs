@@ -404,6 +404,18 @@ async fn the_provider_is_named_if_it_refuses() {
             assertion(1, TokenExchange::ACCESS_TOKEN),
             Kind::InvalidResponse,
         ),
+        // The type is required.
+        (
+            200,
+            json!({ "access_token": "jag-1", "token_type": "N_A", "expires_in": 300 }).to_string(),
+            Kind::InvalidResponse,
+        ),
+        (
+            200,
+            json!({ "access_token": "jag-1", "token_type": "Bearer", "expires_in": 300 })
+                .to_string(),
+            Kind::InvalidResponse,
+        ),
     ] {
         let world = World::new(60);
         world.server.answer(move |_| (status, body.clone()));
@@ -449,6 +461,35 @@ async fn the_audience_must_be_known() {
         exchange.form_value("audience"),
         Some("https://other.example")
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_the_api_chooses_gets_no_assertion_for_another() {
+    let world = World::new(60);
+    let found = |resource: ProtectedResource, grant: IdentityAssertion| {
+        TokenEndpoint::for_resource(resource, ClientAuth::post("client", "client secret"))
+            .service(world.server.service())
+            .grant(grant)
+    };
+    let any = || ProtectedResource::new(API.parse().unwrap());
+    let fixed = || world.grant().audience("https://other.example");
+    for wrong in [
+        found(any(), fixed()),
+        found(any(), world.grant()).issuer("https://other.example"),
+    ] {
+        let error = handle(wrong).token().await.unwrap_err();
+
+        assert_eq!(error.kind(), Kind::Configuration);
+        assert!(error.to_string().contains("allow_issuer"), "{error}");
+        assert_eq!(world.server.urls(), [""; 0]);
+    }
+    for endpoint in [
+        found(any(), world.grant()),
+        found(any().allow_issuer(ISSUER), fixed()),
+        found(any().allow_issuer(ISSUER), world.grant()).issuer("https://other.example"),
+    ] {
+        handle(endpoint).token().await.unwrap();
+    }
 }
 
 #[test]

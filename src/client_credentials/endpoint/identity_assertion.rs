@@ -107,6 +107,10 @@ impl IdentityAssertion {
 
     /// Sets the audience of the assertion: the issuer that accepts it. Default: the issuer of the endpoint, which is
     /// known if the endpoint is discovered, or set by [`TokenEndpoint::issuer`].
+    ///
+    /// With [`TokenEndpoint::for_resource`], name the issuer with
+    /// [`ProtectedResource::allow_issuer`](super::ProtectedResource::allow_issuer) as well: otherwise the API would decide
+    /// which server receives an assertion for this audience.
     pub fn audience(mut self, audience: impl Into<Arc<str>>) -> Self {
         self.audience = Some(audience.into());
         self.cache = Arc::default();
@@ -183,12 +187,13 @@ impl IdentityAssertion {
         let fetch = FetchContext::new(FetchReason::Cold, None, *cx);
         let token = self.provider.fetch(fetch.with_token_scope(&scope)).await?;
         let issued = token.member("issued_token_type").and_then(Value::as_str);
-        if issued.is_some_and(|issued| issued != TokenExchange::ID_JAG) {
+        // Required (RFC 8693 §2.2.1). Another token, such as an access token of the provider, must not reach the endpoint.
+        if issued != Some(TokenExchange::ID_JAG) {
             return Err(TokenError::new(
                 TokenErrorKind::InvalidResponse,
                 false,
-                "returned another token than the requested assertion: its `issued_token_type` is not that of an ID-JAG; \
-                 check that the provider supports identity assertion grants",
+                "returned another token than the requested assertion: its `issued_token_type` is missing, or is not that \
+                 of an ID-JAG; check that the provider supports identity assertion grants",
             )
             .with_endpoint(self.provider_url.to_string()));
         }

@@ -78,6 +78,10 @@ impl ProtectedResource {
     ///
     /// Set it whenever you know the issuer. Without it, the API decides which server receives the client's credentials
     /// (RFC 9728 §7.3); a secret is then disclosed to that server. The first allowed issuer in the metadata is used.
+    ///
+    /// Required if an assertion has an audience that is set, such as by
+    /// [`TokenEndpoint::issuer`](crate::TokenEndpoint::issuer): the server that the API chooses could use such an assertion
+    /// at the server that it is for.
     pub fn allow_issuer(mut self, issuer: impl Into<Arc<str>>) -> Self {
         self.allowed.push(issuer.into());
         self
@@ -167,6 +171,11 @@ impl ResourceDiscovery {
     /// Returns the identifier of the resource.
     pub(in super::super) fn uri(&self) -> &Uri {
         self.settings.uri()
+    }
+
+    /// Returns whether the API alone chooses the issuer.
+    pub(in super::super) fn allows_any_issuer(&self) -> bool {
+        self.settings.allowed.is_empty()
     }
 
     /// Takes the URL of the metadata from the challenges of a 401. The metadata is then renewed by the next
