@@ -88,8 +88,8 @@ impl ProtectedResource {
     }
 
     /// Sets whether the `scopes_supported` of the metadata are requested, if neither
-    /// [`TokenEndpoint::scope`](crate::TokenEndpoint::scope) nor the API's challenge names scopes. Default: `false`,
-    /// which requests the server's default scope.
+    /// [`TokenEndpoint::scope`](crate::TokenEndpoint::scope) nor the API's challenge names scopes. The first 64
+    /// are. Default: `false`, which requests the server's default scope.
     pub fn supported_scopes(mut self, supported: bool) -> Self {
         self.supported_scopes = supported;
         self
