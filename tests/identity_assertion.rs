@@ -304,21 +304,26 @@ fn replaceable(subject: &Arc<Mutex<&'static str>>) -> impl SecretSource {
 
 #[tokio::test(start_paused = true)]
 async fn assertions_of_an_earlier_subject_are_not_used_for_other_scopes() {
-    let world = World::new(60);
-    let subject = Arc::new(Mutex::new("one"));
-    let source = replaceable(&subject);
-    let grant = IdentityAssertion::new(world.provider(), source, TokenExchange::ID_TOKEN);
-    let tokens = handle(world.endpoint(grant));
-    let [read, write] = ["read", "write"].map(|scope| TokenScope::new().scope(scope));
-    tokens.scoped(&read).refresh_now().await.unwrap();
-    *subject.lock().unwrap() = "two";
+    // The second one has no cache key, because the certificate of the service is not known.
+    for auth in [ClientAuth::none("client"), ClientAuth::tls("client")] {
+        let world = World::new(60);
+        let provider = TokenEndpoint::new(PROVIDER.parse().unwrap(), auth);
+        let provider = provider.service(world.server.service());
+        let subject = Arc::new(Mutex::new("one"));
+        let source = replaceable(&subject);
+        let grant = IdentityAssertion::new(provider, source, TokenExchange::ID_TOKEN);
+        let tokens = handle(world.endpoint(grant));
+        let [read, write] = ["read", "write"].map(|scope| TokenScope::new().scope(scope));
+        tokens.scoped(&read).refresh_now().await.unwrap();
+        *subject.lock().unwrap() = "two";
 
-    // The second request does not find an assertion, and its exchange reads the new subject.
-    for scope in [&write, &read, &write] {
-        tokens.scoped(scope).refresh_now().await.unwrap();
+        // The second request does not find an assertion, and its exchange reads the new subject.
+        for scope in [&write, &read, &write] {
+            tokens.scoped(scope).refresh_now().await.unwrap();
+        }
+
+        assert_eq!(world.assertions(), ["jag-1", "jag-2", "jag-3", "jag-2"]);
     }
-
-    assert_eq!(world.assertions(), ["jag-1", "jag-2", "jag-3", "jag-2"]);
 }
 
 #[tokio::test(start_paused = true)]
