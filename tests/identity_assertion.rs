@@ -14,11 +14,12 @@ use std::{
 use serde_json::json;
 use support::server::{Server, handle};
 use tower_m2m::{
-    ClientAuth, TokenEndpoint,
+    ClientAuth, ClientCredentialsLayer, TokenEndpoint,
     client_credentials::{
-        IdentityAssertion, ProtectedResource, Secret, TokenError, TokenErrorKind as Kind,
-        TokenExchange, TokenScope,
+        IdentityAssertion, ProtectedResource, Secret, SecretSource, TokenError,
+        TokenErrorKind as Kind, TokenExchange, TokenScope,
     },
+    test_util::MemoryTokenStore,
 };
 
 const PROVIDER: &str = "https://idp.example/token";
@@ -292,6 +293,98 @@ async fn another_subject_token_gets_another_assertion() {
     assert_eq!(world.assertions(), ["jag-1", "jag-1", "jag-2"]);
 }
 
+/// A subject token that the test replaces.
+fn replaceable(subject: &Arc<Mutex<&'static str>>) -> impl SecretSource {
+    let subject = Arc::clone(subject);
+    move || {
+        let subject = Secret::from(*subject.lock().unwrap());
+        async move { Ok::<_, TokenError>(subject) }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn assertions_of_an_earlier_subject_are_not_used_for_other_scopes() {
+    // The second one has no cache key, because the certificate of the service is not known.
+    for auth in [ClientAuth::none("client"), ClientAuth::tls("client")] {
+        let world = World::new(60);
+        let provider = TokenEndpoint::new(PROVIDER.parse().unwrap(), auth);
+        let provider = provider.service(world.server.service());
+        let subject = Arc::new(Mutex::new("one"));
+        let source = replaceable(&subject);
+        let grant = IdentityAssertion::new(provider, source, TokenExchange::ID_TOKEN);
+        let tokens = handle(world.endpoint(grant));
+        let [read, write] = ["read", "write"].map(|scope| TokenScope::new().scope(scope));
+        tokens.scoped(&read).refresh_now().await.unwrap();
+        *subject.lock().unwrap() = "two";
+
+        // The second request does not find an assertion, and its exchange reads the new subject.
+        for scope in [&write, &read, &write] {
+            tokens.scoped(scope).refresh_now().await.unwrap();
+        }
+
+        assert_eq!(world.assertions(), ["jag-1", "jag-2", "jag-3", "jag-2"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_another_grant_saw_first_is_not_missed() {
+    let world = World::new(60);
+    let subject = Arc::new(Mutex::new("one"));
+    let source = replaceable(&subject);
+    let grant = IdentityAssertion::new(world.provider(), source, TokenExchange::ID_TOKEN);
+    // Shares the subject, and not the assertions.
+    let other = handle(world.endpoint(grant.clone().audience(ISSUER)));
+    let tokens = handle(world.endpoint(grant));
+    tokens.token().await.unwrap();
+    *subject.lock().unwrap() = "two";
+    other.token().await.unwrap();
+
+    tokens.refresh_now().await.unwrap();
+    tokens.refresh_now().await.unwrap();
+
+    assert_eq!(world.assertions(), ["jag-1", "jag-2", "jag-3", "jag-3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_another_client_at_the_provider_is_not_stored() {
+    for (rejected, stored) in [("none", 1), ("new", 2)] {
+        let world = World::new(3600);
+        let secret = Arc::new(Mutex::new("old"));
+        let auth = ClientAuth::post("client at the provider", replaceable(&secret));
+        let server = Server::granting();
+        let log = server.clone();
+        server.answer(move |url| {
+            let request = log.last_request();
+            match request.form_value("client_secret") {
+                Some(secret) if secret == rejected => {
+                    (401, json!({ "error": "invalid_client" }).to_string())
+                }
+                _ if url == PROVIDER => (200, assertion(1, TokenExchange::ID_JAG)),
+                _ => (200, granted(3600)),
+            }
+        });
+        let provider =
+            TokenEndpoint::new(PROVIDER.parse().unwrap(), auth).service(server.service());
+        let grant = IdentityAssertion::new(provider, "subject-7f3a", TokenExchange::ID_TOKEN);
+        let endpoint = || world.endpoint(grant.clone()).service(server.service());
+        let store = MemoryTokenStore::new();
+        let process = || {
+            let builder = ClientCredentialsLayer::builder(endpoint(), support::origin());
+            builder.store(store.clone()).build().handle()
+        };
+        handle(endpoint()).token().await.unwrap();
+        *secret.lock().unwrap() = "new";
+
+        // The provider accepts only the old secret, or both.
+        process().token().await.unwrap();
+        process().token().await.unwrap();
+
+        let requests = server.requests();
+        let granted = requests.iter().filter(|request| request.url == TOKEN);
+        assert_eq!(granted.count(), 1 + stored, "{rejected}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_provider_is_named_if_it_refuses() {
     for (status, body, kind) in [
@@ -314,6 +407,18 @@ async fn the_provider_is_named_if_it_refuses() {
         (
             200,
             assertion(1, TokenExchange::ACCESS_TOKEN),
+            Kind::InvalidResponse,
+        ),
+        // The type is required.
+        (
+            200,
+            json!({ "access_token": "jag-1", "token_type": "N_A", "expires_in": 300 }).to_string(),
+            Kind::InvalidResponse,
+        ),
+        (
+            200,
+            json!({ "access_token": "jag-1", "token_type": "Bearer", "expires_in": 300 })
+                .to_string(),
             Kind::InvalidResponse,
         ),
     ] {
@@ -361,6 +466,35 @@ async fn the_audience_must_be_known() {
         exchange.form_value("audience"),
         Some("https://other.example")
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_the_api_chooses_gets_no_assertion_for_another() {
+    let world = World::new(60);
+    let found = |resource: ProtectedResource, grant: IdentityAssertion| {
+        TokenEndpoint::for_resource(resource, ClientAuth::post("client", "client secret"))
+            .service(world.server.service())
+            .grant(grant)
+    };
+    let any = || ProtectedResource::new(API.parse().unwrap());
+    let fixed = || world.grant().audience("https://other.example");
+    for wrong in [
+        found(any(), fixed()),
+        found(any(), world.grant()).issuer("https://other.example"),
+    ] {
+        let error = handle(wrong).token().await.unwrap_err();
+
+        assert_eq!(error.kind(), Kind::Configuration);
+        assert!(error.to_string().contains("allow_issuer"), "{error}");
+        assert_eq!(world.server.urls(), [""; 0]);
+    }
+    for endpoint in [
+        found(any(), world.grant()),
+        found(any().allow_issuer(ISSUER), fixed()),
+        found(any().allow_issuer(ISSUER), world.grant()).issuer("https://other.example"),
+    ] {
+        handle(endpoint).token().await.unwrap();
+    }
 }
 
 #[test]

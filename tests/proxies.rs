@@ -11,7 +11,10 @@ use std::{
 
 use support::{
     origin,
-    tls::{CA, CLIENT, SERVER, TlsServer, server_config, with_certificates},
+    tls::{
+        CA, CLIENT, CLIENT_UNKNOWN, Pair, SERVER, SERVER_EXPIRED, TlsServer, server_config,
+        with_certificates,
+    },
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional},
@@ -35,19 +38,22 @@ struct Tunnels {
 }
 
 impl Tunnels {
-    async fn start(status: u16, tls: bool) -> Self {
+    async fn start(status: u16, tls: Option<Pair>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let heads = Arc::<Mutex<Vec<String>>>::default();
         let log = Arc::clone(&heads);
-        let acceptor = TlsAcceptor::from(Arc::new(server_config(SERVER)));
+        let acceptor = tls.map(|pair| TlsAcceptor::from(Arc::new(server_config(pair))));
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (log, acceptor) = (Arc::clone(&log), acceptor.clone());
                 tokio::spawn(async move {
-                    if tls {
-                        let stream = acceptor.accept(stream).await.unwrap();
+                    if let Some(acceptor) = acceptor {
+                        // A client that does not trust the certificate leaves.
+                        let Ok(stream) = acceptor.accept(stream).await else {
+                            return;
+                        };
                         assert!(stream.get_ref().1.peer_certificates().is_none());
                         tunnel(stream, status, &log).await;
                     } else {
@@ -114,7 +120,7 @@ fn mutual(port: u16) -> TokenEndpoint {
 
 #[tokio::test]
 async fn a_token_request_passes_a_tunnel_with_its_own_tls() {
-    for (scheme, tls) in [("http", false), ("https", true)] {
+    for (scheme, tls) in [("http", None), ("https", Some(SERVER))] {
         let server = TlsServer::start(SERVER).await;
         let proxy = Tunnels::start(200, tls).await;
 
@@ -136,7 +142,7 @@ async fn a_token_request_passes_a_tunnel_with_its_own_tls() {
 async fn plain_http_passes_a_tunnel_too() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let proxy = Tunnels::start(200, false).await;
+    let proxy = Tunnels::start(200, None).await;
     let server = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut read = Vec::new();
@@ -170,10 +176,14 @@ async fn plain_http_passes_a_tunnel_too() {
 #[tokio::test]
 async fn exempt_hosts_are_reached_directly() {
     let server = TlsServer::start(SERVER).await;
-    let proxy = Tunnels::start(200, false).await;
+    let proxy = Tunnels::start(200, None).await;
     let named = || Proxy::new(proxy.url("http"));
 
     fetch(mutual(server.port).proxy(named().no_proxy("127.0.0.0/8")))
+        .await
+        .unwrap();
+    // The address of a host is covered too.
+    fetch(mutual(server.port).proxy(named().no_proxy("*")))
         .await
         .unwrap();
     fetch(mutual(server.port).proxy(Proxy::none()))
@@ -185,9 +195,11 @@ async fn exempt_hosts_are_reached_directly() {
 
 #[tokio::test]
 async fn an_error_of_the_proxy_names_the_setting_and_no_credentials() {
-    let refusing = Tunnels::start(403, false).await;
-    let demanding = Tunnels::start(407, false).await;
-    let broken = Tunnels::start(200, false).await;
+    let refusing = Tunnels::start(403, None).await;
+    let demanding = Tunnels::start(407, None).await;
+    let broken = Tunnels::start(200, None).await;
+    let expired = Tunnels::start(200, Some(SERVER_EXPIRED)).await;
+    let unknown = Tunnels::start(200, Some(CLIENT_UNKNOWN)).await;
     let gone = {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         format!("http://user:canary@{}", listener.local_addr().unwrap())
@@ -206,6 +218,18 @@ async fn an_error_of_the_proxy_names_the_setting_and_no_credentials() {
             "credentials",
         ),
         (gone, Kind::Transport, true, "cannot be reached"),
+        (
+            expired.url("https"),
+            Kind::Certificate,
+            false,
+            "its certificate has expired",
+        ),
+        (
+            unknown.url("https"),
+            Kind::Certificate,
+            false,
+            "its certificate is not trusted",
+        ),
         // TLS to a port without it.
         (
             broken.url("https"),
@@ -254,7 +278,7 @@ fn an_invalid_proxy_is_a_configuration_error() {
 
 #[tokio::test]
 async fn the_environment_is_followed_except_for_loopback() {
-    let proxy = Tunnels::start(403, false).await;
+    let proxy = Tunnels::start(403, None).await;
     let server = TlsServer::start(SERVER).await;
     for (url, asks) in [
         ("https://issuer.example/token".to_owned(), true),

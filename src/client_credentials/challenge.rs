@@ -16,8 +16,8 @@ use super::{prover::DPOP_SCHEME, redact};
 /// The reason that an API gives for a 401: one challenge of a `WWW-Authenticate` field (RFC 9110 §11.6.1), with the
 /// parameters of RFC 6750 §3.
 ///
-/// All texts are limited to the characters of RFC 6749 §5.2 and to 200 characters. A scope that would be cut is left out,
-/// and so is a URL that is longer or has other characters. The rejected token is replaced, and so are words that look
+/// All texts are limited to the characters of RFC 6749 §5.2 and to 200 characters, scopes to 2,000 together. A scope that
+/// would be cut is left out, and so is a URL that is longer or has other characters. The rejected token is replaced, and so are words that look
 /// like tokens, except in scopes and URLs. Apart from that they are the API's own words.
 ///
 /// Read them in a source of your own to react to the reason of a rejection, for example to request another scope. The
@@ -206,7 +206,7 @@ impl Challenge {
     /// Creates a challenge without parameters.
     fn new(scheme: &[u8], secrets: &[&str]) -> Self {
         Self {
-            scheme: text(scheme, secrets, redact::sanitize),
+            scheme: text(scheme, secrets, redact::sanitize, MAX_PARAMETER_CHARS),
             realm: None,
             error: None,
             error_description: None,
@@ -219,14 +219,14 @@ impl Challenge {
     /// Adds a parameter. Keeps the first of duplicate parameters, which RFC 9110 §11.2 forbids.
     fn add(&mut self, name: &[u8], value: &[u8], secrets: &[&str]) {
         self.has_parameters = true;
-        let mut read: Sanitize = redact::sanitize;
+        let (mut read, mut most): (Sanitize, _) = (redact::sanitize, MAX_PARAMETER_CHARS);
         let slot = match name.to_ascii_lowercase().as_slice() {
             b"realm" => &mut self.realm,
             b"error" => &mut self.error,
             b"error_description" => &mut self.error_description,
             b"scope" => {
                 // Scopes look like tokens, and programs compare them.
-                read = whole_words;
+                (read, most) = (whole_words, MAX_SCOPE_CHARS);
                 &mut self.scope
             }
             // A URL that is shortened, or without some of its characters, would be another URL.
@@ -237,7 +237,7 @@ impl Challenge {
             }
             _ => return,
         };
-        slot.get_or_insert_with(|| text(value, secrets, read));
+        slot.get_or_insert_with(|| text(value, secrets, read, most));
     }
 
     /// Returns whether the request, its proof or the grant is at fault (RFC 6750 §3.1; RFC 9449 §7.1 and §9 for proofs;
@@ -287,12 +287,8 @@ fn prefix(line: &[u8]) -> &[u8] {
 type Sanitize = fn(&str, &[&str], usize) -> String;
 
 /// Decodes `value` as UTF-8, lossily, and sanitizes it.
-fn text(value: &[u8], secrets: &[&str], read: Sanitize) -> String {
-    read(
-        &String::from_utf8_lossy(value),
-        secrets,
-        MAX_PARAMETER_CHARS,
-    )
+fn text(value: &[u8], secrets: &[&str], read: Sanitize, most: usize) -> String {
+    read(&String::from_utf8_lossy(value), secrets, most)
 }
 
 /// Limits `text` to the character set and to `most` characters. Drops a word that would be cut: half a scope would be
@@ -308,6 +304,8 @@ fn whole_words(text: &str, secrets: &[&str], most: usize) -> String {
 
 /// Maximum number of characters of a scheme or a parameter that are kept.
 const MAX_PARAMETER_CHARS: usize = 200;
+/// Maximum number of characters of the scopes that are kept. Programs request them, and some APIs require many.
+const MAX_SCOPE_CHARS: usize = 2000;
 /// Maximum number of field lines that are read.
 const MAX_FIELD_LINES: usize = 32;
 /// Maximum number of challenges that are read.

@@ -11,7 +11,7 @@ use tower_m2m::{
 
 use crate::{
     support::origin,
-    world::{Binding, FIRST, SECOND, World},
+    world::{Binding, FIRST, SECOND, World, jwt},
 };
 
 /// As OpenSSL prints it.
@@ -211,6 +211,35 @@ async fn a_service_with_a_certificate_of_its_own_may_name_it() {
 
         assert_eq!(token.certificate(), certificate);
     }
+}
+
+#[tokio::test]
+async fn a_mismatch_of_a_service_may_be_that_of_a_renewal() {
+    let second = CertificateThumbprint::of_certificate(SECOND.0).unwrap();
+    let body = format!(
+        r#"{{"access_token":"{}","token_type":"Bearer","expires_in":60}}"#,
+        jwt(1, Some(second))
+    );
+    let service = service_fn(
+        move |_: http::Request<http_body_util::Full<bytes::Bytes>>| {
+            let body = body.clone();
+            async move { Ok::<_, BoxError>(http::Response::new(body)) }
+        },
+    );
+    let first: CertificateThumbprint = FIRST_THUMBPRINT.parse().unwrap();
+    let url = "https://id.example/token".parse().unwrap();
+    let endpoint = TokenEndpoint::new(url, ClientAuth::tls("id"))
+        .service(service)
+        .certificate_bound(CertificateBound::new().api_thumbprint(first));
+    let layer = ClientCredentialsLayer::builder(endpoint, origin()).build();
+
+    let error = layer.handle().token().await.unwrap_err();
+
+    // The service may present the new certificate later than the API's client does.
+    assert_eq!(
+        (error.kind(), error.is_transient()),
+        (Kind::Certificate, true)
+    );
 }
 
 async fn fetch(

@@ -364,7 +364,7 @@ impl State {
     }
 }
 
-fn jwt(number: usize, certificate: Option<CertificateThumbprint>) -> String {
+pub(crate) fn jwt(number: usize, certificate: Option<CertificateThumbprint>) -> String {
     let mut claims = serde_json::json!({ "jti": number });
     if let Some(certificate) = certificate {
         claims["cnf"] = serde_json::json!({ "x5t#S256": certificate.to_string() });

@@ -1,11 +1,15 @@
 //! A 401 of the API in use: one renewal of its metadata, one token, one replay, however often it challenges.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
 };
 
 use http::{Response, StatusCode, header};
+use serde_json::json;
 use tower::{Layer, service_fn};
 use tower_m2m::{BoxError, ClientCredentialsLayer};
 
@@ -59,6 +63,40 @@ async fn a_401_renews_the_metadata_from_where_it_says() {
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(world.urls(), [ANNOUNCED, TOKEN]);
     assert_eq!(sent.load(SeqCst), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_metadata_of_a_neighbour_does_not_replace_that_of_the_resource() {
+    const NEIGHBOUR: &str = "https://api.example/.well-known/oauth-protected-resource/other";
+    for announced in [false, true] {
+        let (world, at) = match announced {
+            false => (World::new(), WELL_KNOWN),
+            true => (World::announcing(""), ANNOUNCED),
+        };
+        let other = json!({
+            "resource": "https://api.example/other",
+            "authorization_servers": ["https://other.example"],
+        });
+        world.json(NEIGHBOUR, &other);
+        let rejects = Arc::new(AtomicBool::new(false));
+        let (inner, _) = api(NEIGHBOUR, &rejects);
+        let service = layer(&world).layer(inner);
+        send(&service, get()).await.unwrap();
+        rejects.store(true, SeqCst);
+        world.grant("another");
+        world.forget();
+        send(&service, get()).await.unwrap();
+        assert_eq!(world.urls(), [NEIGHBOUR, TOKEN]);
+        assert_eq!(world.rejected().len(), 1);
+        rejects.store(false, SeqCst);
+        world.forget();
+
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        send(&service, get()).await.unwrap();
+
+        assert_eq!(world.urls(), [at, OAUTH, TOKEN]);
+        assert_eq!(world.rejected().len(), 1, "{:?}", world.rejected());
+    }
 }
 
 #[tokio::test(start_paused = true)]

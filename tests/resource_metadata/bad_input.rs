@@ -259,3 +259,42 @@ fn a_wrong_resource_is_an_error_before_anything_is_sent() {
         .validate()
         .unwrap();
 }
+
+#[cfg(feature = "jwt")]
+#[test]
+fn a_client_assertion_for_another_server_needs_an_allowed_issuer() {
+    use tower_m2m::client_credentials::{AssertionAudience, RevocationEndpoint};
+
+    let signed = || ClientAuth::client_secret_jwt("id", "a secret of more than thirty-two bytes");
+    let with_auth = |resource: ProtectedResource| TokenEndpoint::for_resource(resource, signed());
+    let other = "https://other.example";
+    let settings: [(bool, fn(TokenEndpoint) -> TokenEndpoint); 5] = [
+        (true, |endpoint| endpoint),
+        (true, |endpoint| {
+            endpoint.assertion_audience(AssertionAudience::TokenEndpoint)
+        }),
+        (false, |endpoint| endpoint.issuer("https://other.example")),
+        (false, |endpoint| {
+            endpoint.assertion_audience("https://other.example")
+        }),
+        (false, |endpoint| {
+            endpoint
+                .revocation_audience("https://other.example")
+                .revoke_on_shutdown(RevocationEndpoint::Discovered)
+        }),
+    ];
+    for (index, (is_valid, set)) in settings.into_iter().enumerate() {
+        let error = set(with_auth(protected())).validate().err();
+
+        assert_eq!(error.is_none(), is_valid, "{index} {error:?}");
+        if let Some(error) = error {
+            assert_eq!(error.kind(), Kind::Configuration);
+            assert!(error.to_string().contains("allow_issuer"), "{error}");
+        }
+        let allowed = set(with_auth(protected().allow_issuer(ISSUER)));
+        assert!(allowed.validate().is_ok(), "{index}");
+    }
+    // A secret has no audience.
+    let basic = TokenEndpoint::for_resource(protected(), ClientAuth::basic("id", "secret"));
+    assert!(basic.issuer(other).validate().is_ok());
+}

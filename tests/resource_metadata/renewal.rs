@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::world::{
-    ANNOUNCED, API, ISSUER, OAUTH, TOKEN, WELL_KNOWN, World, protected, resource, with,
+    ANNOUNCED, API, ISSUER, OAUTH, TOKEN, WELL_KNOWN, World, issuer, protected, resource, with,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -82,4 +82,46 @@ async fn the_server_in_use_stays_if_another_one_comes_first() {
 
     assert_eq!(world.urls(), [WELL_KNOWN, OAUTH, TOKEN]);
     assert!(world.rejected().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_worked_is_not_kept() {
+    let world = World::new();
+    let dead = "https://dead.example";
+    world.json(
+        WELL_KNOWN,
+        &with(resource(), "authorization_servers", json!([dead])),
+    );
+    let handle = world.handle(world.endpoint(protected()));
+    let error = handle.token().await.unwrap_err();
+    assert!(error.to_string().contains(dead), "{error}");
+    world.json(WELL_KNOWN, &resource());
+    world.forget();
+
+    handle.refresh_now().await.unwrap();
+
+    assert_eq!(world.urls(), [API, WELL_KNOWN, OAUTH, TOKEN]);
+    // From then on it is in use.
+    world.forget();
+    handle.refresh_now().await.unwrap();
+    assert_eq!(world.urls(), [TOKEN]);
+    assert!(world.rejected().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_named_by_the_url_of_its_metadata_is_confirmed() {
+    let world = World::new();
+    let at = "https://id.example/a/.well-known/openid-configuration";
+    world.json(at, &issuer());
+    let named = with(resource(), "authorization_servers", json!([at]));
+    world.json(WELL_KNOWN, &named);
+    let handle = world.handle(world.endpoint(protected()));
+    handle.token().await.unwrap();
+    world.forget();
+
+    tokio::time::advance(HOUR).await;
+    handle.token().await.unwrap();
+
+    assert_eq!(world.urls(), [WELL_KNOWN, at, TOKEN]);
+    assert_eq!(world.rejected(), [""; 0]);
 }

@@ -257,12 +257,12 @@ fn a_scope_is_kept_whole_or_not_at_all() {
         let found = challenges(&headers, None);
         found[0].scope().map(str::to_owned)
     };
-    let fits = format!("{} {}", "a".repeat(99), "b".repeat(100));
+    let fits = format!("{} {}", "a".repeat(999), "b".repeat(1000));
 
     assert_eq!(scope(&fits).as_deref(), Some(&*fits));
-    assert_eq!(scope(&format!("{fits}b")), Some("a".repeat(99)));
+    assert_eq!(scope(&format!("{fits}b")), Some("a".repeat(999)));
     assert_eq!(scope(&format!("{fits} c")), Some(fits));
-    assert_eq!(scope(&"a".repeat(201)).as_deref(), Some(""));
+    assert_eq!(scope(&"a".repeat(2001)).as_deref(), Some(""));
 }
 
 #[test]

@@ -77,10 +77,13 @@ impl TokenEndpoint {
     /// settings. Its metadata must name it exactly. Set [`allow_issuer`](ProtectedResource::allow_issuer) if you know
     /// the issuer: otherwise the API decides which server receives the credentials.
     ///
-    /// With the first token, the API is requested once without a token, by a `GET`
+    /// With the first token, the API is requested without a token, by a `GET`
     /// ([`probe_method`](ProtectedResource::probe_method)). If it responds with a 401, the
     /// `resource_metadata` of its challenge is the URL of the metadata, which must be at the origin of the API.
-    /// Otherwise, the well-known URLs are requested. The [`service`](Self::service) sends these requests as well.
+    /// Otherwise, the well-known URLs are requested. The [`service`](Self::service) sends these requests as well: one to the
+    /// API, at most three for its metadata, and at most four for that of the issuer. A transient failure before the
+    /// issuer is known repeats all of them, at most [`retries`](Self::retries) times in a fetch. From then on, the API is
+    /// not requested without a token again.
     ///
     /// The token is requested for the `resource` that the metadata names (RFC 8707), unless
     /// [`resource`](Self::resource) sets another one. The scopes are those of [`scope`](Self::scope), or else those that

@@ -43,6 +43,31 @@ pub(super) fn problem(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'s
     }
 }
 
+/// Returns what to check if a certificate is the cause of a failed connection to an https proxy. `None` for every other
+/// failure.
+///
+/// Continues the sentence "could not be sent through the proxy: …".
+pub(super) fn problem_of_proxy(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    match tls(error)? {
+        Tls::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => Some("its certificate has expired, or this machine's clock is wrong"),
+        Tls::InvalidCertificate(_) => Some(
+            "its certificate is not trusted, or is for another host; check its URL, and pass a private CA with \
+             `.root_certificate(..)`",
+        ),
+        Tls::AlertReceived(
+            AlertDescription::CertificateRequired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::BadCertificate,
+        ) => Some(
+            "it requires a client certificate, which is never presented to a proxy; connect with a client of your own, \
+             `.service(..)`",
+        ),
+        _ => None,
+    }
+}
+
 /// Returns the rustls error in the chain. `io::Error::source` skips the error that it wraps, so `get_ref` is tried
 /// first.
 fn tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Tls> {
@@ -76,6 +101,29 @@ mod tests {
 
         assert!(problem(&server).is_some_and(|what| what.contains("the server's certificate has")));
         assert!(problem(&ours).is_some_and(|what| what.contains("the client certificate has")));
+    }
+
+    #[test]
+    fn the_certificate_of_a_proxy_is_described_as_such() {
+        for (error, says) in [
+            (
+                Tls::InvalidCertificate(CertificateError::Expired),
+                "has expired",
+            ),
+            (
+                Tls::InvalidCertificate(CertificateError::UnknownIssuer),
+                "`.root_certificate(..)`",
+            ),
+            (
+                Tls::AlertReceived(AlertDescription::CertificateRequired),
+                "never presented",
+            ),
+        ] {
+            let what = problem_of_proxy(&wrapped(error)).unwrap();
+            assert!(what.contains(says), "{what}");
+        }
+        let other = wrapped(Tls::HandshakeNotComplete);
+        assert_eq!(problem_of_proxy(&other), None);
     }
 
     #[test]

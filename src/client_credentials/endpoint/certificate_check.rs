@@ -85,8 +85,10 @@ impl TokenEndpoint {
             return match named {
                 Some(Confirmation::Certificate(named)) if api.is_some_and(|api| api != named) => {
                     if bound.refuses_mismatch() {
+                        // With a client of the program's own, it is not known whether both present the new certificate
+                        // yet.
                         return Err(mismatch(
-                            false,
+                            certificates.endpoint.is_none(),
                             "returned a token that is bound to another certificate (RFC 8705 §3.1) than the API's \
                              client presents; check whether a proxy presents its own certificate to the token endpoint",
                         ));

@@ -24,6 +24,7 @@ use tower::ServiceExt;
 use tower_service::Service;
 
 use super::{
+    certificate,
     proxy::{ChosenProxy, Proxy, ProxyRules},
     tls::{self, Roots, SetupError},
 };
@@ -198,6 +199,10 @@ fn refused(error: impl Error + Send + Sync + 'static, setting: &str) -> TokenErr
         return TokenError::configuration(format!(
             "was not sent: the proxy in {setting} requires credentials, or rejects those in its URL (407)"
         ));
+    }
+    if let Some(what) = certificate::problem_of_proxy(&error) {
+        let what = format!("could not be sent through the proxy in {setting}: {what}");
+        return TokenError::new(TokenErrorKind::Certificate, false, what).with_source(error);
     }
     let what = match text.contains("underlying connection") {
         true => format!("the proxy in {setting} cannot be reached; check its URL"),

@@ -88,7 +88,7 @@ impl TokenEndpoint {
         // A secret that could not be read was replaced by its last value, so the cache key computed from the current
         // secrets does not describe this token.
         let missed = request.used.take_read_errors();
-        let mut private = use_fallback || !missed.is_empty();
+        let mut private = use_fallback || request.is_private || !missed.is_empty();
         for error in missed {
             self.emit_fallback_used(error, cx);
         }

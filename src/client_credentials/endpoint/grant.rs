@@ -202,6 +202,18 @@ impl Grant {
         }
     }
 
+    /// Returns whether a setting determines the audience of the grant's assertion. `issuer` and `audience` say whether a
+    /// setting determines the issuer of the endpoint, and the audience of client assertions.
+    #[cfg_attr(not(feature = "jwt"), expect(unused_variables))]
+    pub(super) fn has_fixed_audience(&self, issuer: bool, audience: bool) -> bool {
+        match &self.0 {
+            #[cfg(feature = "jwt")]
+            Kind::SignedJwt(signed) => audience || !signed.needs_audience(),
+            Kind::IdentityAssertion(identity) => issuer || !identity.needs_audience(),
+            _ => false,
+        }
+    }
+
     /// Checks that this build can use the grant.
     ///
     /// # Errors

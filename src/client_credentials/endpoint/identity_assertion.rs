@@ -7,6 +7,10 @@
 //!
 //! The access token is cached by the layer. The assertion is cached here, one for each audience, resource and set of
 //! scopes, until it expires, the subject token changes, or the endpoint rejects it.
+//!
+//! A token must never be stored under the cache key of another subject. So each assertion has the provider's cache key
+//! from before its exchange, and is used only while the provider has that key. A key that cannot be determined is equal
+//! to itself: then the layer stores no token at all.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -70,6 +74,8 @@ pub struct IdentityAssertion {
 struct Assertion {
     /// What it was requested for.
     scope: TokenScope,
+    /// Cache key of the provider before the exchange. `None` if it could not be determined.
+    provider: Option<CacheKey>,
     /// The assertion.
     token: AccessToken,
     /// Until when it is used.
@@ -101,6 +107,10 @@ impl IdentityAssertion {
 
     /// Sets the audience of the assertion: the issuer that accepts it. Default: the issuer of the endpoint, which is
     /// known if the endpoint is discovered, or set by [`TokenEndpoint::issuer`].
+    ///
+    /// With [`TokenEndpoint::for_resource`], name the issuer with
+    /// [`ProtectedResource::allow_issuer`](super::ProtectedResource::allow_issuer) as well: otherwise the API would decide
+    /// which server receives an assertion for this audience.
     pub fn audience(mut self, audience: impl Into<Arc<str>>) -> Self {
         self.audience = Some(audience.into());
         self.cache = Arc::default();
@@ -130,13 +140,20 @@ impl IdentityAssertion {
         let scope = scopes.iter().fold(scope, TokenScope::scope);
         let resources = resources.iter().copied();
         let scope = resources.fold(scope, TokenScope::resource);
-        let token = match self.cached(&scope, cx.clock().now()).await {
+        // The cache may hold assertions of an earlier subject, whatever their scopes are.
+        if self.provider.changed().await {
+            self.forget();
+        }
+        let key = self.provider.cache_key().await;
+        let token = match self.cached(&scope, key.as_ref(), cx.clock().now()) {
             Some(token) => {
                 request.reuses_assertion = true;
                 token
             }
-            None => self.exchange(scope, cx).await?,
+            None => self.exchange(scope, key, cx).await?,
         };
+        // Issued for another subject or client than those of the cache key.
+        request.is_private |= !token.is_shareable();
         let assertion = token.expose().unwrap_or_default();
         request.parameter("assertion", assertion);
         // A server may quote the assertion in its error.
@@ -144,33 +161,39 @@ impl IdentityAssertion {
         Ok(())
     }
 
-    /// Returns the cached assertion, unless the subject token has changed since it was issued.
-    async fn cached(&self, scope: &TokenScope, now: Instant) -> Option<AccessToken> {
-        let find =
-            |assertion: &&Assertion| assertion.scope == *scope && now < assertion.usable_until;
-        let token = lock(&self.cache).iter().find(find)?.token.clone();
-        if self.provider.changed().await {
-            self.forget();
-            return None;
-        }
-        Some(token)
+    /// Returns the cached assertion for `scope`, if it was requested while the provider had the cache key `provider`.
+    fn cached(
+        &self,
+        scope: &TokenScope,
+        provider: Option<&CacheKey>,
+        now: Instant,
+    ) -> Option<AccessToken> {
+        let find = |assertion: &&Assertion| {
+            assertion.scope == *scope
+                && assertion.provider.as_ref() == provider
+                && now < assertion.usable_until
+        };
+        let cache = lock(&self.cache);
+        cache.iter().find(find).map(|found| found.token.clone())
     }
 
-    /// Requests an assertion and caches it.
+    /// Requests an assertion and caches it. `provider` is the cache key of the provider.
     async fn exchange(
         &self,
         scope: TokenScope,
+        provider: Option<CacheKey>,
         cx: &SourceContext<'_>,
     ) -> Result<AccessToken, TokenError> {
         let fetch = FetchContext::new(FetchReason::Cold, None, *cx);
         let token = self.provider.fetch(fetch.with_token_scope(&scope)).await?;
         let issued = token.member("issued_token_type").and_then(Value::as_str);
-        if issued.is_some_and(|issued| issued != TokenExchange::ID_JAG) {
+        // Required (RFC 8693 §2.2.1). Another token, such as an access token of the provider, must not reach the endpoint.
+        if issued != Some(TokenExchange::ID_JAG) {
             return Err(TokenError::new(
                 TokenErrorKind::InvalidResponse,
                 false,
-                "returned another token than the requested assertion: its `issued_token_type` is not that of an ID-JAG; \
-                 check that the provider supports identity assertion grants",
+                "returned another token than the requested assertion: its `issued_token_type` is missing, or is not that \
+                 of an ID-JAG; check that the provider supports identity assertion grants",
             )
             .with_endpoint(self.provider_url.to_string()));
         }
@@ -180,6 +203,7 @@ impl IdentityAssertion {
         let usable = lifetime.saturating_sub(EXPIRY_MARGIN.min(lifetime / 4));
         let assertion = Assertion {
             scope,
+            provider,
             token: token.clone(),
             usable_until: add_capped(token.sent_at().unwrap_or(now), usable),
         };

@@ -75,9 +75,9 @@ impl Proxy {
     /// | `https_proxy`, `HTTPS_PROXY` | https |
     /// | `http_proxy`, `HTTP_PROXY` | http; in a CGI program (`REQUEST_METHOD` is set) the second one is ignored, because a request can set it |
     /// | `all_proxy`, `ALL_PROXY` | both, unless a variable above is set |
-    /// | `no_proxy`, `NO_PROXY` | hosts without a proxy: names with their subdomains, addresses, networks, or `*` |
+    /// | `no_proxy`, `NO_PROXY` | hosts without a proxy: names with their subdomains, addresses, networks, or `*` for all |
     ///
-    /// The first variable that is set and not empty counts. Requests to loopback are never sent through this proxy.
+    /// A host with a port, such as `id.example:8443`, matches nothing: leave the port out. The first variable that is set and not empty counts. Requests to loopback are never sent through this proxy.
     pub fn environment() -> Self {
         Self {
             source: ProxySource::Environment,
@@ -86,8 +86,8 @@ impl Proxy {
     }
 
     /// Sets hosts to which connections are direct, separated by commas or spaces: names with their subdomains,
-    /// addresses, networks such as `10.0.0.0/8`, or `*`. Default: none. With [`environment`](Self::environment) they are
-    /// added to those of the environment.
+    /// addresses, networks such as `10.0.0.0/8`, or `*` for all. A host with a port matches nothing. Default: none. With
+    /// [`environment`](Self::environment) they are added to those of the environment.
     pub fn no_proxy(mut self, hosts: impl Into<String>) -> Self {
         self.no_proxy = hosts.into();
         self
@@ -215,12 +215,10 @@ impl ProxyRules {
             setting.map_or_else(String::new, |(_, url)| url.trim().to_owned())
         };
         let name = |setting: Option<&(&'static str, String)>| setting.map_or("", |(name, _)| *name);
-        // curl accepts spaces between hosts as well.
-        let hosts: Vec<_> = no_proxy.split([',', ' ', '\t', '\n']).collect();
         let matcher = Matcher::builder()
             .http(url(http))
             .https(url(https))
-            .no(hosts.join(","))
+            .no(exceptions(no_proxy).join(","))
             .build();
         Ok(Self {
             matcher,
@@ -241,6 +239,28 @@ impl ProxyRules {
             setting: if is_https { https } else { http },
         })
     }
+}
+
+/// Returns the hosts without a proxy, as [`Matcher`] reads them: addresses without brackets, and with `*` all addresses,
+/// which it compares with addresses and networks only.
+fn exceptions(no_proxy: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    // curl accepts spaces between hosts as well.
+    for host in no_proxy.split([',', ' ', '\t', '\r', '\n']) {
+        found.push(unbracketed(host));
+        if host == "*" {
+            found.extend(["0.0.0.0/0", "::/0"]);
+        }
+    }
+    found
+}
+
+/// Returns an IPv6 address without its brackets, and any other host as it is.
+fn unbracketed(host: &str) -> &str {
+    let inside = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    inside.unwrap_or(host)
 }
 
 /// Checks the URL of a proxy.
@@ -357,6 +377,41 @@ mod tests {
             ("https://11.1.2.3/", false),
             ("https://[::2]/", true),
             ("https://[::3]/", false),
+        ] {
+            assert_eq!(chosen(&rules, url).is_none(), is_direct, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_star_exempts_names_and_addresses() {
+        let urls = [
+            ISSUER,
+            PLAIN,
+            "https://10.1.2.3:8443/",
+            "https://[2001:db8::1]/",
+        ];
+        for exempt in ["*", "a.example *", " *, a.example"] {
+            let rules = Proxy::new("http://proxy:1").no_proxy(exempt);
+            let rules = rules.rules(|_| None).unwrap();
+            for url in urls {
+                assert_eq!(chosen(&rules, url), None, "{exempt} {url}");
+            }
+        }
+        let rules = rules(&[("ALL_PROXY", "http://proxy:1"), ("NO_PROXY", "*.example")]).unwrap();
+        for url in urls {
+            assert!(chosen(&rules, url).is_some(), "{url}");
+        }
+    }
+
+    #[test]
+    fn an_exempt_address_may_have_brackets_and_a_host_has_no_port() {
+        let rules = Proxy::new("http://proxy:1").no_proxy("[::1], [2001:db8::1],id.example:443");
+        let rules = rules.rules(|_| None).unwrap();
+        for (url, is_direct) in [
+            ("https://[::1]:8443/", true),
+            ("https://[2001:db8::1]/", true),
+            ("https://[2001:db8::2]/", false),
+            (ISSUER, false),
         ] {
             assert_eq!(chosen(&rules, url).is_none(), is_direct, "{url}");
         }

@@ -5,8 +5,11 @@
 //! Neither counts as a retry. Both are bounded, because the credentials are read again at most once.
 //!
 //! With the default of two retries, a fetch makes at most six token requests: the first, two retries, one with
-//! credentials that were read again, and one with the fallback before and after that. Together they count as one
-//! failure.
+//! credentials that were read again, and one with the fallback before and after that. Rejected DPoP proofs add at most
+//! two, and a rejected identity assertion one. Together they count as one failure.
+//!
+//! Each attempt exchanges at most one subject token at the identity provider, and asks for metadata at most once. Neither
+//! is counted here: see `identity_assertion` and `discovery`.
 
 use std::time::Duration;
 

@@ -155,9 +155,12 @@ impl TokenEndpoint {
         }
     }
 
-    /// Checks that the audience of signed assertions is known. An assertion without an audience could be replayed at
-    /// another server.
+    /// Checks that the audience of signed assertions is known, and that no other server receives them. An assertion
+    /// without an audience, or for another server, could be replayed there.
     fn validate_audience(&self) -> Result<(), TokenError> {
+        if self.chosen_issuer_gets_foreign_assertion() {
+            return Err(TokenError::configuration(FOREIGN_AUDIENCE));
+        }
         // An explicit audience needs no issuer, and discovery always knows one.
         let unknown = self.assertion_audience == AssertionAudience::Issuer
             && self.issuer.is_none()
@@ -166,6 +169,31 @@ impl TokenEndpoint {
             return Err(TokenError::configuration(NO_AUDIENCE));
         }
         Ok(())
+    }
+
+    /// Returns whether an issuer that only the API chooses would receive assertions whose audience is set.
+    fn chosen_issuer_gets_foreign_assertion(&self) -> bool {
+        let Location::Resource(discovery) = &self.location else {
+            return false;
+        };
+        if !discovery.allows_any_issuer() {
+            return false;
+        }
+        let is_set = |audience: &AssertionAudience| match audience {
+            AssertionAudience::Issuer => self.issuer.is_some(),
+            // They are those of the server that receives the assertion.
+            AssertionAudience::TokenEndpoint | AssertionAudience::RequestedEndpoint => false,
+            AssertionAudience::Other(_) => true,
+        };
+        let audience = is_set(&self.assertion_audience);
+        let discovers_revocation = matches!(self.revocation, Some(RevocationEndpoint::Discovered));
+        let of_revocation = self.revocation_audience.as_ref();
+        let of_revocation = of_revocation.filter(|_| discovers_revocation);
+        let by_client = audience || of_revocation.is_some_and(is_set);
+        (self.auth.needs_audience() && by_client)
+            || self
+                .grant
+                .has_fixed_audience(self.issuer.is_some(), audience)
     }
 
     /// Returns the problem with the additional parameters.
@@ -274,6 +302,10 @@ pub(in crate::client_credentials) const REPEATABLE: [&str; 2] = ["audience", "re
 /// Error for a signed assertion whose audience is unknown.
 pub(super) const NO_AUDIENCE: &str = "was not sent: the audience of the assertion is unknown; set the issuer \
      with `.issuer(..)`, use `TokenEndpoint::discover`, or set `.assertion_audience(..)`";
+
+/// Error for an assertion whose audience is set, and that a server of the API's choice would receive.
+const FOREIGN_AUDIENCE: &str = "was not sent: the audience of the assertion is set, but the API chooses the server that \
+     receives it; name that issuer with `ProtectedResource::allow_issuer`";
 
 /// Parameters that the endpoint, its grant or the client authentication sets.
 const OWN_PARAMETERS: [&str; 12] = [

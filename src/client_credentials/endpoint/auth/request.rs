@@ -59,6 +59,8 @@ pub struct TokenRequest {
     pub(in super::super) used: UsedSecrets,
     /// Whether the assertion of the grant has been used before, so that a new one may be accepted.
     pub(in super::super) reuses_assertion: bool,
+    /// Whether the token belongs to another cache key than that of the endpoint, so that it must not be shared.
+    pub(in super::super) is_private: bool,
     /// Destination and time of the request.
     target: Target,
 }
@@ -140,6 +142,7 @@ impl TokenRequest {
             secrets: Vec::new(),
             used: UsedSecrets::default(),
             reuses_assertion: false,
+            is_private: false,
             target,
         }
     }

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Found once, with the first token, and renewed by a later fetch: after an hour, or when a 401 announces metadata. The
-//! authorization server in use stays: renewed metadata may only confirm it.
+//! authorization server in use stays: renewed metadata may only confirm it. Until its own metadata has been read once, it
+//! is not in use, and each fetch asks the API again.
 
 use std::sync::Arc;
 
@@ -77,14 +78,18 @@ impl ProtectedResource {
     ///
     /// Set it whenever you know the issuer. Without it, the API decides which server receives the client's credentials
     /// (RFC 9728 §7.3); a secret is then disclosed to that server. The first allowed issuer in the metadata is used.
+    ///
+    /// Required if an assertion has an audience that is set, such as by
+    /// [`TokenEndpoint::issuer`](crate::TokenEndpoint::issuer): the server that the API chooses could use such an assertion
+    /// at the server that it is for.
     pub fn allow_issuer(mut self, issuer: impl Into<Arc<str>>) -> Self {
         self.allowed.push(issuer.into());
         self
     }
 
     /// Sets whether the `scopes_supported` of the metadata are requested, if neither
-    /// [`TokenEndpoint::scope`](crate::TokenEndpoint::scope) nor the API's challenge names scopes. Default: `false`,
-    /// which requests the server's default scope.
+    /// [`TokenEndpoint::scope`](crate::TokenEndpoint::scope) nor the API's challenge names scopes. The first 64
+    /// are. Default: `false`, which requests the server's default scope.
     pub fn supported_scopes(mut self, supported: bool) -> Self {
         self.supported_scopes = supported;
         self
@@ -138,8 +143,19 @@ pub(in super::super) struct Found {
     pub(in super::super) resource: Arc<str>,
     /// Scopes to request, unless others are configured.
     pub(in super::super) scopes: Vec<String>,
-    /// The issuer. Its metadata is cached on its own.
-    issuer: Discovery,
+    /// The issuer.
+    issuer: Issuer,
+    /// The announced URL of the metadata. `None` if it was found at a well-known URL without an announcement.
+    announced: Option<String>,
+}
+
+/// The issuer in use.
+#[derive(Clone, Debug)]
+struct Issuer {
+    /// Its metadata, which is cached on its own.
+    discovery: Discovery,
+    /// The issuer as the metadata of the resource spells it, which may be the URL of the issuer's metadata.
+    spelling: Arc<str>,
 }
 
 impl ResourceDiscovery {
@@ -155,6 +171,11 @@ impl ResourceDiscovery {
     /// Returns the identifier of the resource.
     pub(in super::super) fn uri(&self) -> &Uri {
         self.settings.uri()
+    }
+
+    /// Returns whether the API alone chooses the issuer.
+    pub(in super::super) fn allows_any_issuer(&self) -> bool {
+        self.settings.allowed.is_empty()
     }
 
     /// Takes the URL of the metadata from the challenges of a 401. The metadata is then renewed by the next
@@ -189,30 +210,38 @@ impl ResourceDiscovery {
         cx: &SourceContext<'_>,
     ) -> Result<(ResolvedEndpoint, Arc<Found>), TokenError> {
         let now = cx.clock().now();
-        let found = match self.cache.value_and_due(now) {
+        let (found, is_new) = match self.cache.value_and_due(now) {
             None => {
                 self.probe(transport, cx).await;
-                let metadata = self.fetch(transport, allow_http, cx).await?;
-                let issuer = metadata.issuers.first().map(String::as_str);
-                let issuer = Discovery::new(issuer.unwrap_or_default().into());
-                self.cache.store(self.found(metadata, issuer), now)
+                let announced = self.announced_url();
+                let metadata = self.fetch(announced.as_deref(), transport, allow_http, cx);
+                let metadata = metadata.await?;
+                let chosen = Arc::<str>::from(metadata.issuers.first().map_or("", String::as_str));
+                let issuer = Issuer {
+                    discovery: Discovery::new(Arc::clone(&chosen)),
+                    spelling: chosen,
+                };
+                (self.found(metadata, issuer, announced), true)
             }
-            Some((found, false)) => found,
-            Some((found, true)) => self.renew(found, transport, allow_http, cx).await,
+            Some((found, false)) => (found, false),
+            Some((found, true)) => (self.renew(found, transport, allow_http, cx).await, false),
         };
-        let resolved = found
-            .issuer
-            .resolve(transport, capabilities, allow_http, cx);
-        // The error names the issuer, which no setting names.
-        let resolved = resolved
+        let issuer = &found.issuer.discovery;
+        let resolved = issuer
+            .resolve(transport, capabilities, allow_http, cx)
             .await
-            .map_err(|error| error.with_endpoint(excerpt(found.issuer.issuer())))?;
+            // The error names the issuer, which no setting names.
+            .map_err(|error| error.with_endpoint(excerpt(issuer.issuer())))?;
+        // An issuer that never had usable metadata must not become the one in use, which renewals only confirm.
+        if is_new {
+            self.cache.store(Arc::clone(&found), now);
+        }
         Ok((resolved, found))
     }
 
     /// Returns the cached endpoints, if there are any.
     pub(in super::super) fn cached(&self) -> Option<ResolvedEndpoint> {
-        self.cache.value()?.issuer.cached()
+        self.cache.value()?.issuer.discovery.cached()
     }
 
     /// Adds the resource and its settings to a cache key.
@@ -233,11 +262,13 @@ impl ResourceDiscovery {
     ) -> Arc<Found> {
         let now = cx.clock().now();
         let limit = add_capped(now, REFRESH_TIMEOUT).min(cx.deadline());
-        let renewed = timeout_at(limit, self.fetch(transport, allow_http, cx))
+        let announced = self.announced_url();
+        let metadata = self.fetch(announced.as_deref(), transport, allow_http, cx);
+        let renewed = timeout_at(limit, metadata)
             .await
             .unwrap_or_else(|_| Err(TokenError::timeout(REFRESH_TIMEOUT)))
             .and_then(|metadata| {
-                let in_use = found.issuer.issuer();
+                let in_use = &*found.issuer.spelling;
                 match metadata.issuers.iter().any(|issuer| issuer == in_use) {
                     true => Ok(metadata),
                     false => Err(changed("does not name the authorization server in use")),
@@ -246,10 +277,11 @@ impl ResourceDiscovery {
         match renewed {
             // The issuer keeps its own metadata.
             Ok(metadata) => {
-                let found = self.found(metadata, found.issuer.clone());
+                let found = self.found(metadata, found.issuer.clone(), announced);
                 self.cache.store(found, now)
             }
             Err(error) => {
+                self.withdraw(announced.as_deref(), &found);
                 self.cache.back_off(now, cx.random());
                 let error = error.with_endpoint(redacted_uri(self.uri()));
                 cx.emit(|credential| TokenEvent::MetadataRejected {
@@ -261,18 +293,40 @@ impl ResourceDiscovery {
         }
     }
 
-    /// Combines metadata and challenge.
-    fn found(&self, metadata: ResourceMetadata, issuer: Discovery) -> Arc<Found> {
-        let announced = lock(&self.announced).scopes.clone();
-        let scopes = match announced.is_empty() && self.settings.supported_scopes {
+    /// Combines metadata, which was found with the announced URL `announced`, and challenge.
+    fn found(
+        &self,
+        metadata: ResourceMetadata,
+        issuer: Issuer,
+        announced: Option<String>,
+    ) -> Arc<Found> {
+        let challenged = lock(&self.announced).scopes.clone();
+        let scopes = match challenged.is_empty() && self.settings.supported_scopes {
             true => metadata.scopes,
-            false => announced,
+            false => challenged,
         };
         Arc::new(Found {
             resource: metadata.resource,
             scopes,
             issuer,
+            announced,
         })
+    }
+
+    /// Returns the announced URL of the metadata.
+    fn announced_url(&self) -> Option<String> {
+        lock(&self.announced).url.clone()
+    }
+
+    /// Replaces `failed`, the announced URL of a failed renewal, with that of the metadata in use, unless another one has
+    /// been announced meanwhile.
+    ///
+    /// The challenge may be that of another resource at the same origin, whose metadata never confirms what is in use.
+    fn withdraw(&self, failed: Option<&str>, found: &Found) {
+        let mut announced = lock(&self.announced);
+        if announced.url.as_deref() == failed {
+            announced.url.clone_from(&found.announced);
+        }
     }
 
     /// Requests the resource without a token, and keeps what the challenge of its 401 announces.
@@ -306,28 +360,28 @@ impl ResourceDiscovery {
         *lock(&self.announced) = announced;
     }
 
-    /// Requests the metadata: from the announced URL, or else from the well-known ones.
+    /// Requests the metadata: from the URL that is `announced`, or else from the well-known ones.
     ///
     /// An announced URL at another origin is an error, and not a reason to try the well-known ones: a wrong document at
     /// one place must not be hidden by another place.
     async fn fetch(
         &self,
+        announced: Option<&str>,
         transport: &Transport,
         allow_http: bool,
         cx: &SourceContext<'_>,
     ) -> Result<ResourceMetadata, TokenError> {
         let resource = &self.settings.resource;
         let mut urls = resource.well_known_urls();
-        let announced = lock(&self.announced).url.clone();
         if let Some(announced) = announced {
-            let url = resource.announced_url(&announced).ok_or_else(|| {
+            let url = resource.announced_url(announced).ok_or_else(|| {
                 TokenError::new(
                     TokenErrorKind::Discovery,
                     false,
                     format!(
                         "failed during discovery: the challenge of the resource names metadata at another origin, \
                          {:?}; if that is correct, configure the issuer with `TokenEndpoint::discover`",
-                        excerpt(&announced)
+                        excerpt(announced)
                     ),
                 )
             })?;

@@ -22,7 +22,7 @@ pub(super) struct ResourceMetadata {
     pub(super) resource: Arc<str>,
     /// Authorization servers, as the metadata spells them. At least one.
     pub(super) issuers: Vec<String>,
-    /// Scopes that requests may need.
+    /// Scopes that requests may need, at most [`MAX_SCOPES`].
     pub(super) scopes: Vec<String>,
 }
 
@@ -89,10 +89,12 @@ impl ResourceMetadata {
                  lists, if that is set"
             )));
         }
+        let mut scopes = list(&members, "scopes_supported").unwrap_or_default();
+        scopes.truncate(MAX_SCOPES);
         Ok(Self {
             resource: named.into(),
             issuers: allowed,
-            scopes: list(&members, "scopes_supported").unwrap_or_default(),
+            scopes,
         })
     }
 }
@@ -104,6 +106,8 @@ fn rejected(what: String) -> MetadataError {
 
 /// Maximum number of authorization servers that are kept.
 const MAX_ISSUERS: usize = 16;
+/// Maximum number of scopes that are kept.
+const MAX_SCOPES: usize = 64;
 /// Maximum number of authorization servers in an error.
 const MAX_LISTED: usize = 5;
 
@@ -150,6 +154,18 @@ mod tests {
             error.contains("allow_issuer") && error.contains(ISSUER),
             "{error}"
         );
+    }
+
+    #[test]
+    fn scopes_are_bounded() {
+        let scopes: Vec<_> = (0..1000).map(|number| format!("scope-{number}")).collect();
+        let document = json!({
+            "resource": API,
+            "authorization_servers": [ISSUER],
+            "scopes_supported": scopes,
+        });
+
+        assert_eq!(read(&document, &[]).unwrap().scopes, scopes[..MAX_SCOPES]);
     }
 
     #[test]
