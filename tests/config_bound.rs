@@ -2,7 +2,6 @@
 
 mod support;
 
-use support::server::Server;
 use tower_m2m::client_credentials::{Config, ConfigError};
 
 /// A configuration with `more` keys.
@@ -73,7 +72,7 @@ async fn token_requests_have_proofs_of_a_generated_key_or_of_that_in_a_file() {
     ] {
         let mut keys = more;
         keys["dpop_bound_access_tokens"] = true.into();
-        let server = Server::serving(|_| {
+        let server = support::server::Server::serving(|_| {
             (
                 200,
                 r#"{"access_token":"a","token_type":"DPoP"}"#.to_owned(),
