@@ -3,8 +3,8 @@
 # above the kept instructions fails, and so does any allocation more. `benches/guard.sh --keep` rewrites the file;
 # `--features redis`, before that, builds with further features, which must cost a request nothing.
 #
-# Proofs (DPoP) are measured by a second program with the features for them: `signature` is one ES256 signature alone, and a
-# request with a proof (`dpop`) may execute 10 % more than that. More fails.
+# `benches/guard.sh --proofs` measures proofs (DPoP) instead, by a program with the features for them, which takes minutes:
+# `signature` is one ES256 signature alone, and a request with a proof (`dpop`) may execute 10 % more than that. More fails.
 #
 # A path is a stack of layers and what the server announces: nothing, or its quota in every response, in the fields of
 # Didit, GitHub or the IETF's draft 10. Each is compared with the bare service that announces the same.
@@ -24,9 +24,11 @@ build() {
   cargo bench --bench guard "$@" --no-run --message-format=json 2>/dev/null |
     grep -o '"executable":"[^"]*/guard-[^"]*"' | tail -1 | cut -d'"' -f4
 }
-plain=$(build "${features[@]}")
-with_proofs=$(build "${features[@]}" --features dpop,jwt-rust-crypto)
-program=$plain
+if [ "${1:-}" = --proofs ]; then
+  program=$(build --features dpop,jwt-rust-crypto)
+else
+  program=$(build "${features[@]}")
+fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -35,14 +37,13 @@ instructions() {
   awk '/^summary:|^totals:/ { print $2; exit }' "$work/$1-$2"
 }
 
-"$plain" >"$work/allocations"
-{ echo 'program proofs'; "$with_proofs" | grep -E '^(bare|signature|dpop) silent '; } >>"$work/allocations"
+if [ "${1:-}" = --proofs ]; then
+  "$program" | grep -E '^(bare|signature|dpop) silent ' >"$work/allocations"
+else
+  "$program" >"$work/allocations"
+fi
 printf '# Per request, above the bare service: stack, what the server announces, instructions, allocations.\n' >"$work/now"
 while read -r stack announced allocations; do
-  if [ "$stack" = program ]; then
-    program=$with_proofs
-    continue
-  fi
   count=$(instructions "$stack" "$announced")
   # Each server's bare service comes before its stacks.
   if [ "$stack" = bare ]; then
@@ -54,10 +55,12 @@ while read -r stack announced allocations; do
     'BEGIN { printf "%s %s %d %.1f\n", s, n, (c - b) / r, a - ba }' >>"$work/now"
 done <"$work/allocations"
 cat "$work/now"
-awk '$1 == "signature" { one = $3 } $1 == "dpop" { proof = $3 } END {
-  if (proof > one * 1.1) { printf "a request with a proof executes %d instructions, a signature %d\n", proof, one; exit 1 }
-}' "$work/now"
-
+if [ "${1:-}" = --proofs ]; then
+  awk '$1 == "signature" { one = $3 } $1 == "dpop" { proof = $3 } END {
+    if (proof > one * 1.1) { printf "a request with a proof executes %d instructions, a signature %d\n", proof, one; exit 1 }
+  }' "$work/now"
+  exit
+fi
 if [ "${1:-}" = --keep ]; then
   cp "$work/now" "$kept"
   exit
