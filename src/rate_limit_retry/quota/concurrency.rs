@@ -8,6 +8,10 @@
 //! one more is sent. If it is accepted, concurrency explains the throttling. If it is throttled with fewer requests in
 //! flight than before, concurrency does not explain it, and the estimate of the rate applies.
 //!
+//! A wait that a response names concerns its request alone if the response has overtaken others. It holds all requests
+//! where as many in flight were accepted for four flights before ([`Sustained`]): 8 callers of a bucket that refills a
+//! little slower than they send look like a limit of 7.
+//!
 //! Latency is not used: a fast rejection has no information about the time that an accepted request takes.
 //!
 //! # The learned limit
@@ -73,7 +77,7 @@ impl Sustained {
     /// Returns whether a limit on requests in flight would have throttled earlier ones, and not one of `in_flight`: as
     /// many were accepted for four flights.
     fn excludes_concurrency(self, in_flight: u32) -> bool {
-        in_flight <= self.level && self.accepted / 4 >= self.level
+        in_flight <= self.level && self.accepted / FLIGHTS >= self.level
     }
 }
 
@@ -438,3 +442,6 @@ impl Pacer {
         }
     }
 }
+
+/// Number of accepted flights after which a limit on requests in flight does not explain a throttle of as many.
+const FLIGHTS: u32 = 4;

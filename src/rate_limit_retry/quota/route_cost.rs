@@ -8,7 +8,12 @@ use crate::rate_limit_retry::route::RouteClass;
 /// A decrease of the remaining count is credited to the route of the response that shows it. Responses that overtake
 /// each other mix the costs of routes that are used together, which moves their means towards each other.
 #[derive(Clone, Debug, Default)]
-pub(super) struct RouteCosts(Vec<RouteCost>);
+pub(super) struct RouteCosts {
+    /// The routes, at most [`MAX_ROUTES`].
+    routes: Vec<RouteCost>,
+    /// Whether two of them have clearly different costs.
+    differ: bool,
+}
 
 /// The mean cost of one route.
 #[derive(Clone, Copy, Debug)]
@@ -36,9 +41,9 @@ impl RouteCosts {
     ///
     /// Beyond [`MAX_ROUTES`], a new route replaces the one with the fewest recent requests.
     pub(super) fn observe(&mut self, route: RouteClass, fall: f64, expected: Option<f64>) {
-        let known = self.0.iter().position(|known| known.route == route);
+        let known = self.routes.iter().position(|known| known.route == route);
         let at = known.unwrap_or_else(|| self.insert(route));
-        for (index, known) in self.0.iter_mut().enumerate() {
+        for (index, known) in self.routes.iter_mut().enumerate() {
             // A route that is not used any more gives way to others.
             let decay = 1.0
                 - if index == at {
@@ -50,10 +55,11 @@ impl RouteCosts {
             known.deviation *= decay;
             known.accepted *= decay;
         }
-        let of_route = &mut self.0[at];
+        let of_route = &mut self.routes[at];
         of_route.fall += fall;
         of_route.deviation += expected.map_or(0.0, |expected| (fall - expected).abs());
         of_route.accepted += 1.0;
+        self.differ = self.compare();
     }
 
     /// Makes room for a route. Returns its position.
@@ -64,21 +70,26 @@ impl RouteCosts {
             deviation: 0.0,
             accepted: 0.0,
         };
-        if self.0.len() < MAX_ROUTES {
-            self.0.push(new);
-            return self.0.len() - 1;
+        if self.routes.len() < MAX_ROUTES {
+            self.routes.push(new);
+            return self.routes.len() - 1;
         }
-        let accepted = |at: &usize| self.0[*at].accepted;
-        let rarest = (0..self.0.len()).min_by(|a, b| accepted(a).total_cmp(&accepted(b)));
+        let accepted = |at: &usize| self.routes[*at].accepted;
+        let rarest = (0..self.routes.len()).min_by(|a, b| accepted(a).total_cmp(&accepted(b)));
         let rarest = rarest.unwrap_or_default();
-        self.0[rarest] = new;
+        self.routes[rarest] = new;
         rarest
     }
 
-    /// Returns whether two routes have clearly different costs: more than responses that overtake each other, other
-    /// clients and chance explain.
+    /// Returns whether two routes have clearly different costs: differences that responses which overtake each other, other
+    /// clients and chance do not explain.
     pub(super) fn differ(&self) -> bool {
-        let known = || self.0.iter().filter(|known| known.is_known());
+        self.differ
+    }
+
+    /// Compares the cheapest route with the dearest.
+    fn compare(&self) -> bool {
+        let known = || self.routes.iter().filter(|known| known.is_known());
         let by_mean = |a: &&RouteCost, b: &&RouteCost| a.mean().total_cmp(&b.mean());
         let Some((least, most)) = known().min_by(by_mean).zip(known().max_by(by_mean)) else {
             return false;
@@ -92,7 +103,7 @@ impl RouteCosts {
     /// Returns what a request of a route is expected to cost, where `all` is what all requests are expected to. With few
     /// requests of the route, the mean is close to that of all.
     pub(super) fn get(&self, route: Option<RouteClass>, all: ExpectedCost) -> ExpectedCost {
-        let known = route.and_then(|route| self.0.iter().find(|known| known.route == route));
+        let known = route.and_then(|route| self.routes.iter().find(|known| known.route == route));
         known.map_or(all, |known| known.expected(all))
     }
 }
@@ -160,7 +171,7 @@ impl RoutesInFlight {
     /// expected to.
     pub(super) fn cost(&self, costs: &RouteCosts, all: ExpectedCost, in_flight: u32) -> f64 {
         let (mut sum, mut others) = (0.0, in_flight);
-        for known in &costs.0 {
+        for known in &costs.routes {
             let count = self
                 .position(known.route)
                 .map_or(0, |at| self.0[at].1.min(others));
@@ -174,9 +185,9 @@ impl RoutesInFlight {
 /// Maximum number of routes whose costs are told apart. The requests of all others have the mean cost of all.
 const MAX_ROUTES: usize = 32;
 /// Weight of the last request of a route. Small, because a response that overtakes another one shows the costs of both.
-const OWN_WEIGHT: f64 = 1.0 / 64.0;
+const OWN_WEIGHT: f64 = 1.0 / (4 * RECENT_RESPONSES) as f64;
 /// Weight of a request of another route, by which the routes in use displace the former ones.
-const OTHER_WEIGHT: f64 = 1.0 / 1024.0;
+const OTHER_WEIGHT: f64 = OWN_WEIGHT / RECENT_RESPONSES as f64;
 /// Number of standard errors that are no chance.
 const CLEAR: f64 = 2.5;
 
@@ -266,7 +277,7 @@ mod tests {
             costs.observe(route(number + 2), 7.0, None);
         }
 
-        assert_eq!(costs.0.len(), MAX_ROUTES);
+        assert_eq!(costs.routes.len(), MAX_ROUTES);
         assert!((costs.get(Some(route(1)), of(100.0)).mean - 5.0).abs() < 12.0);
         assert!((costs.get(Some(route(10_001)), of(7.0)).mean - 7.0).abs() < 1e-9);
     }
