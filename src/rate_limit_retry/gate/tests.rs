@@ -20,7 +20,7 @@ use crate::{
     backoff::Backoff,
     rate_limit_retry::{
         Cost,
-        headers::{Limit, RateLimitInfo},
+        headers::{Limit, RateLimitInfo, Unit},
         quota::{Load, Outcome, Pacing},
     },
 };
@@ -601,16 +601,65 @@ fn tokens(gate: &Gate) -> (u64, u64) {
 }
 
 fn admit_with_cost(gate: &Gate, keys: &Keys, tokens: u64, now: Instant) -> Admission {
+    admit_until(gate, keys, tokens, None, now)
+}
+
+fn admit_until(
+    gate: &Gate,
+    keys: &Keys,
+    tokens: u64,
+    deadline: Option<Instant>,
+    now: Instant,
+) -> Admission {
     let request = AdmitRequest {
         keys,
         origin: None,
         sequence: None,
-        deadline: None,
+        deadline,
         load: &Load::of(Cost::new().with("tokens", tokens), None),
         tracks_cost: true,
         allow_fast_path: false,
     };
     gate.admit(&request, now)
+}
+
+#[test]
+fn a_request_behind_a_costlier_one_waits_as_long_as_that_one() {
+    let (gate, now) = (gate(), Instant::now());
+    let key = keys("a");
+    let Admission::Admitted(permit) = admit_with_cost(&gate, &key, 1, now) else {
+        panic!("nothing is known");
+    };
+    let limit = Limit {
+        name: Some("tokens".to_owned()),
+        unit: Unit::Other,
+        limit: Some(10_000),
+        remaining: Some(900),
+        reset: Some(HOUR),
+        ..Limit::default()
+    };
+    let info = RateLimitInfo {
+        limits: vec![limit],
+        ..RateLimitInfo::default()
+    };
+    let outcome = Outcome::Response {
+        throttled: false,
+        info: &info,
+    };
+    permit.settle(outcome, now);
+    let Admission::Queued(_costlier) = admit_with_cost(&gate, &key, 1_000, now) else {
+        panic!("too little remains");
+    };
+
+    // Its own cost would fit.
+    let behind = admit_until(&gate, &key, 5, Some(now + SECOND), now);
+
+    assert!(
+        matches!(behind, Admission::TooLate(until) if until >= now + HOUR),
+        "{behind:?}"
+    );
+    let patient = admit_until(&gate, &key, 5, Some(now + 2 * HOUR), now);
+    assert!(matches!(patient, Admission::Queued(_)), "{patient:?}");
 }
 
 #[test]
