@@ -70,6 +70,8 @@ async fn reports_match_the_memory_store() {
 fn report(processes: &[ProcessId], random: &mut Rng) -> QuotaReport {
     let mut report = QuotaReport::new(processes[random.usize(..processes.len())]);
     report.version += u32::from(random.u8(..40) == 0);
+    // Some repeat the last one.
+    report.number = random.u64(..3);
     let mut names: Vec<_> = (0..20).collect();
     random.shuffle(&mut names);
     for number in names.into_iter().take(random.usize(..5)) {

@@ -7,7 +7,8 @@
 //! |---|---|
 //! | [`next_action`](Gate::next_action) | by the agent, in each poll |
 //! | [`apply`](Gate::apply) | with the store's response |
-//! | [`fall_back`](Gate::fall_back) | after a failure of the store, or when the agent has ended early |
+//! | [`repeat_report`](Gate::repeat_report) | after the loss of one report |
+//! | [`fall_back`](Gate::fall_back) | after repeated failures of the store, or when the agent has ended early |
 //! | [`request_sync`](Gate::request_sync) | after a notification of the store |
 
 use std::{task::Waker, time::Duration};
@@ -43,8 +44,8 @@ impl Gate {
     /// Returns the next action of a partition's agent. For [`Action::Wait`], `waker` is woken when a report is due
     /// sooner.
     ///
-    /// A report that is returned counts as in flight until [`apply`](Self::apply) or [`fall_back`](Self::fall_back) is
-    /// called. The agent ends if the partition was removed, or has not been used for [`AGENT_IDLE_TIMEOUT`] and has no
+    /// A report that is returned counts as in flight until [`apply`](Self::apply),
+    /// [`repeat_report`](Self::repeat_report) or [`fall_back`](Self::fall_back) is called. The agent ends if the partition was removed, or has not been used for [`AGENT_IDLE_TIMEOUT`] and has no
     /// waiters; the next admission starts another.
     pub(crate) fn next_action(
         &self,
@@ -114,6 +115,14 @@ impl Gate {
         let mut state = lock(&self.0.state);
         if let Some(partition) = state.partitions.get_mut(key) {
             partition.quota.request_sync();
+        }
+    }
+
+    /// Repeats a report that was lost, at `retry_at`. Until then, the grants remain as they are.
+    pub(crate) fn repeat_report(&self, key: &PartitionKey, retry_at: Instant) {
+        let mut state = lock(&self.0.state);
+        if let Some(partition) = state.partitions.get_mut(key) {
+            partition.quota.repeat_report(retry_at);
         }
     }
 

@@ -61,10 +61,16 @@ pub(super) struct FleetShare {
     pub(super) last_report: Option<Instant>,
     /// Whether the store has not responded to the last report yet.
     pub(super) report_in_flight: bool,
+    /// Number of the last report.
+    pub(super) number: u64,
+    /// Whether the next report repeats the last one, to which the store has not responded.
+    pub(super) repeats: bool,
     /// Number of consecutive reports that requested a grant and were granted nothing.
     pub(super) empty_grants: u32,
     /// A hold to report to the other processes.
     pub(super) pending_hold: Option<Instant>,
+    /// The hold that is in the report to which the store has not responded yet.
+    pub(super) reported_hold: Option<Instant>,
     /// The end of the latest hold that was reported by this process or by others.
     pub(super) remote_hold: Option<Instant>,
     /// Whether the next report is due at once, because another process has reported something.
@@ -94,8 +100,11 @@ impl Default for FleetShare {
             overdrawn: false,
             last_report: None,
             report_in_flight: false,
+            number: 0,
+            repeats: false,
             empty_grants: 0,
             pending_hold: None,
+            reported_hold: None,
             remote_hold: None,
             sync_requested: false,
             retry_at: None,
@@ -241,7 +250,24 @@ impl FleetShare {
     /// Resets what is known of the windows, and a hold that is not reported yet.
     pub(super) fn forget(&mut self) {
         self.grants_mut().into_iter().for_each(Grant::end);
-        (self.pending_hold, self.reported_estimate) = (None, None);
+        (self.pending_hold, self.reported_hold) = (None, None);
+        self.reported_estimate = None;
+    }
+
+    /// Records that the store has responded to the last report.
+    pub(super) fn on_response(&mut self) {
+        (self.report_in_flight, self.repeats, self.reported_hold) = (false, false, None);
+        (self.estimate.unconfirmed, self.count.unconfirmed) = (0, 0);
+    }
+
+    /// Records that the store has not received the last report, as far as is known. The next one, which is due at
+    /// `retry_at`, repeats it.
+    pub(super) fn on_report_lost(&mut self, retry_at: Instant) {
+        self.pending_hold = self.pending_hold.max(self.reported_hold.take());
+        (self.reported_estimate, self.reported_concurrency) = (None, None);
+        (self.report_in_flight, self.repeats) = (false, true);
+        self.dirty = true;
+        self.retry_at = Some(retry_at);
     }
 
     /// Returns the number of requests for which room is wanted: the waiters, and those expected within [`LOOKAHEAD`] at

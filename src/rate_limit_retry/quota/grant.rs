@@ -28,6 +28,8 @@ pub(super) struct Grant {
     pub(super) has_update: bool,
     /// Units used since the last report that no announcement includes.
     pub(super) used: u64,
+    /// Units that the last report says are used, until the store has responded to it. A repeated report says the same.
+    pub(super) unconfirmed: u64,
     /// Whether the last report had no name or no room for the window, so that only this process knows it.
     pub(super) is_excluded: bool,
 }
@@ -73,6 +75,7 @@ impl Grant {
         *self = Self {
             has_update: self.has_update,
             used: self.used,
+            unconfirmed: self.unconfirmed,
             is_excluded: self.is_excluded,
             ..Self::default()
         };
@@ -99,10 +102,17 @@ impl Grant {
         report.reserved = in_flight.saturating_add(self.granted);
         report.wanted = demand - self.granted;
         report.minimum = cost.saturating_sub(self.granted).max(1);
-        report.used = std::mem::take(&mut self.used);
         (self.is_awaited, self.has_update) = (report.wanted > 0, false);
         self.is_excluded = false;
         report
+    }
+
+    /// Returns the units that a report says are used. `repeats`: it repeats a lost one.
+    pub(super) fn take_used(&mut self, repeats: bool) -> u64 {
+        if !repeats {
+            self.unconfirmed = std::mem::take(&mut self.used);
+        }
+        self.unconfirmed
     }
 
     /// Records that a report does not have the window.

@@ -65,6 +65,8 @@ impl Quota {
         let mut fleet = self.fleet_share.take()?;
         let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
         let mut report = QuotaReport::new(process);
+        fleet.number += u64::from(!fleet.repeats);
+        report.number = fleet.number;
         let windows = &mut report.windows;
         self.report_announced(&fleet, waiting, windows, now);
         self.report_estimate(&mut fleet, waiting, windows, now);
@@ -72,6 +74,7 @@ impl Quota {
         self.report_start(&mut fleet, waiting, config, windows, now);
         let hold = fleet.pending_hold.take().filter(|hold| *hold > now);
         fleet.remote_hold = fleet.remote_hold.max(hold);
+        fleet.reported_hold = hold;
         report.hold = hold.map(|hold| hold - now);
         fleet.on_report(now);
         self.fleet_share = Some(fleet);
@@ -120,16 +123,20 @@ impl Quota {
         now: Instant,
     ) {
         let news = self.news_of_estimate(fleet, now);
-        if !self.is_announced && (news.is_some() || fleet.estimate.is_synced()) {
+        let is_reported = !self.is_announced && (news.is_some() || fleet.estimate.is_synced());
+        if is_reported {
             let demand = fleet.demand(waiting, fleet.estimate.scarce, now).into();
             let id = well_known(ESTIMATE);
             let in_flight = self.in_flight.into();
             let mut of_window = fleet.estimate.report(id, in_flight, demand, 1, now);
+            of_window.used = fleet.estimate.take_used(fleet.repeats);
             of_window.announced = news.map(|(announced, _)| announced);
             windows.push(of_window);
         }
         fleet.reported_estimate = news.map(|(_, of)| of).or(fleet.reported_estimate);
-        fleet.estimate.used = 0;
+        if !is_reported {
+            (fleet.estimate.used, fleet.estimate.unconfirmed) = (0, 0);
+        }
     }
 
     /// Reports the requests in flight, if the server has announced a limit on them.
@@ -172,11 +179,11 @@ impl Quota {
             of_window.announced = Some(slots(limit, None));
             windows.push(of_window);
         }
-        if fleet.cold.is_some() || fleet.count.used > 0 {
+        if fleet.cold.is_some() || fleet.count.used + fleet.count.unconfirmed > 0 {
             let mut of_window = WindowReport::new(well_known(COUNT));
-            of_window.used = std::mem::take(&mut fleet.count.used);
+            of_window.used = fleet.count.take_used(fleet.repeats);
             of_window.announced = Some(slots(COUNT_FROM, None));
-            fleet.counted += of_window.used;
+            fleet.counted += if fleet.repeats { 0 } else { of_window.used };
             windows.push(of_window);
         }
     }
@@ -194,7 +201,7 @@ impl Quota {
         now: Instant,
     ) -> Option<Instant> {
         let mut fleet = self.fleet_share.take()?;
-        fleet.report_in_flight = false;
+        fleet.on_response();
         fleet.processes = snapshot.processes.max(1);
         fleet.answers = snapshot.processes > 0;
         self.apply_grants(&mut fleet, snapshot, now);
@@ -346,7 +353,8 @@ impl Quota {
             return None;
         }
         // What was accepted since the last report is reported as used.
-        let before = accepted.saturating_sub(fleet.estimate.used);
+        let since = fleet.estimate.used + fleet.estimate.unconfirmed;
+        let before = accepted.saturating_sub(since);
         let mut announced = AnnouncedQuota::new(limit.saturating_sub(before), end - now);
         announced.limit = Some(limit);
         announced.window = Some(end - began);
@@ -363,20 +371,26 @@ impl Quota {
         }
     }
 
+    /// Repeats a report that was lost, at `retry_at`. What the store has granted before remains valid.
+    pub(crate) fn repeat_report(&mut self, retry_at: Instant) {
+        if let Some(fleet) = &mut self.fleet_share {
+            fleet.on_report_lost(retry_at);
+            for window in self.windows.iter_mut() {
+                window.grant.has_update = true;
+            }
+        }
+    }
+
     /// Falls back to what this process knows itself, because the store has failed. The next report is due at
     /// `retry_at`, and includes all that is known here.
     pub(crate) fn fall_back(&mut self, retry_at: Instant) {
+        self.repeat_report(retry_at);
         if let Some(fleet) = &mut self.fleet_share {
             fleet.grants_mut().into_iter().for_each(Grant::end);
             fleet.end_start();
             fleet.answers = false;
-            (fleet.reported_estimate, fleet.reported_concurrency) = (None, None);
-            fleet.report_in_flight = false;
-            fleet.dirty = true;
-            fleet.retry_at = Some(retry_at);
             for window in self.windows.iter_mut() {
                 window.grant.end();
-                window.grant.has_update = true;
             }
         }
     }

@@ -15,7 +15,8 @@
 //!
 //! | failure | effect |
 //! |---|---|
-//! | a report fails or exceeds its time limit | the gate falls back; next report after 100 ms, growing to 5 s |
+//! | one report fails or exceeds its time limit | the gate keeps its grants; the report is repeated after 10 ms |
+//! | the repeated one fails as well, or the entry is unreadable | the gate falls back; next report after 100 ms, growing to 5 s |
 //! | notifications fail | subscribed again after the next successful report |
 //! | the store panics while it is waited for | as above, but not before 1 s, growing to 60 s |
 //! | the runtime shuts down, or user code panics | [`AgentGuard`] makes the gate fall back |
@@ -45,7 +46,7 @@ use crate::{
     catch_panic::catch_panic,
     clock::add_capped,
     rate_limit_retry::{PartitionKey, RateLimitEvent, gate::Action},
-    store::StoreError,
+    store::{StoreError, StoreErrorKind},
 };
 
 /// The next action of an agent.
@@ -177,11 +178,15 @@ async fn run_loop(shared: &AgentContext, key: &PartitionKey) {
                             });
                         }
                     }
-                    Err(_) => {
-                        failures += 1;
-                        let wait = STORE_BACKOFF.wait(failures, shared.random.unit());
+                    Err(error) => {
                         let now = clock.now();
-                        gate.fall_back(key, add_capped(now, wait), now);
+                        if failures == 0 && error.kind() == StoreErrorKind::Unavailable {
+                            gate.repeat_report(key, add_capped(now, REPEAT_AFTER));
+                        } else {
+                            let wait = STORE_BACKOFF.wait(failures.max(1), shared.random.unit());
+                            gate.fall_back(key, add_capped(now, wait), now);
+                        }
+                        failures += 1;
                     }
                 }
             }
@@ -194,6 +199,9 @@ type Notification<'a> = Pin<Box<dyn Future<Output = Option<Result<(), StoreError
 
 /// Minimum duration of a timer. Keeps a clock that stands still from causing a busy loop.
 const MIN_SLEEP: Duration = Duration::from_millis(1);
+/// Time after which a report that was lost is repeated. Without the repetition, one lost packet would let a process send
+/// all of its waiters at once.
+const REPEAT_AFTER: Duration = Duration::from_millis(10);
 /// Backoff between reports to a store that has failed.
 const STORE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 /// Backoff between subscriptions to a store that has panicked.

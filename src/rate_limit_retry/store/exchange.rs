@@ -8,7 +8,7 @@ use super::ProcessId;
 
 /// The report of one process about a quota.
 ///
-/// It is complete: the store needs nothing from earlier reports of the same process. An empty report, with nothing
+/// It is complete: the store needs nothing from earlier reports of the same process but the number of the last one. An empty report, with nothing
 /// reserved or wanted, returns all reservations.
 ///
 /// # Examples
@@ -30,6 +30,9 @@ pub struct QuotaReport {
     pub version: u32,
     /// The reporting process.
     pub process: ProcessId,
+    /// The number of the report. One that repeats a lost report has the number of that report, and the same amounts
+    /// [`used`](WindowReport::used), which a store that has received both counts once.
+    pub number: u64,
     /// The windows that the process shares, each once. At most 16.
     pub windows: Vec<WindowReport>,
     /// How long the partition is held from now, because a request was rejected; `None` if it is not held.
@@ -47,6 +50,7 @@ impl QuotaReport {
         Self {
             version: Self::VERSION,
             process,
+            number: 0,
             windows: Vec::new(),
             hold: None,
         }
@@ -77,7 +81,8 @@ pub struct WindowReport {
     pub wanted: u64,
     /// The smallest grant that the process can use: what one request costs, less what is granted already. At least 1.
     pub minimum: u64,
-    /// Units that were used since the last report and that no announcement includes. They reduce what remains.
+    /// Units that were used since the last report and that no announcement includes. They reduce what remains, once for
+    /// each [number](QuotaReport::number).
     pub used: u64,
     /// What is known of the window itself; `None` if that has not changed since the last report.
     pub announced: Option<AnnouncedQuota>,

@@ -61,6 +61,8 @@ struct KnownWindow {
 struct Process {
     /// Time of its last report.
     updated: Instant,
+    /// Number of that report.
+    number: u64,
     /// What it has reserved.
     reserved: BTreeMap<WindowId, u64>,
 }
@@ -92,7 +94,9 @@ impl MemoryQuota {
         if self.processes.len() >= MAX_PROCESSES && !self.processes.contains_key(&report.process) {
             return (without_windows, is_new_hold);
         }
-        // The report replaces what its process had reserved.
+        // The report replaces what its process had reserved. What it says is used was counted before if it is repeated.
+        let former = self.processes.get(&report.process);
+        let is_repeated = former.is_some_and(|former| former.number == report.number);
         self.release(report.process);
         let mut reserved = BTreeMap::new();
         let mut counted = Vec::new();
@@ -102,7 +106,7 @@ impl MemoryQuota {
                 continue;
             }
             let window = self.windows.entry(id.clone()).or_default();
-            window.count(of_window, now);
+            window.count(of_window, is_repeated, now);
             *reserved.entry(id.clone()).or_default() += of_window.reserved.min(MAX_AMOUNT);
             counted.push(of_window);
         }
@@ -116,8 +120,13 @@ impl MemoryQuota {
             }
         }
         let updated = now;
-        self.processes
-            .insert(report.process, Process { updated, reserved });
+        let number = report.number;
+        let process = Process {
+            updated,
+            number,
+            reserved,
+        };
+        self.processes.insert(report.process, process);
         self.windows.retain(|_, window| window.is_used());
         let windows = self.windows.iter().filter_map(|(id, window)| {
             let known = window.known?;
@@ -191,12 +200,14 @@ impl Window {
         self.known.is_some() || self.reserved > 0
     }
 
-    /// Counts what a process reports.
-    fn count(&mut self, report: &WindowReport, now: Instant) {
+    /// Counts what a process reports. What is used is not counted again if the report `is_repeated`.
+    fn count(&mut self, report: &WindowReport, is_repeated: bool, now: Instant) {
         if let Some(announced) = &report.announced {
             self.known = Some(KnownWindow::merge(self.known, announced, now));
         }
-        if let Some(known) = &mut self.known {
+        if let Some(known) = &mut self.known
+            && !is_repeated
+        {
             known.remaining = known.remaining.saturating_sub(report.used);
         }
         self.reserved += report.reserved.min(MAX_AMOUNT);
@@ -362,9 +373,11 @@ mod tests {
     fn what_is_used_is_subtracted_and_a_greater_limit_adds() {
         let (mut quota, now) = (MemoryQuota::default(), start());
         let a = ProcessId::random();
+        let mut number = 0;
         let mut tell = |limit, used| {
             let mut report = announcing(report(a, 0, 0), limit, None);
-            report.windows[0].used = used;
+            number += 1;
+            (report.number, report.windows[0].used) = (number, used);
             let announced = report.windows[0].announced.as_mut().unwrap();
             announced.limit = Some(limit);
             let snapshot = quota.report(&report, now).0;
@@ -378,6 +391,22 @@ mod tests {
         assert_eq!(tell(80, 0), (Some(101), 70));
         assert_eq!(tell(101, 90), (Some(101), 0));
         assert_eq!(tell(u64::MAX, 0), (Some(MAX_AMOUNT), MAX_AMOUNT - 101));
+    }
+
+    #[test]
+    fn a_repeated_report_is_counted_once() {
+        let (mut quota, now) = (MemoryQuota::default(), start());
+        let a = ProcessId::random();
+        let mut tell = |number, used, at| {
+            let mut report = report(a, 0, 0);
+            (report.number, report.windows[0].used) = (number, used);
+            requests(&quota.report(&announcing(report, 100, None), at).0).remaining
+        };
+
+        assert_eq!(tell(1, 10, now), 90);
+        assert_eq!(tell(1, 10, now), 90);
+        assert_eq!(tell(2, 10, now), 80);
+        assert_eq!(tell(3, 10, now), 70);
     }
 
     #[test]

@@ -82,7 +82,8 @@ use crate::{
 /// - A reservation expires 1 s after the last report of its process.
 /// - An announced window replaces the known one if its request was sent later, or if less remains. An announcement
 ///   without an age changes another limit only by raising it, and what remains by the same amount.
-/// - What a report counts as used is subtracted from what remains.
+/// - What a report counts as used is subtracted from what remains, unless the report before it from the same process had
+///   the same [number](QuotaReport::number).
 /// - A window ends at its reset. Of several holds, the longest applies.
 /// - A process is granted at most an equal share of what is free, or the minimum that it can use, if that is more and
 ///   is free.

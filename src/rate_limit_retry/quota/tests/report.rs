@@ -230,6 +230,26 @@ fn without_a_shared_window_the_local_state_applies() {
 }
 
 #[test]
+fn a_lost_report_is_repeated_within_the_grants() {
+    let mut world = fleet();
+    report(&mut world, 10);
+    apply(&mut world, &snapshot(7, 90, 90, 2));
+    let lost = report(&mut world, 10);
+
+    let retry_at = world.now + Duration::from_millis(10);
+    world.quota.repeat_report(retry_at);
+
+    assert_eq!(world.quota.report_due(world.now), Some(retry_at));
+    assert_eq!(burst(&mut world), 7);
+    world.now = retry_at;
+    let repeated = report(&mut world, 10);
+    assert_eq!(repeated.number, lost.number);
+    assert!(requests(&repeated).announced.is_some());
+    apply(&mut world, &snapshot(0, 90, 90, 2));
+    assert_eq!(report(&mut world, 10).number, lost.number + 1);
+}
+
+#[test]
 fn a_store_failure_falls_back_to_local_state_and_reports_after_the_backoff() {
     let mut world = fleet();
     report(&mut world, 10);

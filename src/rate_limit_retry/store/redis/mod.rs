@@ -177,6 +177,7 @@ impl QuotaStore for RedisQuotaStore {
             .key(self.key_name(quota, "processes"))
             .arg(report.version)
             .arg(hex(&report.process.to_bytes()))
+            .arg(report.number)
             .arg(report.hold.map_or(0, millis))
             // The channel is an argument and not a key: a cluster would reject the call while it migrates the slot.
             .arg(self.key_name(quota, "events"));

@@ -1,7 +1,7 @@
 -- Stores the report of a process about a quota, and returns the combined state. Must match `memory.rs`.
 --
 -- KEYS: the quota (hash), the time of the last report of each process (sorted set).
--- ARGV: version, process, hold (0 without one), channel for new holds (an argument and not a key: a cluster would reject
+-- ARGV: version, process, number of the report, hold (0 without one), channel for new holds (an argument and not a key: a cluster would reject
 -- the call while it migrates the slot); then for each window: name, reserved, wanted, minimum, used, and what is
 -- announced: remaining (-1 without an announcement), reset, age, limit, window (-1 if unknown). Times in milliseconds.
 -- Returns: 1 if an entry had an unknown format and was deleted, else 0; hold (-1 without one); number of processes; then
@@ -9,7 +9,8 @@
 --
 -- Fields of the hash: `format` is the version of the newest process that has reported, `hold` the end of the hold in
 -- every version, `windows` a JSON object with the reserved amount of each window and what is known of it, and each
--- process has a field with the amounts that it has reserved, in the same form.
+-- process has a field with the amounts that it has reserved, in the same form, and the number of its report under the
+-- empty name.
 -- The cost is bounded: at most 100 expired processes are removed per call, and an entry has at most 16 windows.
 local MAX_WINDOWS, MAX_PROCESSES, MAX_AMOUNT = 16, 4096, 10000000000000
 local time = redis.call('TIME')
@@ -44,10 +45,10 @@ if malformed then
 end
 
 -- Only a later hold is published, so that a hold costs the fleet one message.
-local new_hold = tonumber(ARGV[3])
+local new_hold = tonumber(ARGV[4])
 if new_hold > 0 and now + new_hold > hold then
   hold = now + new_hold
-  redis.call('PUBLISH', ARGV[4], process)
+  redis.call('PUBLISH', ARGV[5], process)
 end
 local answer = {0, hold > now and hold - now or -1, 0}
 
@@ -67,7 +68,7 @@ local function is_used(window)
   return window.remaining or window.reserved > 0
 end
 
--- Subtracts what a process has reserved.
+-- Subtracts what a process has reserved. Returns the number of its last report.
 local function release(other)
   local former = redis.call('HGET', quota, other)
   local readable, amounts = pcall(cjson.decode, former or '{}')
@@ -80,6 +81,7 @@ local function release(other)
       end
     end
   end
+  return readable and type(amounts) == 'table' and amounts[''] or nil
 end
 
 -- The reservation of a process without reports for 1 s (`RESERVATION_TTL`) expires.
@@ -105,15 +107,15 @@ if processes >= MAX_PROCESSES and not redis.call('ZSCORE', heartbeats, process) 
   return answer
 end
 
--- The report replaces what its process had reserved.
-release(process)
+-- The report replaces what its process had reserved. What it says is used was counted before if it is repeated.
+local is_repeated = release(process) == ARGV[3]
 redis.call('ZADD', heartbeats, now, process)
 processes = redis.call('ZCARD', heartbeats)
 for _ in pairs(windows) do
   known_windows = known_windows + 1
 end
-local mine, counted = {}, {}
-for at = 5, math.min(#ARGV, 4 + 10 * MAX_WINDOWS), 10 do
+local mine, counted = {[''] = ARGV[3]}, {}
+for at = 6, math.min(#ARGV, 5 + 10 * MAX_WINDOWS), 10 do
   local name, reserved, used = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 4])
   local window = windows[name]
   if not window and known_windows < MAX_WINDOWS then
@@ -135,7 +137,7 @@ for at = 5, math.min(#ARGV, 4 + 10 * MAX_WINDOWS), 10 do
         window.limit, window.window = limit, tonumber(ARGV[at + 9])
       end
     end
-    if window.remaining then
+    if window.remaining and not is_repeated then
       window.remaining = math.max(window.remaining - used, 0)
     end
     window.reserved = window.reserved + reserved
