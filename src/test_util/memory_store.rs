@@ -36,6 +36,8 @@ pub(super) struct State<E> {
     pub(super) latency: Duration,
     /// Fraction of calls that never complete.
     pub(super) loss: f64,
+    /// Decides which calls are lost.
+    pub(super) random: fastrand::Rng,
     /// Number of calls.
     calls: u64,
 }
@@ -68,7 +70,7 @@ impl<E: Default> MemoryStore<E> {
         let (lost_there, lost_back) = {
             let mut state = lock(&self.0);
             state.calls += 1;
-            let lost = fastrand::f64();
+            let lost = state.random.f64();
             (lost < state.loss / 2.0, lost < state.loss)
         };
         if lost_there {
@@ -118,6 +120,7 @@ impl<E> Default for MemoryStore<E> {
             fault: None,
             latency: Duration::ZERO,
             loss: 0.0,
+            random: fastrand::Rng::with_seed(0),
             calls: 0,
         })))
     }

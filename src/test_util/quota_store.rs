@@ -78,6 +78,12 @@ impl MemoryQuotaStore {
         self.0.settings().loss = share;
     }
 
+    /// Sets the seed of the random numbers that decide which calls are lost. Default: 0, so that a test loses the same calls
+    /// each time.
+    pub fn set_seed(&self, seed: u64) {
+        self.0.settings().random = fastrand::Rng::with_seed(seed);
+    }
+
     /// Removes all entries, as a restart would. Listeners are woken, as by a lost connection.
     pub fn clear(&self) {
         let entries = self.0.clear();

@@ -53,6 +53,7 @@ impl World {
         let store = MemoryQuotaStore::new();
         store.set_latency(Duration::from_secs_f64(numbers.store_latency));
         store.set_loss(numbers.store_loss);
+        store.set_seed(seed);
         Self {
             store,
             rtt: scenario.rtt,
