@@ -15,8 +15,8 @@
 //!
 //! | failure | effect |
 //! |---|---|
-//! | one report fails or exceeds its time limit | the gate keeps its grants; the report is repeated after 10 ms |
-//! | the repeated one fails as well, or the entry is unreadable | the gate falls back; next report after 100 ms, growing to 5 s |
+//! | one report fails, or takes eight times as long as the ones before | the gate keeps its grants; the report is repeated |
+//! | the repeated one fails as well or exceeds its time limit, or the entry is unreadable | the gate falls back; next report after 100 ms, growing to 5 s |
 //! | notifications fail | subscribed again after the next successful report |
 //! | the store panics while it is waited for | as above, but not before 1 s, growing to 60 s |
 //! | the runtime shuts down, or user code panics | [`AgentGuard`] makes the gate fall back |
@@ -39,7 +39,7 @@ use tokio::time::sleep;
 
 use super::{
     QuotaReport,
-    context::{AgentContext, panic_error},
+    context::{AgentContext, ask_within, panic_error},
 };
 use crate::{
     backoff::Backoff,
@@ -121,6 +121,7 @@ async fn run_loop(shared: &AgentContext, key: &PartitionKey) {
     // When to subscribe again after a failure, and the number of panics so far.
     let (mut resubscribe_at, mut panics) = (None, 0);
     let mut failures = 0;
+    let mut pace = ResponseTime::default();
     loop {
         let mut timer = pin!(sleep(Duration::ZERO));
         let event = poll_fn(|cx| {
@@ -163,10 +164,21 @@ async fn run_loop(shared: &AgentContext, key: &PartitionKey) {
                 shared.record_health(key, Some(&panic_error()));
             }
             Some(AgentEvent::Report(report)) => {
+                let sent = clock.now();
                 let call = async { store.report(&identity, &report).await };
-                match shared.ask(key, call).await {
+                let limit = shared.quotas.timeout;
+                let reply = match failures {
+                    0 => ask_within(pace.limit().min(limit), call).await,
+                    _ => ask_within(limit, call).await,
+                };
+                let lost = failures == 0 && is_unavailable(&reply);
+                if !lost {
+                    shared.record_health(key, reply.as_ref().err());
+                }
+                match reply {
                     Ok(snapshot) => {
                         failures = 0;
+                        pace.record(clock.now().saturating_duration_since(sent));
                         // The store works again: subscribe again, unless a panic requires a longer pause.
                         if resubscribe_at.is_some_and(|at| at <= clock.now()) {
                             (notification, resubscribe_at) = (listen(), None);
@@ -178,9 +190,9 @@ async fn run_loop(shared: &AgentContext, key: &PartitionKey) {
                             });
                         }
                     }
-                    Err(error) => {
+                    Err(_) => {
                         let now = clock.now();
-                        if failures == 0 && error.kind() == StoreErrorKind::Unavailable {
+                        if lost {
                             gate.repeat_report(key, add_capped(now, REPEAT_AFTER));
                         } else {
                             let wait = STORE_BACKOFF.wait(failures.max(1), shared.random.unit());
@@ -194,14 +206,42 @@ async fn run_loop(shared: &AgentContext, key: &PartitionKey) {
     }
 }
 
+/// Returns whether the store was unreachable, timed out or returned an error.
+fn is_unavailable<T>(reply: &Result<T, StoreError>) -> bool {
+    let error = reply.as_ref().err();
+    error.is_some_and(|error| error.kind() == StoreErrorKind::Unavailable)
+}
+
+/// How long the store takes to respond: a moving average.
+#[derive(Clone, Copy, Debug, Default)]
+struct ResponseTime(Option<Duration>);
+
+impl ResponseTime {
+    /// Records a response.
+    fn record(&mut self, took: Duration) {
+        self.0 = Some(self.0.map_or(took, |known| (known * 7 + took) / 8));
+    }
+
+    /// Returns the time after which a report is taken for lost: several times the average.
+    fn limit(self) -> Duration {
+        self.0.map_or(Duration::MAX, |known| {
+            known.saturating_mul(LOST_AFTER).max(MIN_LOST_AFTER)
+        })
+    }
+}
+
 /// A boxed future of [`QuotaStore::changed`](super::QuotaStore::changed). Returns `None` if the store panics.
 type Notification<'a> = Pin<Box<dyn Future<Output = Option<Result<(), StoreError>>> + Send + 'a>>;
 
 /// Minimum duration of a timer. Keeps a clock that stands still from causing a busy loop.
 const MIN_SLEEP: Duration = Duration::from_millis(1);
-/// Time after which a report that was lost is repeated. Without the repetition, one lost packet would let a process send
-/// all of its waiters at once.
-const REPEAT_AFTER: Duration = Duration::from_millis(10);
+/// Pause before a report that was lost is repeated. Without the repetition, one lost packet would let a process send all of
+/// its waiters at once.
+const REPEAT_AFTER: Duration = Duration::from_millis(2);
+/// Multiple of the average response time after which a report is taken for lost. To repeat one that was not costs a call.
+const LOST_AFTER: u32 = 8;
+/// Minimum of that time.
+const MIN_LOST_AFTER: Duration = Duration::from_millis(10);
 /// Backoff between reports to a store that has failed.
 const STORE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 /// Backoff between subscriptions to a store that has panicked.

@@ -3,7 +3,7 @@
 //! All store calls except `changed` go through [`AgentContext::ask`], which applies the time limit and reports changes
 //! of the store's health.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use tokio::time::{Instant, timeout};
 
@@ -52,12 +52,7 @@ impl AgentContext {
         partition: &PartitionKey,
         request: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let limit = self.quotas.timeout;
-        // `catch_panic` returns `None` after a panic.
-        let reply = timeout(limit, catch_panic(request))
-            .await
-            .unwrap_or_else(|_| Some(Err(StoreError::timeout(limit))))
-            .unwrap_or_else(|| Err(panic_error()));
+        let reply = ask_within(self.quotas.timeout, request).await;
         self.record_health(partition, reply.as_ref().err());
         reply
     }
@@ -81,6 +76,22 @@ impl AgentContext {
             _ => {}
         }
     }
+}
+
+/// Awaits a store call, for at most `limit`. A panic counts as a failure.
+///
+/// # Errors
+///
+/// The error of the store, or [`StoreError::unavailable`] after the time limit or a panic.
+pub(super) async fn ask_within<T>(
+    limit: Duration,
+    request: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    // `catch_panic` returns `None` after a panic.
+    timeout(limit, catch_panic(request))
+        .await
+        .unwrap_or_else(|_| Some(Err(StoreError::timeout(limit))))
+        .unwrap_or_else(|| Err(panic_error()))
 }
 
 /// Returns the error for a store that has panicked.
