@@ -333,6 +333,27 @@ async fn data_loss_in_the_store_costs_only_accuracy() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lost_report_is_repeated_and_no_failure() {
+    let (api, inner) = announcing(300, 60 * SECOND);
+    let store = MemoryQuotaStore::new();
+    store.set_latency(2 * MILLI);
+    let fleet: Vec<_> = (0..4).map(|_| process(&store, &inner)).collect();
+    work(&fleet, 2, 5).await;
+    store.set_loss(0.01);
+    let asked = store.calls();
+
+    let took = work(&fleet, 8, 18).await;
+
+    let asked = store.calls() - asked;
+    assert!(asked > 200, "{asked}");
+    assert_eq!((api.stats().ok, api.stats().rate_limited), (616, 0));
+    assert!(took <= 2 * 61 * SECOND, "{took:?}");
+    for process in &fleet {
+        assert_eq!(process.take_events(), [""; 0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn reservations_of_a_dead_process_expire() {
     let (api, inner) = announcing(100, 60 * SECOND);
     let store = MemoryQuotaStore::new();
