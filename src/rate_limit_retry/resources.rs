@@ -8,6 +8,7 @@
 //! |---|---|
 //! | no names, or the same names on all routes | its partition only |
 //! | two routes without a common name | its partition, and one for each name of its route |
+//! | another process of the fleet has found such routes | the same |
 //! | the same, and nothing of its own route yet | its partition, and one for each name of the routes that begin alike, or else for each known name |
 //!
 //! So an exhausted quota holds the routes that it counts and no others. A response without names, such as a 429 without
@@ -89,6 +90,21 @@ impl Resources {
             self.divided.fetch_add(1, Ordering::Release);
         }
         true
+    }
+
+    /// Divides a partition, because another process has. Returns whether it was not divided before.
+    pub(crate) fn divide(&self, partition: &PartitionKey) -> bool {
+        let mut learned = lock(&self.learned);
+        if learned.len() >= MAX_PARTITIONS && !learned.contains_key(partition) {
+            return false;
+        }
+        let of_partition = learned.entry(partition.clone()).or_default();
+        let is_new = !of_partition.divided;
+        of_partition.divided = true;
+        if is_new {
+            self.divided.fetch_add(1, Ordering::Release);
+        }
+        is_new
     }
 
     /// Returns the keys of all named quotas of a partition; none while it is not divided.

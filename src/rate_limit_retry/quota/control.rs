@@ -50,8 +50,11 @@ impl Quota {
         self.estimator.estimate()
     }
 
-    /// Takes the quotas that have a name out, for partitions of their own.
+    /// Takes the quotas that have a name out, for partitions of their own. A fleet is told that the partition is divided.
     pub(crate) fn take_named_windows(&mut self) -> Vec<Window> {
+        if let Some(fleet) = &mut self.fleet_share {
+            fleet.divide();
+        }
         self.windows.take_named()
     }
 
@@ -59,6 +62,9 @@ impl Quota {
     pub(crate) fn insert_window(&mut self, window: Window) {
         self.is_announced = true;
         self.slow_start = SlowStart::finished();
+        if let Some(fleet) = &mut self.fleet_share {
+            fleet.end_start();
+        }
         self.windows.insert(window, self.next_number);
     }
 

@@ -45,6 +45,8 @@ pub(super) struct FleetShare {
     pub(super) answers: bool,
     /// Number of processes that share the quota.
     pub(super) processes: u32,
+    /// Whether named quotas have partitions of their own.
+    pub(super) is_divided: bool,
     /// The cost of the last request that was to be sent.
     pub(super) cost: Cost,
     /// Numbers and times of some of the last sends, at least [`TIMER_RESOLUTION`] apart, from old to new.
@@ -92,6 +94,7 @@ impl Default for FleetShare {
             reported_concurrency: None,
             answers: true,
             processes: 1,
+            is_divided: false,
             cost: Cost::ONE,
             send_marks: VecDeque::new(),
             sent: 0,
@@ -251,7 +254,7 @@ impl FleetShare {
     pub(super) fn forget(&mut self) {
         self.grants_mut().into_iter().for_each(Grant::end);
         (self.pending_hold, self.reported_hold) = (None, None);
-        self.reported_estimate = None;
+        (self.reported_estimate, self.is_divided) = (None, false);
     }
 
     /// Records that the store has responded to the last report.
@@ -268,6 +271,12 @@ impl FleetShare {
         (self.report_in_flight, self.repeats) = (false, true);
         self.dirty = true;
         self.retry_at = Some(retry_at);
+    }
+
+    /// Records that named quotas have partitions of their own. The other processes are told at once.
+    pub(super) fn divide(&mut self) {
+        self.sync_requested |= !self.is_divided;
+        self.is_divided = true;
     }
 
     /// Returns the number of requests for which room is wanted: the waiters, and those expected within [`LOOKAHEAD`] at

@@ -8,6 +8,11 @@
 //! | the estimate | `estimate` | when the estimated window has begun, and when its limit has grown |
 //! | concurrency | `concurrency` | when the announced limit has changed |
 //! | slow start, and the count of accepted requests | `start`, `count` | with each report, until something is known |
+//! | nothing: it says that the partition is divided | `divided` | with each report, once it is |
+//!
+//! If routes have different named quotas, each of these quotas has a partition of its own, and so an entry of its own in
+//! the store. All processes must use the same entries, though each sees the names of its own routes only. So the first
+//! one that divides a partition says so in the entry of the partition, and the others divide it as well.
 
 use std::time::Duration;
 
@@ -72,6 +77,11 @@ impl Quota {
         self.report_estimate(&mut fleet, waiting, windows, now);
         self.report_concurrency(&mut fleet, waiting, windows, now);
         self.report_start(&mut fleet, waiting, config, windows, now);
+        if fleet.is_divided {
+            let mut mark = WindowReport::new(well_known(DIVIDED));
+            mark.announced = Some(slots(1, None));
+            windows.push(mark);
+        }
         let hold = fleet.pending_hold.take().filter(|hold| *hold > now);
         fleet.remote_hold = fleet.remote_hold.max(hold);
         fleet.reported_hold = hold;
@@ -266,9 +276,13 @@ impl Quota {
             let Some(name) = SharedName::of(&window.id) else {
                 continue;
             };
-            any = true;
             let until = add_capped(now, window.reset);
             let known = self.windows.find_shared(&window.id);
+            // Reported by a process that has not divided the partition yet.
+            if fleet.is_divided && name.named.is_some() && known.is_none() {
+                continue;
+            }
+            any = true;
             match known.map(|known| (known.grant.has_update, &mut known.current)) {
                 // Announced after the report was sent: newer than the store's state.
                 Some((true, Some(_))) => {}
@@ -430,6 +444,11 @@ fn known<'a>(snapshot: &'a QuotaSnapshot, id: &str) -> Option<&'a SharedWindow> 
     windows.find(|window| window.id.as_str() == id && !window.reset.is_zero())
 }
 
+/// Returns whether another process has divided the partition.
+pub(crate) fn is_divided(snapshot: &QuotaSnapshot) -> bool {
+    known(snapshot, DIVIDED).is_some()
+}
+
 /// Returns the name of a window; `None` if it is not shared.
 fn id_of(window: &Window) -> Option<WindowId> {
     window.shared_name()?.id()
@@ -450,8 +469,10 @@ const CONCURRENCY: &str = "concurrency";
 const START: &str = "start";
 /// Name of the window that counts accepted requests during slow start.
 const COUNT: &str = "count";
-/// Maximum number of announced windows that are shared: all but the four above.
-const MAX_SHARED: usize = MAX_WINDOWS - 4;
+/// Name of the window that says that named quotas have partitions of their own.
+const DIVIDED: &str = "divided";
+/// Maximum number of announced windows that are shared: all but the five above.
+const MAX_SHARED: usize = MAX_WINDOWS - 5;
 /// Time after which slow start and a concurrency limit are no longer known to the store, if they are not announced
 /// again.
 const START_TTL: Duration = Duration::from_secs(600);
