@@ -92,19 +92,22 @@ impl Resources {
         true
     }
 
-    /// Divides a partition, because another process has. Returns whether it was not divided before.
-    pub(crate) fn divide(&self, partition: &PartitionKey) -> bool {
+    /// Divides a partition, because another process has, into quotas with these names. Returns whether that was not known.
+    pub(crate) fn divide(&self, partition: &PartitionKey, names: &[&str]) -> bool {
         let mut learned = lock(&self.learned);
         if learned.len() >= MAX_PARTITIONS && !learned.contains_key(partition) {
             return false;
         }
         let of_partition = learned.entry(partition.clone()).or_default();
-        let is_new = !of_partition.divided;
+        let (divided, known) = (of_partition.divided, of_partition.keys.len());
+        for name in names {
+            of_partition.bit(partition, name);
+        }
         of_partition.divided = true;
-        if is_new {
+        if !divided {
             self.divided.fetch_add(1, Ordering::Release);
         }
-        is_new
+        !divided || of_partition.keys.len() > known
     }
 
     /// Returns the keys of all named quotas of a partition; none while it is not divided.
@@ -166,25 +169,26 @@ impl Learned {
         info: &RateLimitInfo,
     ) {
         let mut named: Names = 0;
-        for name in names(info) {
-            let known = self
-                .keys
-                .iter()
-                .position(|key| key.resource() == Some(name));
-            let bit = match known {
-                Some(bit) => bit,
-                None if self.keys.len() < MAX_NAMES => {
-                    self.keys.push(PartitionKey::for_resource(partition, name));
-                    self.keys.len() - 1
-                }
-                None => continue,
-            };
+        for bit in names(info).filter_map(|name| self.bit(partition, name)) {
             named |= 1 << bit;
         }
         add(&mut self.prefixes, prefix, named);
         if let Some(names) = add(&mut self.routes, route, named) {
             self.divided |= self.routes.values().any(|other| other & names == 0);
         }
+    }
+
+    /// Returns the bit of a name. Adds the name if there is room.
+    fn bit(&mut self, partition: &PartitionKey, name: &str) -> Option<usize> {
+        let mut keys = self.keys.iter();
+        let known = keys.position(|key| key.resource() == Some(name));
+        known.or_else(|| {
+            let has_room = self.keys.len() < MAX_NAMES;
+            has_room.then(|| {
+                self.keys.push(PartitionKey::for_resource(partition, name));
+                self.keys.len() - 1
+            })
+        })
     }
 }
 

@@ -50,10 +50,14 @@ impl Quota {
         self.estimator.estimate()
     }
 
-    /// Takes the quotas that have a name out, for partitions of their own. A fleet is told that the partition is divided.
-    pub(crate) fn take_named_windows(&mut self) -> Vec<Window> {
+    /// Takes the quotas that have a name out, for partitions of their own. A fleet is told that the partition is divided,
+    /// and into which.
+    pub(crate) fn take_named_windows<'a>(
+        &mut self,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Vec<Window> {
         if let Some(fleet) = &mut self.fleet_share {
-            fleet.divide();
+            fleet.divide(names);
         }
         self.windows.take_named()
     }
@@ -62,9 +66,6 @@ impl Quota {
     pub(crate) fn insert_window(&mut self, window: Window) {
         self.is_announced = true;
         self.slow_start = SlowStart::finished();
-        if let Some(fleet) = &mut self.fleet_share {
-            fleet.end_start();
-        }
         self.windows.insert(window, self.next_number);
     }
 

@@ -13,7 +13,7 @@ use crate::{
     random::Random,
     rate_limit_retry::{
         PartitionKey, RateLimitEvent, RateLimitEvents, boottime::BoottimeClock, gate::Gate,
-        quota::is_divided, resources::Resources,
+        quota::divided_into, resources::Resources,
     },
     sinks::Sinks,
     store::{Access, Health, HealthChange, StoreError},
@@ -73,8 +73,8 @@ impl AgentContext {
         }
         if let Some(resources) = &self.resources
             && key.resource().is_none()
-            && is_divided(snapshot)
-            && resources.divide(key)
+            && let Some(names) = divided_into(snapshot)
+            && resources.divide(key, &names)
         {
             self.gate.divide(key, &resources.all_keys(key), now);
         }
