@@ -200,7 +200,6 @@ fn resources() -> Vec<Scenario> {
             .server(server::resources, Full)
             .mix(job::resources)
             .processes(4, 16)
-            .goal(1.02, Share(0.03))
             .shared_goal(1.01, Count(2)),
         scenario("three resources by route, named, full headers, 64 workers")
             .server(server::resources, Full)
