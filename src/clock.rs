@@ -119,10 +119,10 @@ impl SharedClock {
         }
     }
 
-    /// Returns whether a test has paused tokio's clock, which has just returned `now`. Then the two clocks of
-    /// [`SystemClock`] are not on one scale. Always `false` for a clock of the caller's own.
-    pub(crate) fn is_paused(&self, now: Instant) -> bool {
-        let (real, shown) = (std::time::Instant::now(), now.into_std());
+    /// Returns whether a test has paused tokio's clock. Then the two clocks of [`SystemClock`] are not on one scale. Always
+    /// `false` for a clock of the caller's own.
+    pub(crate) fn is_paused(&self) -> bool {
+        let (real, shown) = (std::time::Instant::now(), self.now().into_std());
         let differ = real.max(shown) - real.min(shown);
         self.is_system && differ > MAX_READING
     }
@@ -164,7 +164,7 @@ impl fmt::Debug for SharedClock {
     }
 }
 
-/// Maximum time between a reading of a clock and its use in [`SharedClock::is_paused`].
+/// Maximum time between the two readings of [`SharedClock::is_paused`].
 const MAX_READING: Duration = Duration::from_millis(100);
 
 /// A point in time on both clocks. Durations computed from it include the time that the machine was suspended.

@@ -107,7 +107,7 @@ impl BoottimeClock {
         let awake = moment.instant() - last.instant();
         let missed = moment.elapsed_since(*last).saturating_sub(awake);
         // A smaller difference is an adjustment of the wall clock. Under a paused clock, it is the time that a test takes.
-        if missed >= MIN_SUSPENSION && !self.clock.is_paused(moment.instant()) {
+        if missed >= MIN_SUSPENSION && !self.clock.is_paused() {
             let nanos = u64::try_from(missed.min(MAX_SUSPENSION).as_nanos()).unwrap_or(0);
             // Under the lock of `last`, so that no suspension is added twice.
             self.suspension.total.fetch_add(nanos, Ordering::Relaxed);

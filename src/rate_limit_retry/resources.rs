@@ -58,7 +58,7 @@ type Names = u64;
 
 impl Resources {
     /// Records the names in the response to a request of a route, whose path begins as those of `prefix` do. Returns
-    /// whether this response is the first that names them.
+    /// whether it divides the partition, or names a quota that was not known.
     pub(crate) fn observe(
         &self,
         partition: &PartitionKey,
@@ -83,20 +83,28 @@ impl Resources {
             return false;
         }
         let of_partition = learned.entry(partition.clone()).or_default();
-        let divided = of_partition.divided;
+        let (divided, known) = (of_partition.divided, of_partition.keys.len());
         of_partition.observe(partition, route, prefix, info);
-        if of_partition.divided && !divided {
+        let is_new = of_partition.divided && !divided;
+        if is_new {
             // Release pairs with the Acquire in `keys_for`.
             self.divided.fetch_add(1, Ordering::Release);
         }
-        true
+        is_new || of_partition.keys.len() > known
     }
 
     /// Divides a partition, because another process has, into quotas with these names. Returns whether that was not known.
+    ///
+    /// All processes must use the same partitions. So if there is no room, what is known of one that is not divided is
+    /// removed.
     pub(crate) fn divide(&self, partition: &PartitionKey, names: &[&str]) -> bool {
         let mut learned = lock(&self.learned);
         if learned.len() >= MAX_PARTITIONS && !learned.contains_key(partition) {
-            return false;
+            let mut whole = learned.iter().filter(|(_, learned)| !learned.divided);
+            let Some(whole) = whole.next().map(|(key, _)| key.clone()) else {
+                return false;
+            };
+            learned.remove(&whole);
         }
         let of_partition = learned.entry(partition.clone()).or_default();
         let (divided, known) = (of_partition.divided, of_partition.keys.len());

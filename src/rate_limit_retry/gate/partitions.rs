@@ -147,6 +147,11 @@ impl Partition {
         self.quota.forget(config);
     }
 
+    /// Returns whether named quotas have partitions of their own.
+    pub(super) fn is_divided(&self) -> bool {
+        self.is_divided
+    }
+
     /// Takes the named quotas out, for partitions of their own. Credits end.
     pub(super) fn divide(&mut self, named: &[PartitionKey]) -> Vec<Window> {
         self.is_divided = true;

@@ -49,9 +49,6 @@ impl Limiter {
             let named = self.resources.all_keys(partition);
             if !named.is_empty() {
                 self.gate.divide(partition, &named, now);
-                if let Some(fleet_sync) = &self.fleet_sync {
-                    fleet_sync.ensure_agents(&named);
-                }
             }
         }
     }

@@ -66,6 +66,10 @@ impl Quota {
     pub(crate) fn insert_window(&mut self, window: Window) {
         self.is_announced = true;
         self.slow_start = SlowStart::finished();
+        // The store's first response limits what is sent.
+        if let Some(fleet) = &mut self.fleet_share {
+            fleet.end_start();
+        }
         self.windows.insert(window, self.next_number);
     }
 

@@ -267,6 +267,13 @@ impl FleetShare {
         (self.estimate.unconfirmed, self.count.unconfirmed) = (0, 0);
     }
 
+    /// Forgets what is to be reported as used. The next announcement of the window contains it.
+    pub(super) fn forget_used(&mut self) {
+        self.repeats = false;
+        (self.estimate.used, self.estimate.unconfirmed) = (0, 0);
+        self.count.unconfirmed = 0;
+    }
+
     /// Records that the store has not received the last report, as far as is known. The next one, which is due at
     /// `retry_at`, repeats it.
     pub(super) fn on_report_lost(&mut self, retry_at: Instant) {
@@ -278,11 +285,21 @@ impl FleetShare {
     }
 
     /// Records that the quotas with these names have partitions of their own. The other processes are told at once.
+    ///
+    /// Slow start ends: what it waits for is announced to those partitions.
     pub(super) fn divide<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        self.end_start();
+        let known = self.divided.len();
+        if known == 0 {
+            self.divided.extend(WindowId::new(DIVIDED));
+        }
         let named = names.filter_map(|name| WindowId::new(format!("{DIVIDED} {name}")));
-        let divided: Vec<_> = WindowId::new(DIVIDED).into_iter().chain(named).collect();
-        self.sync_requested |= self.divided != divided;
-        self.divided = divided;
+        for mark in named {
+            if self.divided.len() <= MAX_MARKS && !self.divided.contains(&mark) {
+                self.divided.push(mark);
+            }
+        }
+        self.sync_requested |= self.divided.len() > known;
     }
 
     /// Returns the number of requests for which room is wanted: the waiters, and those expected within [`LOOKAHEAD`] at
@@ -363,6 +380,8 @@ impl FleetShare {
     }
 }
 
+/// Maximum number of names of which the other processes are told. They learn others from their own responses.
+const MAX_MARKS: usize = 6;
 /// Name of the window that says that named quotas have partitions of their own. Each of the others has the name of such a
 /// quota after it.
 pub(super) const DIVIDED: &str = "divided";

@@ -74,16 +74,16 @@ impl Quota {
         fleet.number += u64::from(!fleet.repeats);
         report.number = fleet.number;
         let windows = &mut report.windows;
-        self.report_announced(&fleet, waiting, windows, now);
-        self.report_estimate(&mut fleet, waiting, windows, now);
-        self.report_concurrency(&mut fleet, waiting, windows, now);
-        self.report_start(&mut fleet, waiting, config, windows, now);
-        let room = MAX_WINDOWS.saturating_sub(windows.len());
-        windows.extend(fleet.divided.iter().take(room).map(|id| {
+        // First, because a store has room for a few windows only.
+        windows.extend(fleet.divided.iter().map(|id| {
             let mut mark = WindowReport::new(id.clone());
             mark.announced = Some(slots(1, None));
             mark
         }));
+        self.report_announced(&fleet, waiting, windows, now);
+        self.report_estimate(&mut fleet, waiting, windows, now);
+        self.report_concurrency(&mut fleet, waiting, windows, now);
+        self.report_start(&mut fleet, waiting, config, windows, now);
         let hold = fleet.pending_hold.take().filter(|hold| *hold > now);
         fleet.remote_hold = fleet.remote_hold.max(hold);
         fleet.reported_hold = hold;
@@ -117,7 +117,7 @@ impl Quota {
             of_window.announced = announced.and_then(|current| to_announced(&current, fleet, now));
             windows.push(of_window);
         }
-        if windows.is_empty() {
+        if windows.len() == fleet.divided.len() {
             // Other processes may know a quota that counts what is in flight here.
             let mut unknown = WindowReport::new(well_known(REQUESTS));
             unknown.reserved = in_flight;
@@ -405,6 +405,7 @@ impl Quota {
             fleet.grants_mut().into_iter().for_each(Grant::end);
             fleet.end_start();
             fleet.answers = false;
+            fleet.forget_used();
             for window in self.windows.iter_mut() {
                 window.grant.end();
             }
@@ -475,8 +476,8 @@ const CONCURRENCY: &str = "concurrency";
 const START: &str = "start";
 /// Name of the window that counts accepted requests during slow start.
 const COUNT: &str = "count";
-/// Maximum number of announced windows that are shared: all but the five above.
-const MAX_SHARED: usize = MAX_WINDOWS - 5;
+/// Maximum number of announced windows that are shared, with the marks of a divided partition: all but the four above.
+const MAX_SHARED: usize = MAX_WINDOWS - 4;
 /// Time after which slow start and a concurrency limit are no longer known to the store, if they are not announced
 /// again.
 const START_TTL: Duration = Duration::from_secs(600);

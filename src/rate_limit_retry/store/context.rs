@@ -74,10 +74,15 @@ impl AgentContext {
         if let Some(resources) = &self.resources
             && key.resource().is_none()
             && let Some(names) = divided_into(snapshot)
-            && resources.divide(key, &names)
+            && (resources.divide(key, &names) | !self.gate.is_divided(key))
         {
             self.gate.divide(key, &resources.all_keys(key), now);
         }
+    }
+
+    /// Returns whether the last store calls have succeeded.
+    pub(super) fn is_healthy(&self) -> bool {
+        !lock(&self.health).is_degraded()
     }
 
     /// Records the outcome of a store call. Emits an event if the store starts to fail or has recovered.
