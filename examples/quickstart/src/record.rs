@@ -106,6 +106,17 @@ impl Record {
         counts.ok + counts.failed
     }
 
+    /// Whether a token is being fetched.
+    pub fn is_fetching(&self) -> bool {
+        let events = &self.lock().events;
+        let last = events.iter().rev().find_map(|(_, event)| match event {
+            Event::TokenRequested => Some(true),
+            Event::TokenFetched { .. } => Some(false),
+            _ => None,
+        });
+        last.unwrap_or(false)
+    }
+
     /// For `ClientCredentialsLayerBuilder::on_event`.
     pub fn token_events(self: &Arc<Self>) -> impl Fn(&TokenEvent<'_>) + Send + Sync + 'static {
         let record = Arc::clone(self);
@@ -245,7 +256,10 @@ impl Summary {
                 "rate_limited" if value == 0 => {
                     (palette.good, "no 429: requests waited for the quota")
                 }
-                "optimum_ms" => (palette.plain, "the least that the quota allows"),
+                "optimum_ms" => (
+                    palette.plain,
+                    "the least that the quota allows; resets are in whole seconds",
+                ),
                 _ => (palette.plain, ""),
             };
             let (dim, reset) = (palette.dim, palette.reset);

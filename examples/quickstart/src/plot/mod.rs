@@ -72,7 +72,7 @@ impl Plot {
                 Event::TokenRequested => requested = at,
                 Event::TokenFetched { expires_in } => {
                     if let Some(last) = plot.tokens.last_mut() {
-                        last.used_until = last.revoked.unwrap_or(at).min(at);
+                        last.used_until = last.revoked.unwrap_or(at);
                     }
                     plot.tokens.push(Token {
                         requested,

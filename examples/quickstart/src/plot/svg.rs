@@ -5,7 +5,7 @@ use std::fmt::{Arguments, Write};
 use super::{Plot, Steps};
 
 const WIDTH: f64 = 820.0;
-const HEIGHT: f64 = 470.0;
+const HEIGHT: f64 = 476.0;
 /// Where the time axis begins and ends.
 const LEFT: f64 = 76.0;
 const RIGHT: f64 = 800.0;
@@ -24,7 +24,7 @@ const STYLE: &str = "
   .run .ground { fill: #fff; }
   .run .axis { stroke: #57606a; fill: none; }
   .run .grid { stroke: #d0d7de; }
-  .run .hold { fill: #d1652a; fill-opacity: 0.10; }
+  .run .hold { fill: #d1652a; fill-opacity: 0.16; }
   .run .sent { fill: #3b6fb6; }
   .run .waiting { fill: #d1652a; fill-opacity: 0.55; }
   .run .quota { fill: #3c9a5f; fill-opacity: 0.25; stroke: #2c7a48; stroke-width: 1.5; }
@@ -39,7 +39,7 @@ const STYLE: &str = "
     .run .ground { fill: #0d1117; }
     .run .axis { stroke: #9198a1; }
     .run .grid { stroke: #30363d; }
-    .run .hold { fill-opacity: 0.22; }
+    .run .hold { fill-opacity: 0.28; }
     .run .sent { fill: #58a0f0; }
     .run .waiting { fill: #e3853f; }
     .run .quota { fill-opacity: 0.35; stroke: #56c17e; }
@@ -61,23 +61,27 @@ impl Plot {
             self.quota,
             self.tokens.len(),
         ));
-        self.holds(&mut page);
         self.requests(&mut page);
         self.quota(&mut page);
+        self.holds(&mut page);
         self.tokens_panel(&mut page);
         self.time_axis(&mut page);
         page.add(format_args!("</svg>"));
         page.0
     }
 
-    /// The periods in which the layer holds all requests, behind the two panels that they concern.
+    /// The periods in which the layer holds all requests.
     fn holds(&self, page: &mut Page) {
         for &(from, to) in &self.holds {
             let (x, width) = (self.x(from), self.x(to) - self.x(from));
-            let (y, height) = (REQUESTS.0, QUOTA.1 - REQUESTS.0);
+            let (y, height) = (QUOTA.0, QUOTA.1 - QUOTA.0);
             page.add(format_args!(
                 "<rect class=\"hold\" x=\"{x:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"{height}\"/>"
             ));
+            if width > 60.0 {
+                let label = format!("held {:.1} s", to - from);
+                page.text(x + width / 2.0, y + height / 2.0 + 5.0, "middle", &label);
+            }
         }
     }
 
@@ -90,7 +94,6 @@ impl Plot {
         let y = REQUESTS.0 - 10.0;
         page.legend(LEFT + 84.0, y, "sent", "in flight");
         page.legend(LEFT + 176.0, y, "waiting", "waiting in a layer");
-        page.legend(LEFT + 334.0, y, "hold", "held: the quota is exhausted");
     }
 
     fn quota(&self, page: &mut Page) {
@@ -111,10 +114,10 @@ impl Plot {
         page.legend(LEFT + 176.0, y, "unused", "valid, but replaced");
         page.add(format_args!(
             "<path class=\"fetch\" d=\"M{} {}h18\"/>",
-            LEFT + 334.0,
+            LEFT + 352.0,
             y - 5.0
         ));
-        page.text(LEFT + 358.0, y, "", "being fetched");
+        page.text(LEFT + 376.0, y, "", "being fetched");
         // Two rows, because a token is fetched while the one before is valid.
         let height = (bottom - top) / 2.0 - 4.0;
         for (number, token) in self.tokens.iter().enumerate() {
@@ -171,15 +174,13 @@ impl Plot {
 
     fn area(&self, page: &mut Page, panel: &Panel, class: &str, steps: &Steps) {
         let mut path = format!("M{:.1} {:.1}", self.x(0.0), panel.y(0.0));
-        // Several changes within a tenth of a point would not be visible.
-        let mut drawn = f64::MIN;
-        let last = steps.0.len().saturating_sub(1);
+        // Of several changes within a quarter of a point, only the last would be visible.
         for (index, &(at, value)) in steps.0.iter().enumerate() {
-            let x = self.x(at);
-            if x - drawn >= 0.25 || index == last {
-                drawn = x;
+            let next = steps.0.get(index + 1);
+            if next.is_none_or(|next| self.x(next.0) - self.x(at) >= 0.25) {
+                let (x, y) = (self.x(at), panel.y(f64::from(value)));
                 // Writing to a string cannot fail.
-                let _ = write!(path, "H{x:.1}V{:.1}", panel.y(f64::from(value)));
+                let _ = write!(path, "H{x:.1}V{y:.1}");
             }
         }
         let (x, zero) = (self.x(self.end), panel.y(0.0));
@@ -288,12 +289,18 @@ mod tests {
         ] {
             assert!(svg.contains(text), "{text} is missing");
         }
-        assert_eq!(
-            svg.matches("class=\"hold\"").count(),
-            2 + 1,
-            "two holds, one legend"
-        );
+        assert_eq!(svg.matches("class=\"hold\"").count(), 2);
+        assert!(svg.contains(">held 0.9 s<"));
         assert_eq!(svg.matches("<text").count(), svg.matches("</text>").count());
+    }
+
+    #[test]
+    fn the_last_of_many_changes_at_a_time_is_drawn() {
+        let mut plot = run();
+        // 2 s are 724 points: the first three changes are at the same point.
+        plot.remaining = Steps(vec![(0.5, 1), (0.5001, 0), (0.5002, 1), (1.0, 0)]);
+        let svg = plot.svg();
+        assert!(svg.contains("H257.1V232.0H438.0V312.0"), "{svg}");
     }
 
     #[test]
