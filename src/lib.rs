@@ -41,6 +41,7 @@ mod crypto;
 pub mod docs;
 mod error;
 pub mod grpc;
+mod inner_service;
 mod misuse;
 mod origin;
 mod peek;
@@ -69,6 +70,7 @@ pub use self::{
     client_credentials::{ClientAuth, ClientCredentialsLayer, TokenEndpoint},
     clock::{Clock, SystemClock},
     error::ErrorClass,
+    inner_service::InnerService,
     misuse::Misuse,
     origin::{InvalidOrigin, Origin},
     rate_limit_retry::RateLimitRetryLayer,
