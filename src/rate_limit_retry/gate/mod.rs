@@ -447,7 +447,7 @@ impl Gate {
                 &mut removed,
             );
             let partition = state.partitions.get_mut(key);
-            let windows = partition.map(Partition::divide);
+            let windows = partition.map(|partition| partition.divide(named));
             for window in windows.into_iter().flatten() {
                 let of = named
                     .iter()

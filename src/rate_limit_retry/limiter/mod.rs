@@ -104,7 +104,7 @@ pub(crate) struct Limiter {
     /// Origins that honor `Idempotency-Key`.
     pub(super) idempotency_key_origins: Vec<Origin>,
     /// The named quotas that count each route.
-    pub(crate) resources: Resources,
+    pub(crate) resources: Arc<Resources>,
     /// Classes of errors of the inner service.
     pub(super) classifier: Classifier,
     /// Detects responses to an exhausted quota that no wait restores.

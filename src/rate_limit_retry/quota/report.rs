@@ -8,6 +8,12 @@
 //! | the estimate | `estimate` | when the estimated window has begun, and when its limit has grown |
 //! | concurrency | `concurrency` | when the announced limit has changed |
 //! | slow start, and the count of accepted requests | `start`, `count` | with each report, until something is known |
+//! | nothing: they say that the partition is divided, and into which quotas | `divided`, `divided search` | with each report, once it is |
+//!
+//! If routes have different named quotas, each of these quotas has a partition of its own, and so an entry of its own in
+//! the store. All processes must use the same entries, though each sees the names of its own routes only. So the first
+//! one that divides a partition says so in the entry of the partition, with the names that it knows, and the others divide it
+//! as well.
 
 use std::time::Duration;
 
@@ -16,7 +22,7 @@ use tokio::time::Instant;
 use super::{
     Quota, QuotaConfig,
     announced::AnnouncedWindow,
-    fleet_share::{COUNT_FROM, FleetShare, Grants},
+    fleet_share::{COUNT_FROM, DIVIDED, FleetShare, Grants},
     grant::Grant,
     shared_name::SharedName,
     throttle::ThrottleSample,
@@ -72,6 +78,12 @@ impl Quota {
         self.report_estimate(&mut fleet, waiting, windows, now);
         self.report_concurrency(&mut fleet, waiting, windows, now);
         self.report_start(&mut fleet, waiting, config, windows, now);
+        let room = MAX_WINDOWS.saturating_sub(windows.len());
+        windows.extend(fleet.divided.iter().take(room).map(|id| {
+            let mut mark = WindowReport::new(id.clone());
+            mark.announced = Some(slots(1, None));
+            mark
+        }));
         let hold = fleet.pending_hold.take().filter(|hold| *hold > now);
         fleet.remote_hold = fleet.remote_hold.max(hold);
         fleet.reported_hold = hold;
@@ -266,9 +278,13 @@ impl Quota {
             let Some(name) = SharedName::of(&window.id) else {
                 continue;
             };
-            any = true;
             let until = add_capped(now, window.reset);
             let known = self.windows.find_shared(&window.id);
+            // Reported by a process that has not divided the partition yet.
+            if !fleet.divided.is_empty() && name.named.is_some() && known.is_none() {
+                continue;
+            }
+            any = true;
             match known.map(|known| (known.grant.has_update, &mut known.current)) {
                 // Announced after the report was sent: newer than the store's state.
                 Some((true, Some(_))) => {}
@@ -430,6 +446,15 @@ fn known<'a>(snapshot: &'a QuotaSnapshot, id: &str) -> Option<&'a SharedWindow> 
     windows.find(|window| window.id.as_str() == id && !window.reset.is_zero())
 }
 
+/// Returns the names of the quotas into which another process has divided the partition, as far as they are known; `None`
+/// if none has.
+pub(crate) fn divided_into(snapshot: &QuotaSnapshot) -> Option<Vec<&str>> {
+    known(snapshot, DIVIDED)?;
+    let ids = snapshot.windows.iter().map(|window| window.id.as_str());
+    let named = ids.filter_map(|id| id.strip_prefix(DIVIDED)?.strip_prefix(' '));
+    Some(named.collect())
+}
+
 /// Returns the name of a window; `None` if it is not shared.
 fn id_of(window: &Window) -> Option<WindowId> {
     window.shared_name()?.id()
@@ -450,8 +475,8 @@ const CONCURRENCY: &str = "concurrency";
 const START: &str = "start";
 /// Name of the window that counts accepted requests during slow start.
 const COUNT: &str = "count";
-/// Maximum number of announced windows that are shared: all but the four above.
-const MAX_SHARED: usize = MAX_WINDOWS - 4;
+/// Maximum number of announced windows that are shared: all but the five above.
+const MAX_SHARED: usize = MAX_WINDOWS - 5;
 /// Time after which slow start and a concurrency limit are no longer known to the store, if they are not announced
 /// again.
 const START_TTL: Duration = Duration::from_secs(600);

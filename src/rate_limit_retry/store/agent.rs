@@ -45,7 +45,7 @@ use crate::{
     backoff::Backoff,
     catch_panic::catch_panic,
     clock::add_capped,
-    rate_limit_retry::{PartitionKey, RateLimitEvent, gate::Action},
+    rate_limit_retry::{PartitionKey, gate::Action},
     store::{StoreError, StoreErrorKind},
 };
 
@@ -183,12 +183,7 @@ async fn run_loop(shared: &AgentContext, key: &PartitionKey) {
                         if resubscribe_at.is_some_and(|at| at <= clock.now()) {
                             (notification, resubscribe_at) = (listen(), None);
                         }
-                        if let Some(held_for) = gate.apply(key, &snapshot, clock.now()) {
-                            shared.sinks.emit(&RateLimitEvent::RemoteHold {
-                                partition: key,
-                                held_for,
-                            });
-                        }
+                        shared.apply(key, &snapshot);
                     }
                     Err(_) => {
                         let now = clock.now();

@@ -19,7 +19,7 @@ use crate::{rate_limit_retry::PartitionKey, store::CacheKey};
 ///
 /// | shared | not shared |
 /// |---|---|
-/// | announced quotas in all units, and the part of each process | learned rates, sliding windows and limits on requests in flight |
+/// | announced quotas in all units, and the part of each process; which named quotas have partitions of their own | learned rates, sliding windows and limits on requests in flight |
 /// | the estimated window of an API that announces nothing | pauses, bypass |
 /// | announced limits on requests in flight; slow start | configured limits |
 /// | holds after rejections | |
