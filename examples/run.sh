@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-declare -A arguments=([quickstart]="--json" [soak]="--seconds 20")
+declare -A arguments=([soak]="--seconds 20")
 names=("$@")
 if [ ${#names[@]} = 0 ]; then
   mapfile -t names < <(cargo metadata --no-deps --format-version 1 |

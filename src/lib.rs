@@ -1,10 +1,9 @@
 //! tower middleware for machine-to-machine HTTP: OAuth 2.0 client credentials and rate-limit-aware retries.
 //!
 // The README has relative links. The first of two definitions of a link wins.
-//! [stack]: https://raw.githubusercontent.com/tower-m2m/tower-m2m/HEAD/src/docs/pictures/stack.svg?sanitize=true
-//! [refresh]: https://raw.githubusercontent.com/tower-m2m/tower-m2m/HEAD/src/docs/pictures/refresh.svg?sanitize=true
-//! [hold]: https://raw.githubusercontent.com/tower-m2m/tower-m2m/HEAD/src/docs/pictures/hold.svg?sanitize=true
-//! [run]: https://raw.githubusercontent.com/tower-m2m/tower-m2m/HEAD/examples/gateway/run.svg?sanitize=true
+//! [run]: https://raw.githubusercontent.com/tower-m2m/tower-m2m/HEAD/src/docs/pictures/quickstart.svg?sanitize=true
+//! [quickstart]: https://github.com/tower-m2m/tower-m2m/tree/HEAD/examples/quickstart/src/main.rs
+//! [features]: docs::features
 //! [gateway]: https://github.com/tower-m2m/tower-m2m/tree/HEAD/examples/gateway
 //! [examples]: https://github.com/tower-m2m/tower-m2m/tree/HEAD/examples
 //! [`client_authentication`]: docs::client_authentication
@@ -42,6 +41,7 @@ mod crypto;
 pub mod docs;
 mod error;
 pub mod grpc;
+mod inner_service;
 mod misuse;
 mod origin;
 mod peek;
@@ -70,6 +70,7 @@ pub use self::{
     client_credentials::{ClientAuth, ClientCredentialsLayer, TokenEndpoint},
     clock::{Clock, SystemClock},
     error::ErrorClass,
+    inner_service::InnerService,
     misuse::Misuse,
     origin::{InvalidOrigin, Origin},
     rate_limit_retry::RateLimitRetryLayer,

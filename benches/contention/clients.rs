@@ -44,7 +44,7 @@ pub(crate) struct LayerClient<S> {
     runtime: Arc<Runtime>,
 }
 
-impl<S> LayerClient<S> {
+impl<S: Clone> LayerClient<S> {
     pub(crate) fn new(inner: S) -> Self {
         let layer = prefetch(credentials().replay(false));
         let runtime = Builder::new_current_thread().enable_time().build();

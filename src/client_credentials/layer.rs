@@ -24,6 +24,7 @@ use super::{
 use crate::{
     Clock, InvalidOrigin, Origin,
     clock::SharedClock,
+    inner_service::InnerService,
     misuse::{SetOnce, Usage},
     sharded::Sharded,
     sinks::Sinks,
@@ -144,7 +145,7 @@ impl ClientCredentialsLayer {
     }
 }
 
-impl<S> Layer<S> for ClientCredentialsLayer {
+impl<S: InnerService> Layer<S> for ClientCredentialsLayer {
     type Service = ClientCredentials<S>;
 
     fn layer(&self, inner: S) -> Self::Service {

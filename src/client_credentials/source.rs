@@ -39,6 +39,13 @@ use crate::boxed::BoxFuture;
 /// }
 /// # async fn read() -> std::io::Result<String> { Ok(String::new()) }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a source of tokens",
+    label = "expected a `TokenEndpoint`, an `AccessToken` or your own `TokenSource`",
+    note = "for client credentials, pass `TokenEndpoint::new(url, auth)`, or use `Config::from_env()?.layer()?`",
+    note = "for a token that never changes, such as an API key, pass `AccessToken::new(value)`",
+    note = "for a choice between two sources, wrap each one in `BoxTokenSource::new(..)`"
+)]
 pub trait TokenSource: Send + Sync + 'static {
     /// Fetches a token.
     ///

@@ -3,6 +3,7 @@
 //! - [`ordering`]: in which order the layers go, and why
 //! - [`composing`]: which clients and which other layers work with them, and what the compiler's errors mean
 //! - [`defaults`]: every setting, its default and the reason for it
+//! - [`features`]: the Cargo features, and which crypto provider https uses
 //! - [`limits`]: what limits a request, and what the layer does with each kind of field and rejection
 //! - [`configuration`]: a credential from the environment or a file, with every key
 //! - [`client_authentication`]: every method to authenticate at the token endpoint, other grants, discovery
@@ -12,7 +13,7 @@
 //! - [`telemetry`]: every event, metric and log line, and what to alert on
 //! - [`messages`]: what each error message means, and what helps
 //! - [`migrating`]: from a `RwLock<Token>`, from reqwest-middleware and oauth2, between versions
-//! - [`pictures`]: the stack, a refresh, a hold, and what limits a request
+//! - [`pictures`]: a run, the stack, a refresh, a hold, and what limits a request
 //! - [`measurements`]: how it compares with other clients against rate-limited servers, and in the cost of a request
 //! - [`comparison`]: which library supports what
 //! - [`runbook`]: what to do when an alert fires
@@ -29,6 +30,9 @@ pub mod composing {}
 
 #[doc = include_str!("defaults.md")]
 pub mod defaults {}
+
+#[doc = include_str!("features.md")]
+pub mod features {}
 
 #[doc = include_str!("configuration.md")]
 pub mod configuration {}
@@ -66,8 +70,17 @@ pub mod messages {}
 #[doc = include_str!("migrating.md")]
 pub mod migrating {}
 
-/// The stack, a refresh, a hold and the constraints of a request as pictures. They are described in [`ordering`],
+/// A run, the stack, a refresh, a hold and the constraints of a request as pictures. They are described in [`ordering`],
 /// [`client_credentials`](crate::client_credentials), [`rate_limit_retry`](crate::rate_limit_retry) and [`limits`].
+///
+/// # A run
+///
+#[doc = include_str!("pictures/quickstart.svg")]
+///
+/// `cargo run -p quickstart -- --plot FILE.svg` draws it: 64 workers, 120 requests every 2 s, tokens of 5 s, all revoked once.
+/// When the quota is exhausted, all requests wait until its reset, which the API announces in whole seconds. The first
+/// request after that is sent alone, to find whether the window has begun. After the revocation, the rejected requests share
+/// one token request. Token 3 is fetched while token 2 is still valid, so no request waits for it.
 ///
 /// # The stack
 ///

@@ -9,7 +9,7 @@ use super::{
     limiter::{Limiter, SharedLimiter},
     policy::LimitPolicy,
 };
-use crate::sharded::Sharded;
+use crate::{inner_service::InnerService, sharded::Sharded};
 
 /// Holds requests while their quota is exhausted, and retries requests that were rejected because of it.
 ///
@@ -63,7 +63,7 @@ impl RateLimitRetryLayer {
     }
 }
 
-impl<S> Layer<S> for RateLimitRetryLayer {
+impl<S: InnerService> Layer<S> for RateLimitRetryLayer {
     type Service = RateLimitRetry<S>;
 
     fn layer(&self, inner: S) -> Self::Service {

@@ -7,7 +7,7 @@ use tower_layer::Layer;
 use super::{M2m, policy::M2mPolicy};
 use crate::{
     ClientCredentialsLayer, RateLimitRetryLayer, client_credentials::TokenHandle,
-    rate_limit_retry::QuotaHandle, sharded::Sharded,
+    inner_service::InnerService, rate_limit_retry::QuotaHandle, sharded::Sharded,
 };
 
 /// Both layers in one: a [`RateLimitRetryLayer`] outside a [`ClientCredentialsLayer`], with one copy of each request.
@@ -148,7 +148,7 @@ impl M2mHandle {
     }
 }
 
-impl<S> Layer<S> for M2mLayer {
+impl<S: InnerService> Layer<S> for M2mLayer {
     type Service = M2m<S>;
 
     fn layer(&self, inner: S) -> Self::Service {

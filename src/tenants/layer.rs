@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     BoxError, Clock, M2mLayer, client_credentials::TokenHandle, clock::SharedClock,
-    rate_limit_retry::QuotaHandle,
+    inner_service::InnerService, rate_limit_retry::QuotaHandle,
 };
 
 /// Sends each request through the [`M2mLayer`] of the tenant that its [`CredentialId`] names.
@@ -110,7 +110,7 @@ impl TenantsLayer {
     }
 }
 
-impl<S> Layer<S> for TenantsLayer {
+impl<S: InnerService> Layer<S> for TenantsLayer {
     type Service = Tenants<S>;
 
     fn layer(&self, inner: S) -> Tenants<S> {
