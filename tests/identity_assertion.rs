@@ -504,4 +504,6 @@ fn secrets_are_not_printed() {
     for secret in ["subject-7f3a", "client secret"] {
         assert!(!text.contains(secret), "{text}");
     }
+    let grant = format!("{:?}", world.grant().audience("https://id.example"));
+    assert!(grant.contains("https://id.example"), "{grant}");
 }
