@@ -103,27 +103,43 @@ impl Clock for SystemClock {
 
 /// The clock of one layer, shared with everything that the layer creates.
 #[derive(Clone)]
-pub(crate) struct SharedClock(Arc<dyn Clock>);
+pub(crate) struct SharedClock {
+    /// The clock.
+    clock: Arc<dyn Clock>,
+    /// Whether it is the default one.
+    is_system: bool,
+}
 
 impl SharedClock {
     /// Wraps a clock.
     pub(crate) fn new(clock: impl Clock) -> Self {
-        Self(Arc::new(clock))
+        Self {
+            clock: Arc::new(clock),
+            is_system: false,
+        }
+    }
+
+    /// Returns whether a test has paused tokio's clock. Then the two clocks of [`SystemClock`] are not on one scale. Always
+    /// `false` for a clock of the caller's own.
+    pub(crate) fn is_paused(&self) -> bool {
+        let (real, shown) = (std::time::Instant::now(), self.now().into_std());
+        let differ = real.max(shown) - real.min(shown);
+        self.is_system && differ > MAX_READING
     }
 
     /// Returns the clock as a trait object, for public contexts that borrow it.
     pub(crate) fn as_dyn(&self) -> &dyn Clock {
-        &*self.0
+        &*self.clock
     }
 
     /// Returns the monotonic time.
     pub(crate) fn now(&self) -> Instant {
-        self.0.now()
+        self.clock.now()
     }
 
     /// Returns the wall-clock time.
     pub(crate) fn wall_clock(&self) -> SystemTime {
-        self.0.wall_clock()
+        self.clock.wall_clock()
     }
 
     #[allow(dead_code)]
@@ -135,7 +151,10 @@ impl SharedClock {
 
 impl Default for SharedClock {
     fn default() -> Self {
-        Self::new(SystemClock)
+        Self {
+            is_system: true,
+            ..Self::new(SystemClock)
+        }
     }
 }
 
@@ -144,6 +163,9 @@ impl fmt::Debug for SharedClock {
         f.write_str("SharedClock")
     }
 }
+
+/// Maximum time between the two readings of [`SharedClock::is_paused`].
+const MAX_READING: Duration = Duration::from_millis(100);
 
 /// A point in time on both clocks. Durations computed from it include the time that the machine was suspended.
 ///

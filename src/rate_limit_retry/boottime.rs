@@ -106,8 +106,8 @@ impl BoottimeClock {
         }
         let awake = moment.instant() - last.instant();
         let missed = moment.elapsed_since(*last).saturating_sub(awake);
-        // A smaller difference is an adjustment of the wall clock.
-        if missed >= MIN_SUSPENSION {
+        // A smaller difference is an adjustment of the wall clock. Under a paused clock, it is the time that a test takes.
+        if missed >= MIN_SUSPENSION && !self.clock.is_paused() {
             let nanos = u64::try_from(missed.min(MAX_SUSPENSION).as_nanos()).unwrap_or(0);
             // Under the lock of `last`, so that no suspension is added twice.
             self.suspension.total.fetch_add(nanos, Ordering::Relaxed);
@@ -121,3 +121,19 @@ impl BoottimeClock {
 const MIN_SUSPENSION: Duration = Duration::from_millis(500);
 /// Maximum length of one suspension. After a longer one, all previous limits are outdated anyway.
 const MAX_SUSPENSION: Duration = Duration::from_secs(30 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    #[cfg_attr(miri, ignore = "waits")]
+    async fn a_slow_test_with_a_paused_clock_is_no_suspension() {
+        let clock = BoottimeClock::new(SharedClock::default());
+        let began = clock.now();
+
+        std::thread::sleep(MIN_SUSPENSION * 2);
+
+        assert_eq!(clock.now_and_wall().0, began);
+    }
+}

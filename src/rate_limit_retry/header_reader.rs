@@ -70,30 +70,35 @@ impl HeaderReader {
         if profile.is_none() && !has_limit_fields(headers) {
             return read(status, headers, now);
         }
-        let Some(key) = keys.first() else {
-            return read_at(
-                profile,
-                status,
-                headers,
-                ClockSkew::default().server_time(now),
-            );
-        };
-        // The lock covers only this block: the fields are read after it is released.
-        let skew = {
-            let mut skews = lock(&self.skews);
-            let known = skews.get(key).copied().unwrap_or_default();
-            let mut skew = known;
+        let known = keys.first().map(|key| self.skew(key)).unwrap_or_default();
+        let mut skew = known;
+        let is_dated = keys.is_empty() || skew.observe_date(headers, now);
+        let (mut info, has_both_forms) = read_at(profile, status, headers, skew.server_time(now));
+        if has_both_forms && !is_dated {
             skew.observe(headers, now);
-            // A write only if the estimate has changed.
             if skew != known {
-                if skews.len() >= MAX_SKEWS {
-                    skews.clear();
-                }
-                skews.insert(key.clone(), skew);
+                (info, _) = read_at(profile, status, headers, skew.server_time(now));
             }
-            skew
-        };
-        read_at(profile, status, headers, skew.server_time(now))
+        }
+        // A write only if the estimate has changed.
+        if let Some(key) = keys.first().filter(|_| skew != known) {
+            self.keep(key, skew);
+        }
+        info
+    }
+
+    /// Returns the clock skew of a partition, as far as it is known.
+    fn skew(&self, key: &PartitionKey) -> ClockSkew {
+        lock(&self.skews).get(key).copied().unwrap_or_default()
+    }
+
+    /// Keeps the clock skew of a partition. If two threads keep one at the same time, the later one counts.
+    fn keep(&self, key: &PartitionKey, skew: ClockSkew) {
+        let mut skews = lock(&self.skews);
+        if skews.len() >= MAX_SKEWS {
+            skews.clear();
+        }
+        skews.insert(key.clone(), skew);
     }
 }
 

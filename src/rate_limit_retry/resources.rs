@@ -8,6 +8,7 @@
 //! |---|---|
 //! | no names, or the same names on all routes | its partition only |
 //! | two routes without a common name | its partition, and one for each name of its route |
+//! | another process of the fleet has found such routes | the same |
 //! | the same, and nothing of its own route yet | its partition, and one for each name of the routes that begin alike, or else for each known name |
 //!
 //! So an exhausted quota holds the routes that it counts and no others. A response without names, such as a 429 without
@@ -57,7 +58,7 @@ type Names = u64;
 
 impl Resources {
     /// Records the names in the response to a request of a route, whose path begins as those of `prefix` do. Returns
-    /// whether this response is the first that names them.
+    /// whether it divides the partition, or names a quota that was not known.
     pub(crate) fn observe(
         &self,
         partition: &PartitionKey,
@@ -82,13 +83,39 @@ impl Resources {
             return false;
         }
         let of_partition = learned.entry(partition.clone()).or_default();
-        let divided = of_partition.divided;
+        let (divided, known) = (of_partition.divided, of_partition.keys.len());
         of_partition.observe(partition, route, prefix, info);
-        if of_partition.divided && !divided {
+        let is_new = of_partition.divided && !divided;
+        if is_new {
             // Release pairs with the Acquire in `keys_for`.
             self.divided.fetch_add(1, Ordering::Release);
         }
-        true
+        is_new || of_partition.keys.len() > known
+    }
+
+    /// Divides a partition, because another process has, into quotas with these names. Returns whether that was not known.
+    ///
+    /// All processes must use the same partitions. So if there is no room, what is known of one that is not divided is
+    /// removed.
+    pub(crate) fn divide(&self, partition: &PartitionKey, names: &[&str]) -> bool {
+        let mut learned = lock(&self.learned);
+        if learned.len() >= MAX_PARTITIONS && !learned.contains_key(partition) {
+            let mut whole = learned.iter().filter(|(_, learned)| !learned.divided);
+            let Some(whole) = whole.next().map(|(key, _)| key.clone()) else {
+                return false;
+            };
+            learned.remove(&whole);
+        }
+        let of_partition = learned.entry(partition.clone()).or_default();
+        let (divided, known) = (of_partition.divided, of_partition.keys.len());
+        for name in names {
+            of_partition.bit(partition, name);
+        }
+        of_partition.divided = true;
+        if !divided {
+            self.divided.fetch_add(1, Ordering::Release);
+        }
+        !divided || of_partition.keys.len() > known
     }
 
     /// Returns the keys of all named quotas of a partition; none while it is not divided.
@@ -150,25 +177,26 @@ impl Learned {
         info: &RateLimitInfo,
     ) {
         let mut named: Names = 0;
-        for name in names(info) {
-            let known = self
-                .keys
-                .iter()
-                .position(|key| key.resource() == Some(name));
-            let bit = match known {
-                Some(bit) => bit,
-                None if self.keys.len() < MAX_NAMES => {
-                    self.keys.push(PartitionKey::for_resource(partition, name));
-                    self.keys.len() - 1
-                }
-                None => continue,
-            };
+        for bit in names(info).filter_map(|name| self.bit(partition, name)) {
             named |= 1 << bit;
         }
         add(&mut self.prefixes, prefix, named);
         if let Some(names) = add(&mut self.routes, route, named) {
             self.divided |= self.routes.values().any(|other| other & names == 0);
         }
+    }
+
+    /// Returns the bit of a name. Adds the name if there is room.
+    fn bit(&mut self, partition: &PartitionKey, name: &str) -> Option<usize> {
+        let mut keys = self.keys.iter();
+        let known = keys.position(|key| key.resource() == Some(name));
+        known.or_else(|| {
+            let has_room = self.keys.len() < MAX_NAMES;
+            has_room.then(|| {
+                self.keys.push(PartitionKey::for_resource(partition, name));
+                self.keys.len() - 1
+            })
+        })
     }
 }
 

@@ -81,7 +81,7 @@ impl Health {
     /// Returns whether reads, writes or an entry currently fail.
     ///
     /// An unreadable entry counts as well, because someone else writes to the store or the keys differ.
-    fn is_degraded(&self) -> bool {
+    pub(crate) fn is_degraded(&self) -> bool {
         self.reading_fails || self.writing_fails || self.unreadable
     }
 }

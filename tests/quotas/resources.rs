@@ -1,11 +1,18 @@
 //! A server with a quota for each part of its API, which names the one that has counted the request.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
 
 use http::{Request, StatusCode};
 use tokio::time::{Instant, sleep};
-use tower::Layer;
-use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::PartitionKey};
+use tower::{Layer, ServiceExt, util::BoxCloneSyncService};
+use tower_m2m::{
+    RateLimitRetryLayer,
+    rate_limit_retry::{PartitionKey, RateLimitRetry, StoredQuotas},
+    test_util::MemoryQuotaStore,
+};
 
 use crate::support::{API, Body, Inner, SECOND, get, send, serving, spawn, status_only};
 
@@ -158,4 +165,74 @@ async fn a_divided_partition_can_be_forgotten() {
     drop(send(&service, get("/search/code")).await.unwrap());
 
     assert!(began.elapsed() >= 59 * SECOND, "{:?}", began.elapsed());
+}
+
+/// Two processes of a fleet, and the number of requests that the server has rejected.
+fn fleet() -> ([RateLimitRetry<Inner>; 2], Arc<AtomicUsize>) {
+    let rejected = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&rejected);
+    let counted = api(Arc::default()).map_response(move |response| {
+        count.fetch_add(usize::from(!response.status().is_success()), SeqCst);
+        response
+    });
+    let inner = BoxCloneSyncService::new(counted);
+    let store = MemoryQuotaStore::new();
+    store.set_latency(SECOND / 500);
+    let process = |_| {
+        let quotas = StoredQuotas::new("fleet", store.clone());
+        let layer = RateLimitRetryLayer::builder().store(quotas).build();
+        layer.layer(inner.clone())
+    };
+    ([0, 1].map(process), rejected)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exhausted_named_quota_holds_its_routes_in_all_processes() {
+    let ([one, other], rejected) = fleet();
+    // The other process has seen one route when the first one finds out that there are two quotas.
+    drop(send(&other, get("/users/me")).await.unwrap());
+    drop(send(&one, get("/users/me")).await.unwrap());
+    for _ in 0..3 {
+        drop(send(&one, get("/search/code")).await.unwrap());
+    }
+    sleep(SECOND).await;
+    let began = Instant::now();
+
+    for process in [&one, &other] {
+        for _ in 0..20 {
+            drop(send(process, get("/users/me")).await.unwrap());
+        }
+    }
+    assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
+    assert_eq!(rejected.load(SeqCst), 0);
+    // The first search of the other process shows which quota counts it.
+    let searches: Vec<_> = (0..3).map(|_| spawn(&other, get("/search/code"))).collect();
+    for search in searches {
+        assert_eq!(search.await.unwrap().unwrap().status(), StatusCode::OK);
+    }
+    assert!(began.elapsed() >= 58 * SECOND, "{:?}", began.elapsed());
+    assert!(rejected.load(SeqCst) <= 1, "{rejected:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn processes_share_each_named_quota() {
+    let ([one, other], rejected) = fleet();
+    for process in [&one, &other] {
+        for path in ["/users/me", "/search/code"] {
+            drop(send(process, get(path)).await.unwrap());
+        }
+    }
+    sleep(SECOND).await;
+    let began = Instant::now();
+
+    // One search is left, and three more are accepted after the reset.
+    let searches: Vec<_> = [&one, &other, &one, &other]
+        .map(|process| spawn(process, get("/search/code")))
+        .into();
+    for search in searches {
+        assert_eq!(search.await.unwrap().unwrap().status(), StatusCode::OK);
+    }
+
+    assert!(began.elapsed() >= 58 * SECOND, "{:?}", began.elapsed());
+    assert_eq!(rejected.load(SeqCst), 0);
 }

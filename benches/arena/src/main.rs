@@ -2,7 +2,7 @@
 //!
 //! Prints a table for each scenario, and exits with 1 if `tower-m2m` misses a goal, or does worse where it is known to
 //! miss one. `--seeds N` (default 5), `--only TEXT` (scenarios whose name holds it), `--ours` (without the peers),
-//! `--json FILE`, `--plot FILE.svg` (of the main scenarios). With `--ours`, all 79 scenarios take about 30 s.
+//! `--json FILE`, `--plot FILE.svg` (of the main scenarios). With `--ours`, all 80 scenarios take about 30 s.
 //!
 //! For other servers than those in the table `--limit N` (default 300) and `--window SECONDS` (default 60), and for
 //! other clients `--rtt SECONDS`, `--workers N` and `--processes N`, which replace what a scenario says. Where there are

@@ -6,7 +6,7 @@
 mod costs;
 mod partitions;
 
-use std::{error::Error, fmt, panic::Location, time::Duration};
+use std::{error::Error, fmt, panic::Location, sync::Arc, time::Duration};
 
 use super::{
     ErrorResponse, RateLimitEvent, RateLimitRetryLayer,
@@ -424,10 +424,15 @@ impl RateLimitRetryLayerBuilder {
             random.clone(),
         );
         let clock = BoottimeClock::new(self.clock);
-        // The agents share the gate and the clock of the limiter.
+        let resources = Arc::<Resources>::default();
+        // The agents share the gate, the names of quotas and the clock of the limiter.
         let fleet_sync = self.store.map(|quotas| {
             let (gate, clock) = (gate.clone(), clock.clone());
-            FleetSync::new(quotas, gate, clock, sinks.clone(), random.clone())
+            let divided = match self.partitioning {
+                Partitioning::ByOrigin => Some(Arc::clone(&resources)),
+                Partitioning::By(_) => None,
+            };
+            FleetSync::new(quotas, gate, divided, clock, sinks.clone(), random.clone())
         });
         let limiter = Limiter {
             gate,
@@ -440,7 +445,7 @@ impl RateLimitRetryLayerBuilder {
             costs: self.costs,
             unavailable: self.unavailable,
             routes: HeldRoutes::default(),
-            resources: Resources::default(),
+            resources,
             idempotency_key_origins: self.idempotency_key_origins,
             classifier: self.classifier,
             permanent_errors: self.permanent_errors,

@@ -447,7 +447,7 @@ impl Gate {
                 &mut removed,
             );
             let partition = state.partitions.get_mut(key);
-            let windows = partition.map(Partition::divide);
+            let windows = partition.map(|partition| partition.divide(named));
             for window in windows.into_iter().flatten() {
                 let of = named
                     .iter()
@@ -456,9 +456,17 @@ impl Gate {
                     partition.quota.insert_window(window);
                 }
             }
-            state.dispatch(std::slice::from_ref(key), &self.0.config, now)
+            let keys: Vec<_> = named.iter().chain([key]).cloned().collect();
+            state.dispatch(&keys, &self.0.config, now)
         };
         wake_all(wakers);
+    }
+
+    /// Returns whether the named quotas of a partition have partitions of their own.
+    pub(crate) fn is_divided(&self, key: &PartitionKey) -> bool {
+        let state = lock(&self.0.state);
+        let partition = state.partitions.get(key);
+        partition.is_some_and(Partition::is_divided)
     }
 
     /// Starts or ends bypassing. While bypassed, the gate admits every request at once, including waiters.

@@ -147,11 +147,17 @@ impl Partition {
         self.quota.forget(config);
     }
 
+    /// Returns whether named quotas have partitions of their own.
+    pub(super) fn is_divided(&self) -> bool {
+        self.is_divided
+    }
+
     /// Takes the named quotas out, for partitions of their own. Credits end.
-    pub(super) fn divide(&mut self) -> Vec<Window> {
+    pub(super) fn divide(&mut self, named: &[PartitionKey]) -> Vec<Window> {
         self.is_divided = true;
         self.disable_fast_path();
-        self.quota.take_named_windows()
+        let names = named.iter().filter_map(PartitionKey::resource);
+        self.quota.take_named_windows(names)
     }
 
     /// Sets the terms of credits, after anything has changed that they depend on.

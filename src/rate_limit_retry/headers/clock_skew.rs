@@ -55,9 +55,26 @@ impl ClockSkew {
         if super::is_from_cache(headers) {
             return;
         }
-        let Some(date) = retry_after::date(headers).or_else(|| cross_check(headers, now)) else {
-            return;
-        };
+        if let Some(date) = retry_after::date(headers).or_else(|| cross_check(headers, now)) {
+            self.update(date, now);
+        }
+    }
+
+    /// Updates the estimate from the `Date` of a response, if there is one. Costs less than [`observe`](Self::observe).
+    /// Returns whether its resets say nothing more.
+    pub(in super::super) fn observe_date(&mut self, headers: &HeaderMap, now: SystemTime) -> bool {
+        if super::is_from_cache(headers) {
+            return true;
+        }
+        let date = retry_after::date(headers);
+        if let Some(date) = date {
+            self.update(date, now);
+        }
+        date.is_some()
+    }
+
+    /// Updates the estimate: the server's clock showed `date` at `now`.
+    fn update(&mut self, date: SystemTime, now: SystemTime) {
         let observed = Self {
             ahead: date.duration_since(now).unwrap_or_default(),
             behind: now.duration_since(date).unwrap_or_default(),

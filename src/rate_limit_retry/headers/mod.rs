@@ -156,7 +156,7 @@ pub fn read(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> RateLim
         return RateLimitInfo::for_status(status);
     }
     let age = age(headers);
-    parse(status, headers, age, server_time(headers, age, now), None)
+    parse(status, headers, age, server_time(headers, age, now), None).0
 }
 
 /// Reads the rate-limit fields of a response with a [`HeaderProfile`], which resolves ambiguous values. Otherwise like
@@ -196,16 +196,18 @@ pub fn read_with(
         server_time(headers, age, now),
         Some(profile),
     )
+    .0
 }
 
 /// Reads the rate-limit fields of a response. Dates are relative to `server_time`, whatever the response's own
-/// `Date` is.
+/// `Date` is. Returns also whether the response has one time both as a date and as a duration, so that
+/// [`ClockSkew::observe`] learns from it.
 pub(super) fn read_at(
     profile: Option<&dyn HeaderProfile>,
     status: StatusCode,
     headers: &HeaderMap,
     server_time: SystemTime,
-) -> RateLimitInfo {
+) -> (RateLimitInfo, bool) {
     parse(status, headers, age(headers), server_time, profile)
 }
 
@@ -214,7 +216,8 @@ pub(super) fn has_limit_fields(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| is_limit_field(name.as_str()))
 }
 
-/// Reads all fields. Dates are relative to `reference`, waits are reduced by `age`.
+/// Reads all fields. Dates are relative to `reference`, waits are reduced by `age`. Returns also whether one time is both
+/// a date and a duration.
 ///
 /// Returns nothing for a successful response from a cache.
 ///
@@ -225,12 +228,13 @@ fn parse(
     age: Duration,
     reference: SystemTime,
     profile: Option<&dyn HeaderProfile>,
-) -> RateLimitInfo {
+) -> (RateLimitInfo, bool) {
     // A cached success describes an earlier window.
     if !age.is_zero() && status.is_success() {
-        return RateLimitInfo::default();
+        return (RateLimitInfo::default(), false);
     }
     let collected = collect::Collected::read(headers, reference, profile);
+    let has_both_forms = collected.cross_check().is_some();
     let (delay, advice, global) = (
         collected.retry_after(age),
         collected.advice,
@@ -252,7 +256,7 @@ fn parse(
     // The wait may depend on the quotas.
     info.retry_after = info.resolve_retry_after(status, delay);
     info.is_requested = delay.is_some() && info.retry_after.is_some();
-    info
+    (info, has_both_forms)
 }
 
 /// Returns whether the name of a field suggests that it is about limits.

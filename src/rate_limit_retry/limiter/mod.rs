@@ -104,7 +104,7 @@ pub(crate) struct Limiter {
     /// Origins that honor `Idempotency-Key`.
     pub(super) idempotency_key_origins: Vec<Origin>,
     /// The named quotas that count each route.
-    pub(crate) resources: Resources,
+    pub(crate) resources: Arc<Resources>,
     /// Classes of errors of the inner service.
     pub(super) classifier: Classifier,
     /// Detects responses to an exhausted quota that no wait restores.
@@ -230,11 +230,13 @@ impl Limiter {
     /// Returns whether a request may have to wait for more than its admission: it has a deadline, or reserves a slot
     /// of the fleet.
     pub(crate) fn needs_slow_path(&self) -> bool {
-        self.deadline.is_some()
-            || self
-                .fleet_sync
-                .as_ref()
-                .is_some_and(FleetSync::has_fleet_quota)
+        self.deadline.is_some() || self.has_fleet_quota()
+    }
+
+    /// Returns whether each request reserves a slot of the fleet.
+    fn has_fleet_quota(&self) -> bool {
+        let fleet_sync = self.fleet_sync.as_ref();
+        fleet_sync.is_some_and(FleetSync::has_fleet_quota)
     }
 
     /// Returns the time by which holds and windows are measured. It includes suspensions of the machine that have
@@ -416,8 +418,9 @@ impl Limiter {
     /// Returns whether a partition or the route has been held since the permit was issued.
     fn is_held(&self, call: &mut Call, permit: &Permit) -> bool {
         let now = self.clock.now();
-        let changed = self.add_resources(call) | self.add_route_holds(call, now);
-        changed || permit.is_held(now)
+        // A slot of the fleet that the request has reserved would be lost.
+        let divided = !self.has_fleet_quota() && self.add_resources(call);
+        divided | self.add_route_holds(call, now) || permit.is_held(now)
     }
 
     /// Returns the time until which the call can wait: its deadline, but at most `max_wait` from now.

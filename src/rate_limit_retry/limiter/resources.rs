@@ -9,8 +9,7 @@ impl Limiter {
     /// Adds the partitions of the named quotas that count the request. Returns whether there are any that the call did
     /// not have.
     ///
-    /// Partitions that the user chooses are not divided further, and neither are those that a fleet shares: its
-    /// processes see different routes, and all of them must use the same keys.
+    /// Partitions that the user chooses are not divided further.
     pub(super) fn add_resources(&self, call: &mut Call) -> bool {
         let (Some(partition), Some(route), Some(prefix)) =
             (call.keys.first(), call.load.route, call.prefix)
@@ -30,7 +29,7 @@ impl Limiter {
 
     /// Returns whether named quotas may have partitions of their own.
     fn divides_partitions(&self) -> bool {
-        matches!(self.partitioning, Partitioning::ByOrigin) && self.fleet_sync.is_none()
+        matches!(self.partitioning, Partitioning::ByOrigin)
     }
 
     /// Learns from a response, whose outcome has been recorded, which named quotas count the route. Moves what the

@@ -50,8 +50,15 @@ impl Quota {
         self.estimator.estimate()
     }
 
-    /// Takes the quotas that have a name out, for partitions of their own.
-    pub(crate) fn take_named_windows(&mut self) -> Vec<Window> {
+    /// Takes the quotas that have a name out, for partitions of their own. A fleet is told that the partition is divided,
+    /// and into which.
+    pub(crate) fn take_named_windows<'a>(
+        &mut self,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Vec<Window> {
+        if let Some(fleet) = &mut self.fleet_share {
+            fleet.divide(names);
+        }
         self.windows.take_named()
     }
 
@@ -59,6 +66,10 @@ impl Quota {
     pub(crate) fn insert_window(&mut self, window: Window) {
         self.is_announced = true;
         self.slow_start = SlowStart::finished();
+        // The store's first response limits what is sent.
+        if let Some(fleet) = &mut self.fleet_share {
+            fleet.end_start();
+        }
         self.windows.insert(window, self.next_number);
     }
 

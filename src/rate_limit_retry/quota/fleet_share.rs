@@ -19,7 +19,10 @@ use tokio::time::Instant;
 use super::{grant::Grant, tuning::TIMER_RESOLUTION};
 use crate::{
     clock::add_capped,
-    rate_limit_retry::{Cost, store::MAX_AMOUNT},
+    rate_limit_retry::{
+        Cost,
+        store::{MAX_AMOUNT, WindowId},
+    },
 };
 
 /// The state of one partition's quota between two reports to the store.
@@ -45,6 +48,8 @@ pub(super) struct FleetShare {
     pub(super) answers: bool,
     /// Number of processes that share the quota.
     pub(super) processes: u32,
+    /// The windows that tell the other processes which named quotas have partitions of their own; empty if none have.
+    pub(super) divided: Vec<WindowId>,
     /// The cost of the last request that was to be sent.
     pub(super) cost: Cost,
     /// Numbers and times of some of the last sends, at least [`TIMER_RESOLUTION`] apart, from old to new.
@@ -92,6 +97,7 @@ impl Default for FleetShare {
             reported_concurrency: None,
             answers: true,
             processes: 1,
+            divided: Vec::new(),
             cost: Cost::ONE,
             send_marks: VecDeque::new(),
             sent: 0,
@@ -252,12 +258,20 @@ impl FleetShare {
         self.grants_mut().into_iter().for_each(Grant::end);
         (self.pending_hold, self.reported_hold) = (None, None);
         self.reported_estimate = None;
+        self.divided.clear();
     }
 
     /// Records that the store has responded to the last report.
     pub(super) fn on_response(&mut self) {
         (self.report_in_flight, self.repeats, self.reported_hold) = (false, false, None);
         (self.estimate.unconfirmed, self.count.unconfirmed) = (0, 0);
+    }
+
+    /// Forgets what is to be reported as used. The next announcement of the window contains it.
+    pub(super) fn forget_used(&mut self) {
+        self.repeats = false;
+        (self.estimate.used, self.estimate.unconfirmed) = (0, 0);
+        self.count.unconfirmed = 0;
     }
 
     /// Records that the store has not received the last report, as far as is known. The next one, which is due at
@@ -268,6 +282,24 @@ impl FleetShare {
         (self.report_in_flight, self.repeats) = (false, true);
         self.dirty = true;
         self.retry_at = Some(retry_at);
+    }
+
+    /// Records that the quotas with these names have partitions of their own. The other processes are told at once.
+    ///
+    /// Slow start ends: what it waits for is announced to those partitions.
+    pub(super) fn divide<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        self.end_start();
+        let known = self.divided.len();
+        if known == 0 {
+            self.divided.extend(WindowId::new(DIVIDED));
+        }
+        let named = names.filter_map(|name| WindowId::new(format!("{DIVIDED} {name}")));
+        for mark in named {
+            if self.divided.len() <= MAX_MARKS && !self.divided.contains(&mark) {
+                self.divided.push(mark);
+            }
+        }
+        self.sync_requested |= self.divided.len() > known;
     }
 
     /// Returns the number of requests for which room is wanted: the waiters, and those expected within [`LOOKAHEAD`] at
@@ -348,6 +380,11 @@ impl FleetShare {
     }
 }
 
+/// Maximum number of names of which the other processes are told. They learn others from their own responses.
+const MAX_MARKS: usize = 6;
+/// Name of the window that says that named quotas have partitions of their own. Each of the others has the name of such a
+/// quota after it.
+pub(super) const DIVIDED: &str = "divided";
 /// The remaining amount of the window that only counts: more than can be counted.
 pub(super) const COUNT_FROM: u64 = MAX_AMOUNT;
 

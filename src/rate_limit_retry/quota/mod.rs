@@ -76,6 +76,7 @@ pub(crate) use self::{
     credit::{CreditTerms, Usage},
     outcome::{Load, Outcome, Scope, Sent},
     pace::QuotaConfig,
+    report::divided_into,
     settle::ExceededLimit,
     snapshot::Estimate,
     window::Window,

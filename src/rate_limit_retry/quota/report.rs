@@ -8,6 +8,12 @@
 //! | the estimate | `estimate` | when the estimated window has begun, and when its limit has grown |
 //! | concurrency | `concurrency` | when the announced limit has changed |
 //! | slow start, and the count of accepted requests | `start`, `count` | with each report, until something is known |
+//! | nothing: they say that the partition is divided, and into which quotas | `divided`, `divided search` | with each report, once it is |
+//!
+//! If routes have different named quotas, each of these quotas has a partition of its own, and so an entry of its own in
+//! the store. All processes must use the same entries, though each sees the names of its own routes only. So the first
+//! one that divides a partition says so in the entry of the partition, with the names that it knows, and the others divide it
+//! as well.
 
 use std::time::Duration;
 
@@ -16,7 +22,7 @@ use tokio::time::Instant;
 use super::{
     Quota, QuotaConfig,
     announced::AnnouncedWindow,
-    fleet_share::{COUNT_FROM, FleetShare, Grants},
+    fleet_share::{COUNT_FROM, DIVIDED, FleetShare, Grants},
     grant::Grant,
     shared_name::SharedName,
     throttle::ThrottleSample,
@@ -68,6 +74,12 @@ impl Quota {
         fleet.number += u64::from(!fleet.repeats);
         report.number = fleet.number;
         let windows = &mut report.windows;
+        // First, because a store has room for a few windows only.
+        windows.extend(fleet.divided.iter().map(|id| {
+            let mut mark = WindowReport::new(id.clone());
+            mark.announced = Some(slots(1, None));
+            mark
+        }));
         self.report_announced(&fleet, waiting, windows, now);
         self.report_estimate(&mut fleet, waiting, windows, now);
         self.report_concurrency(&mut fleet, waiting, windows, now);
@@ -105,7 +117,7 @@ impl Quota {
             of_window.announced = announced.and_then(|current| to_announced(&current, fleet, now));
             windows.push(of_window);
         }
-        if windows.is_empty() {
+        if windows.len() == fleet.divided.len() {
             // Other processes may know a quota that counts what is in flight here.
             let mut unknown = WindowReport::new(well_known(REQUESTS));
             unknown.reserved = in_flight;
@@ -266,9 +278,13 @@ impl Quota {
             let Some(name) = SharedName::of(&window.id) else {
                 continue;
             };
-            any = true;
             let until = add_capped(now, window.reset);
             let known = self.windows.find_shared(&window.id);
+            // Reported by a process that has not divided the partition yet.
+            if !fleet.divided.is_empty() && name.named.is_some() && known.is_none() {
+                continue;
+            }
+            any = true;
             match known.map(|known| (known.grant.has_update, &mut known.current)) {
                 // Announced after the report was sent: newer than the store's state.
                 Some((true, Some(_))) => {}
@@ -389,6 +405,7 @@ impl Quota {
             fleet.grants_mut().into_iter().for_each(Grant::end);
             fleet.end_start();
             fleet.answers = false;
+            fleet.forget_used();
             for window in self.windows.iter_mut() {
                 window.grant.end();
             }
@@ -430,6 +447,15 @@ fn known<'a>(snapshot: &'a QuotaSnapshot, id: &str) -> Option<&'a SharedWindow> 
     windows.find(|window| window.id.as_str() == id && !window.reset.is_zero())
 }
 
+/// Returns the names of the quotas into which another process has divided the partition, as far as they are known; `None`
+/// if none has.
+pub(crate) fn divided_into(snapshot: &QuotaSnapshot) -> Option<Vec<&str>> {
+    known(snapshot, DIVIDED)?;
+    let ids = snapshot.windows.iter().map(|window| window.id.as_str());
+    let named = ids.filter_map(|id| id.strip_prefix(DIVIDED)?.strip_prefix(' '));
+    Some(named.collect())
+}
+
 /// Returns the name of a window; `None` if it is not shared.
 fn id_of(window: &Window) -> Option<WindowId> {
     window.shared_name()?.id()
@@ -450,7 +476,7 @@ const CONCURRENCY: &str = "concurrency";
 const START: &str = "start";
 /// Name of the window that counts accepted requests during slow start.
 const COUNT: &str = "count";
-/// Maximum number of announced windows that are shared: all but the four above.
+/// Maximum number of announced windows that are shared, with the marks of a divided partition: all but the four above.
 const MAX_SHARED: usize = MAX_WINDOWS - 4;
 /// Time after which slow start and a concurrency limit are no longer known to the store, if they are not announced
 /// again.

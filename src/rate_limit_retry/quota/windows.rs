@@ -123,8 +123,11 @@ impl Windows {
     }
 
     /// Adds a quota that another partition has known until now, where `next` is the number of the next request. What is
-    /// known here already stays, unless less remains by the other one.
+    /// known here already stays, unless less remains by the other one. The grant of the other partition ends, and the store
+    /// is told of the quota here.
     pub(super) fn insert(&mut self, mut window: Window, next: u64) {
+        window.grant.end();
+        window.grant.has_update = true;
         let known = self.0.iter_mut().find(|known| known.is_same(&window));
         match (known, &mut window.current) {
             (Some(known), Some(current)) => match &mut known.current {
@@ -132,6 +135,7 @@ impl Windows {
                 mine => {
                     current.renumber(next);
                     *mine = Some(*current);
+                    known.grant.has_update = true;
                 }
             },
             (Some(_), None) => {}

@@ -45,7 +45,7 @@ use crate::{
     backoff::Backoff,
     catch_panic::catch_panic,
     clock::add_capped,
-    rate_limit_retry::{PartitionKey, RateLimitEvent, gate::Action},
+    rate_limit_retry::{PartitionKey, gate::Action},
     store::{StoreError, StoreErrorKind},
 };
 
@@ -167,28 +167,27 @@ async fn run_loop(shared: &AgentContext, key: &PartitionKey) {
                 let sent = clock.now();
                 let call = async { store.report(&identity, &report).await };
                 let limit = shared.quotas.timeout;
-                let reply = match failures {
-                    0 => ask_within(pace.limit().min(limit), call).await,
-                    _ => ask_within(limit, call).await,
+                // Not during an outage that other partitions have noticed.
+                let is_first = failures == 0 && shared.is_healthy();
+                let limit = if is_first {
+                    pace.limit().min(MAX_LOST_AFTER).min(limit)
+                } else {
+                    limit
                 };
-                let lost = failures == 0 && is_unavailable(&reply);
+                let reply = ask_within(limit, call).await;
+                let lost = is_first && is_unavailable(&reply);
                 if !lost {
                     shared.record_health(key, reply.as_ref().err());
                 }
                 match reply {
                     Ok(snapshot) => {
                         failures = 0;
-                        pace.record(clock.now().saturating_duration_since(sent));
+                        pace.record(clock.now().saturating_duration_since(sent).min(limit));
                         // The store works again: subscribe again, unless a panic requires a longer pause.
                         if resubscribe_at.is_some_and(|at| at <= clock.now()) {
                             (notification, resubscribe_at) = (listen(), None);
                         }
-                        if let Some(held_for) = gate.apply(key, &snapshot, clock.now()) {
-                            shared.sinks.emit(&RateLimitEvent::RemoteHold {
-                                partition: key,
-                                held_for,
-                            });
-                        }
+                        shared.apply(key, &snapshot);
                     }
                     Err(_) => {
                         let now = clock.now();
@@ -242,6 +241,8 @@ const REPEAT_AFTER: Duration = Duration::from_millis(2);
 const LOST_AFTER: u32 = 8;
 /// Minimum of that time.
 const MIN_LOST_AFTER: Duration = Duration::from_millis(10);
+/// Maximum of that time. A repeated report arrives before the reservation of the process expires.
+const MAX_LOST_AFTER: Duration = Duration::from_millis(250);
 /// Backoff between reports to a store that has failed.
 const STORE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 /// Backoff between subscriptions to a store that has panicked.

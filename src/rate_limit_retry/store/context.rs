@@ -3,16 +3,17 @@
 //! All store calls except `changed` go through [`AgentContext::ask`], which applies the time limit and reports changes
 //! of the store's health.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout};
 
-use super::{ProcessId, StoredQuotas};
+use super::{ProcessId, QuotaSnapshot, StoredQuotas};
 use crate::{
     catch_panic::catch_panic,
     random::Random,
     rate_limit_retry::{
         PartitionKey, RateLimitEvent, RateLimitEvents, boottime::BoottimeClock, gate::Gate,
+        quota::divided_into, resources::Resources,
     },
     sinks::Sinks,
     store::{Access, Health, HealthChange, StoreError},
@@ -25,6 +26,8 @@ pub(super) struct AgentContext {
     pub(super) quotas: StoredQuotas,
     /// The layer's gate.
     pub(super) gate: Gate,
+    /// The names of the quotas of each partition; `None` if partitions are not divided.
+    pub(super) resources: Option<Arc<Resources>>,
     /// The layer's clock.
     pub(super) clock: BoottimeClock,
     /// The id under which this layer reports.
@@ -55,6 +58,31 @@ impl AgentContext {
         let reply = ask_within(self.quotas.timeout, request).await;
         self.record_health(partition, reply.as_ref().err());
         reply
+    }
+
+    /// Applies the store's response to the gate.
+    ///
+    /// If another process has divided the partition, it is divided here as well.
+    pub(super) fn apply(&self, key: &PartitionKey, snapshot: &QuotaSnapshot) {
+        let now = self.clock.now();
+        if let Some(held_for) = self.gate.apply(key, snapshot, now) {
+            self.sinks.emit(&RateLimitEvent::RemoteHold {
+                partition: key,
+                held_for,
+            });
+        }
+        if let Some(resources) = &self.resources
+            && key.resource().is_none()
+            && let Some(names) = divided_into(snapshot)
+            && (resources.divide(key, &names) | !self.gate.is_divided(key))
+        {
+            self.gate.divide(key, &resources.all_keys(key), now);
+        }
+    }
+
+    /// Returns whether the last store calls have succeeded.
+    pub(super) fn is_healthy(&self) -> bool {
+        !lock(&self.health).is_degraded()
     }
 
     /// Records the outcome of a store call. Emits an event if the store starts to fail or has recovered.

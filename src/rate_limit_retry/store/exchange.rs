@@ -31,7 +31,7 @@ pub struct QuotaReport {
     /// The reporting process.
     pub process: ProcessId,
     /// The number of the report. One that repeats a lost report has the number of that report, and the same amounts
-    /// [`used`](WindowReport::used), which a store that has received both counts once.
+    /// [`used`](WindowReport::used), which a store that has received both counts once. 0: not numbered, never repeated.
     pub number: u64,
     /// The windows that the process shares, each once. At most 16.
     pub windows: Vec<WindowReport>,

@@ -21,7 +21,9 @@ use super::{ProcessId, QuotaReport, Reservation, StoredQuotas, agent::run, conte
 use crate::{
     clock::add_capped,
     random::Random,
-    rate_limit_retry::{PartitionKey, RateLimitEvents, boottime::BoottimeClock, gate::Gate},
+    rate_limit_retry::{
+        PartitionKey, RateLimitEvents, boottime::BoottimeClock, gate::Gate, resources::Resources,
+    },
     sinks::Sinks,
     store::StoreError,
     sync::{Mutex, lock},
@@ -50,10 +52,12 @@ struct Agent {
 }
 
 impl FleetSync {
-    /// Creates the context under a new random process id. Starts no agents.
+    /// Creates the context under a new random process id. Starts no agents. `resources`: `None` if partitions are not
+    /// divided.
     pub(crate) fn new(
         quotas: StoredQuotas,
         gate: Gate,
+        resources: Option<Arc<Resources>>,
         clock: BoottimeClock,
         sinks: Sinks<RateLimitEvents>,
         random: Random,
@@ -62,6 +66,7 @@ impl FleetSync {
             context: Arc::new(AgentContext {
                 quotas,
                 gate,
+                resources,
                 clock,
                 process: ProcessId::random(),
                 sinks,
@@ -176,7 +181,8 @@ impl FleetSync {
             return None;
         }
         let mut wait = Duration::ZERO;
-        for key in keys {
+        // A named quota of a partition is a part of it.
+        for key in keys.iter().filter(|key| key.resource().is_none()) {
             let identity = shared.quotas.cache_key(key);
             let call = async {
                 shared

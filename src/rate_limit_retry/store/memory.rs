@@ -96,7 +96,8 @@ impl MemoryQuota {
         }
         // The report replaces what its process had reserved. What it says is used was counted before if it is repeated.
         let former = self.processes.get(&report.process);
-        let is_repeated = former.is_some_and(|former| former.number == report.number);
+        let is_repeated =
+            report.number > 0 && former.is_some_and(|former| former.number == report.number);
         self.release(report.process);
         let mut reserved = BTreeMap::new();
         let mut counted = Vec::new();

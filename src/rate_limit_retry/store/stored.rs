@@ -19,7 +19,7 @@ use crate::{rate_limit_retry::PartitionKey, store::CacheKey};
 ///
 /// | shared | not shared |
 /// |---|---|
-/// | announced quotas in all units, and the part of each process | learned rates, sliding windows and limits on requests in flight |
+/// | announced quotas in all units, and the part of each process; which named quotas have partitions of their own | learned rates, sliding windows and limits on requests in flight |
 /// | the estimated window of an API that announces nothing | pauses, bypass |
 /// | announced limits on requests in flight; slow start | configured limits |
 /// | holds after rejections | |
@@ -73,8 +73,9 @@ impl StoredQuotas {
     /// [`fleet_quota`](Self::fleet_quota). The first case includes a quota that is nearly exhausted or reserved for
     /// other processes, and the first report of a partition and of each window.
     ///
-    /// Choose it a few times the usual round trip. A call that exceeds it counts as a failure of the store, and the
-    /// process uses its own knowledge until a later report succeeds.
+    /// Choose it a few times the usual round trip. A report that exceeds it, or eight times the average response time, is
+    /// repeated once. If that exceeds it as well, the store has failed, and the process uses its own knowledge until a later
+    /// report succeeds.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;

@@ -196,6 +196,11 @@ fn resources() -> Vec<Scenario> {
             .server(server::resources, Full)
             .mix(job::resources)
             .goal(1.02, Share(0.001)),
+        scenario("three resources by route, named, full headers, 4 processes of 16")
+            .server(server::resources, Full)
+            .mix(job::resources)
+            .processes(4, 16)
+            .shared_goal(1.01, Count(2)),
         scenario("three resources by route, named, full headers, 64 workers")
             .server(server::resources, Full)
             .mix(job::resources)

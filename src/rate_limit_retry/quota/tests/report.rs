@@ -254,7 +254,7 @@ fn a_store_failure_falls_back_to_local_state_and_reports_after_the_backoff() {
     let mut world = fleet();
     report(&mut world, 10);
     apply(&mut world, &snapshot(1, 90, 90, 1));
-    report(&mut world, 10);
+    let lost = report(&mut world, 10);
 
     let retry_at = world.now + secs(5);
     world.quota.fall_back(retry_at);
@@ -262,7 +262,10 @@ fn a_store_failure_falls_back_to_local_state_and_reports_after_the_backoff() {
     assert_eq!(burst(&mut world), 90);
     assert_eq!(world.quota.report_due(world.now), Some(retry_at));
     world.now = retry_at;
-    assert!(requests(&report(&mut world, 0)).announced.is_some());
+    let next = report(&mut world, 0);
+    assert!(requests(&next).announced.is_some());
+    // What it announces contains all that was used: the lost report is not repeated.
+    assert_eq!(next.number, lost.number + 1);
 }
 
 #[test]

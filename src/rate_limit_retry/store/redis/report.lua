@@ -108,7 +108,8 @@ if processes >= MAX_PROCESSES and not redis.call('ZSCORE', heartbeats, process) 
 end
 
 -- The report replaces what its process had reserved. What it says is used was counted before if it is repeated.
-local is_repeated = release(process) == ARGV[3]
+local former = release(process)
+local is_repeated = ARGV[3] ~= '0' and former == ARGV[3]
 redis.call('ZADD', heartbeats, now, process)
 processes = redis.call('ZCARD', heartbeats)
 for _ in pairs(windows) do
