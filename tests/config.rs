@@ -69,6 +69,62 @@ fn errors_name_the_variable_and_the_remedy() {
             "a query",
         ),
         ("TOKEN_URL= ISSUER=issuer.example", "ISSUER", "https://"),
+        ("TOKEN_URL=", "TOKEN_URL", "or OAUTH_PROTECTED_RESOURCE"),
+        (
+            "PROTECTED_RESOURCE=https://api.example",
+            "TOKEN_URL",
+            "and OAUTH_PROTECTED_RESOURCE are both set",
+        ),
+        (
+            "TOKEN_URL= ISSUER=https://issuer.example PROTECTED_RESOURCE=https://api.example",
+            "ISSUER",
+            "move the issuer to OAUTH_ALLOWED_ISSUERS",
+        ),
+        (
+            "TOKEN_URL= PROTECTED_RESOURCE=api.example/mcp",
+            "PROTECTED_RESOURCE",
+            "not a URL",
+        ),
+        (
+            "TOKEN_URL= PROTECTED_RESOURCE=http://api.example",
+            "PROTECTED_RESOURCE",
+            "plain http",
+        ),
+        (
+            "TOKEN_URL= PROTECTED_RESOURCE=https://api.example/mcp#tools",
+            "PROTECTED_RESOURCE",
+            "a fragment",
+        ),
+        (
+            "ALLOWED_ISSUERS=https://issuer.example",
+            "ALLOWED_ISSUERS",
+            "set OAUTH_PROTECTED_RESOURCE instead",
+        ),
+        (
+            "TOKEN_URL= ISSUER=https://issuer.example SUPPORTED_SCOPES=false",
+            "SUPPORTED_SCOPES",
+            "does not apply",
+        ),
+        (
+            "TOKEN_URL= PROTECTED_RESOURCE=https://api.example ALLOWED_ISSUERS=https://a\thttps://b?c",
+            "ALLOWED_ISSUERS",
+            "a query or a fragment",
+        ),
+        (
+            "TOKEN_URL= PROTECTED_RESOURCE=https://api.example SUPPORTED_SCOPES=all",
+            "SUPPORTED_SCOPES",
+            "neither true nor false",
+        ),
+        (
+            "REVOKE_ON_SHUTDOWN=discovered",
+            "REVOKE_ON_SHUTDOWN",
+            "requires OAUTH_ISSUER or OAUTH_PROTECTED_RESOURCE",
+        ),
+        (
+            "TOKEN_URL= PROTECTED_RESOURCE=https://api.example REVOKE_ON_SHUTDOWN=discovered REVOCATION_AUDIENCE=a",
+            "REVOCATION_AUDIENCE",
+            "name that issuer in OAUTH_ALLOWED_ISSUERS",
+        ),
         (
             "AUTHORIZATION_DETAILS={}",
             "AUTHORIZATION_DETAILS",
@@ -182,6 +238,54 @@ fn plain_http_can_be_allowed() {
     ];
 
     assert!(read(&changes).and_then(|config| config.layer()).is_ok());
+}
+
+#[test]
+fn an_audience_may_be_set_where_only_listed_servers_receive_it() {
+    let api = ("PROTECTED_RESOURCE", "https://api.example");
+    for changes in [
+        &[("ALLOWED_ISSUERS", "https://issuer.example")][..],
+        // A server that is configured, not chosen.
+        &[("REVOKE_ON_SHUTDOWN", "https://issuer.example/revoke")],
+    ] {
+        let audience = [("TOKEN_URL", ""), api, ("REVOCATION_AUDIENCE", "a")];
+        let changes: Vec<_> = audience
+            .into_iter()
+            .chain(changes.iter().copied())
+            .collect();
+
+        assert!(read(&changes).is_ok(), "{changes:?}");
+    }
+}
+
+#[cfg(feature = "jwt")]
+#[test]
+fn an_assertion_for_a_server_that_the_api_names_needs_no_audience() {
+    let read = |audience, allowed| {
+        read(&[
+            ("TOKEN_URL", ""),
+            ("PROTECTED_RESOURCE", "https://api.example"),
+            ("CLIENT_AUTH", "client_secret_jwt"),
+            ("ASSERTION_AUDIENCE", audience),
+            ("ALLOWED_ISSUERS", allowed),
+        ])
+    };
+    for audience in ["", "token_endpoint", "requested_endpoint"] {
+        let error = read(audience, "").err();
+        // A build without a crypto provider says so.
+        assert!(
+            error.is_none() || error.is_some_and(|error| error.key() == "OAUTH_CLIENT_AUTH"),
+            "{audience}"
+        );
+    }
+    let error = read("https://issuer.example", "").unwrap_err();
+    assert_eq!(error.key(), "OAUTH_ASSERTION_AUDIENCE");
+    assert!(
+        error.to_string().contains("OAUTH_ALLOWED_ISSUERS"),
+        "{error}"
+    );
+    let error = read("https://issuer.example", "https://issuer.example").err();
+    assert!(error.is_none_or(|error| error.key() == "OAUTH_CLIENT_AUTH"));
 }
 
 #[test]

@@ -227,6 +227,48 @@ async fn the_token_endpoint_is_discovered_from_the_issuer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_issuer_is_named_by_the_api_among_those_that_are_allowed() {
+    let serving = || {
+        Server::serving(|url| {
+            let body = if url.contains("oauth-protected-resource") {
+                r#"{"resource":"https://api.example/mcp","scopes_supported":["read","write"],
+                    "authorization_servers":["https://other.example","https://id.example"]}"#
+            } else if url.contains("well-known") {
+                r#"{"issuer": "https://id.example", "token_endpoint": "https://id.example/found"}"#
+            } else {
+                server::GRANTED
+            };
+            (200, body.to_owned())
+        })
+    };
+    let mut keys = json!({
+        "client_id": "orders", "client_secret": "word", "protected_resource": "https://api.example/mcp",
+        "client_auth": "basic", "allowed_issuers": "https://third.example\nhttps://id.example\n",
+    });
+    for (supported, scope) in [(false, None), (true, Some("read write"))] {
+        keys["supported_scopes"] = json!(supported);
+        let server = serving();
+
+        tokens(&server, &read(&keys)).token().await.unwrap();
+
+        let request = server.last_request();
+        assert_eq!(request.url, "https://id.example/found");
+        assert_eq!(
+            request.form_value("resource"),
+            Some("https://api.example/mcp")
+        );
+        assert_eq!(request.form_value("scope"), scope);
+    }
+    keys["allowed_issuers"] = json!(["https://third.example"]);
+    let server = serving();
+
+    let error = tokens(&server, &read(&keys)).token().await.unwrap_err();
+
+    assert_eq!(error.kind(), TokenErrorKind::Discovery);
+    assert!(!format!("{:?}", server.requests()).contains("word"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_api_key_goes_into_its_header_without_a_token_endpoint() {
     let file = TempFile::with_content("key", "key-1");
     for (keys, header, value) in [

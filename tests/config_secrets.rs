@@ -70,6 +70,10 @@ fn starts() -> Vec<Value> {
     vec![
         common.clone(),
         with(json!({"token_url": null, "issuer": "https://issuer.example"})),
+        with(json!({
+            "token_url": null, "protected_resource": "https://api.example.com/mcp",
+            "allowed_issuers": "https://issuer.example", "supported_scopes": true,
+        })),
         with(
             json!({"client_auth": "assertion", "client_secret": null, "assertion_file": "/hidden"}),
         ),

@@ -232,6 +232,65 @@ async fn both_tokens_are_cached() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_assertion_is_used_until_shortly_before_it_expires() {
+    // Half a minute before, or a quarter of its lifetime.
+    for (lifetime, usable) in [(300, 270), (60, 45), (0, 0)] {
+        let world = World::new(60);
+        let count = AtomicUsize::new(0);
+        world.server.answer(move |url| match url {
+            PROVIDER => {
+                let number = count.fetch_add(1, SeqCst) + 1;
+                let mut issued: serde_json::Value =
+                    serde_json::from_str(&assertion(number, TokenExchange::ID_JAG)).unwrap();
+                issued["expires_in"] = lifetime.into();
+                (200, issued.to_string())
+            }
+            _ => (200, granted(60)),
+        });
+        let tokens = handle(world.endpoint(world.grant()));
+        tokens.token().await.unwrap();
+        if usable > 0 {
+            tokio::time::advance(Duration::from_secs(usable) - Duration::from_millis(1)).await;
+            tokens.refresh_now().await.unwrap();
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+
+        tokens.refresh_now().await.unwrap();
+
+        let (last, earlier) = (world.assertions().pop(), world.assertions().len() - 1);
+        assert_eq!(last.as_deref(), Some("jag-2"), "{lifetime}");
+        assert!(
+            world.assertions()[..earlier]
+                .iter()
+                .all(|sent| sent == "jag-1")
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_another_subject_token_ends_the_backoff() {
+    let world = World::new(60);
+    let subject = Arc::new(Mutex::new("one"));
+    let grant = IdentityAssertion::new(
+        world.provider(),
+        replaceable(&subject),
+        TokenExchange::ID_TOKEN,
+    );
+    let tokens = handle(world.endpoint(grant));
+    world.refuse(400, "invalid_grant");
+    tokens.token().await.unwrap_err();
+    tokio::time::advance(Duration::from_secs(6)).await;
+    tokens.token().await.unwrap_err();
+    assert_eq!(world.assertions(), ["jag-1"]);
+
+    *subject.lock().unwrap() = "two";
+    tokio::time::advance(Duration::from_secs(6)).await;
+    tokens.token().await.unwrap();
+
+    assert_eq!(world.assertions(), ["jag-1", "jag-2"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_set_of_scopes_has_an_assertion_of_its_own() {
     let world = World::new(60);
     let tokens = handle(world.endpoint(world.grant()));
@@ -504,4 +563,8 @@ fn secrets_are_not_printed() {
     for secret in ["subject-7f3a", "client secret"] {
         assert!(!text.contains(secret), "{text}");
     }
+    let exchange = TokenExchange::new("subject-7f3a", TokenExchange::ID_TOKEN);
+    assert!(format!("{exchange:?}").contains(TokenExchange::ID_TOKEN));
+    let grant = format!("{:?}", world.grant().audience("https://id.example"));
+    assert!(grant.contains("https://id.example"), "{grant}");
 }

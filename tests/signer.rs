@@ -165,6 +165,35 @@ async fn a_signer_signs_the_assertion_that_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_signature_has_the_length_of_its_curve() {
+    /// Returns a signature of this length.
+    struct Fixed(KeyAlgorithm, usize);
+    impl Signer for Fixed {
+        fn algorithm(&self) -> KeyAlgorithm {
+            self.0
+        }
+        async fn sign(&self, _: &[u8]) -> Result<Vec<u8>, SignError> {
+            Ok(vec![7; self.1])
+        }
+    }
+    for (algorithm, length) in [
+        (KeyAlgorithm::Es256, 64),
+        (KeyAlgorithm::Es384, 96),
+        (KeyAlgorithm::Es512, 132),
+        (KeyAlgorithm::EdDsa, 64),
+    ] {
+        for (returned, is_accepted) in [(length, true), (length - 1, false), (length + 1, false)] {
+            let server = Server::granting();
+            let auth = ClientAuth::private_key_jwt("id", Fixed(algorithm, returned));
+
+            let token = handle(server.endpoint(auth).issuer(ISSUER)).token().await;
+
+            assert_eq!(token.is_ok(), is_accepted, "{algorithm:?}: {returned}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_shared_signer_serves_several_clients() {
     let kms = Arc::new(Kms::default());
     for id in ["a", "b"] {

@@ -137,6 +137,11 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(thumbprint), "{text}");
         }
+        assert_eq!(thumbprint.to_bytes(), [0xAB; 32]);
+        assert_eq!(
+            format!("{thumbprint:?}"),
+            format!("CertificateThumbprint({base64})")
+        );
     }
 
     #[test]
@@ -156,5 +161,7 @@ mod tests {
                 "{text}"
             );
         }
+        let says = InvalidThumbprint.to_string();
+        assert!(says.contains("x5t#S256"), "{says}");
     }
 }

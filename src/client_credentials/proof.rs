@@ -38,3 +38,24 @@ pub(crate) const MAX_PROOF_RETRIES: u8 = 2;
 pub(crate) const MAX_UNSENT_PROOFS: u8 = 2;
 /// Maximum age of a proof when it is sent, if it can be made again. Servers accept proofs for a minute or more.
 const MAX_PROOF_AGE: Duration = Duration::from_secs(20);
+
+#[cfg(all(test, not(tower_m2m_loom)))]
+mod tests {
+    use super::*;
+    use crate::{Clock, SystemClock, client_credentials::AccessToken};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_proof_is_recent_for_20_s() {
+        let made_at = SystemClock.now();
+        let proof = Proof {
+            header: HeaderValue::from_static("proof"),
+            fingerprint: AccessToken::new("token").fingerprint(),
+            made_at,
+            generation: 1,
+        };
+        for (age, is_recent) in [(0, true), (19_999, true), (20_000, false), (60_000, false)] {
+            let now = made_at + Duration::from_millis(age);
+            assert_eq!(proof.is_recent(now), is_recent, "{age} ms");
+        }
+    }
+}

@@ -105,6 +105,7 @@ impl<T> ScopedTokens<T> {
     }
 }
 
+/// Omits the tokens.
 impl<T> std::fmt::Debug for ScopedTokens<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ScopedTokens").finish_non_exhaustive()
@@ -166,5 +167,6 @@ mod tests {
         }
 
         assert_eq!(labels(&table), ["b"]);
+        assert_eq!(format!("{table:?}"), "ScopedTokens { .. }");
     }
 }

@@ -113,6 +113,25 @@ mod tests {
     }
 
     #[test]
+    fn four_rounds_of_rejected_scopes_are_remembered() {
+        let learned = LearnedScopes::default();
+        let round = |round: usize| {
+            let scopes = (0..MAX_SCOPES).map(|number| format!("{round}-{number}"));
+            scopes.collect::<Vec<_>>().join(" ")
+        };
+        for number in 0..5 {
+            assert!(learned.learn(&round(number), None));
+            assert!(learned.refuse());
+        }
+
+        for number in 0..4 {
+            assert!(!learned.learn(&round(number), None), "round {number}");
+        }
+        // There is no room for these.
+        assert!(learned.learn(&round(4), None));
+    }
+
+    #[test]
     fn what_an_api_can_add_is_bounded() {
         let learned = LearnedScopes::default();
         for wrong in ["a\"b", "a\\b", "ä", &"x".repeat(201)] {

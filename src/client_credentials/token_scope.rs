@@ -208,4 +208,15 @@ mod tests {
         assert_eq!(scopes.add_to(key()), scopes.clone().name("n").add_to(key()));
         assert_ne!(scopes, scopes.clone().name("n"));
     }
+
+    #[test]
+    fn debug_output_shows_what_is_requested() {
+        let scope = TokenScope::new().scope("read").add_scope("write");
+
+        let text = format!("{:?}", scope.audience("orders").resource("urn:a"));
+
+        for part in ["read", "write", "orders", "urn:a"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
 }

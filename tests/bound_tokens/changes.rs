@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
+use tower::service_fn;
 use tower_m2m::{
-    ClientAuth,
+    BoxError, ClientAuth, TokenEndpoint,
     client_credentials::{CertificateBound, CertificateThumbprint},
 };
 
@@ -107,6 +110,41 @@ async fn the_token_is_kept_until_both_clients_have_the_new_certificate() {
     until_changed(&world, &client).await;
 
     assert_eq!(world.token_requests(), 2);
+}
+
+#[tokio::test]
+async fn a_token_stays_in_use_while_both_certificates_do() {
+    let world = World::start().await;
+    let bound = CertificateBound::new().api_certificate(world.api.source());
+    let layer = world.bound(bound).build();
+    let client = world.client(&layer);
+    world.send(&client).await.unwrap();
+
+    checked(&world, &client).await;
+
+    assert_eq!((world.token_requests(), world.events()), (1, vec![]));
+}
+
+#[tokio::test]
+async fn the_certificate_of_the_api_client_decides_for_a_service_of_the_program() {
+    let world = World::start().await;
+    let issue = service_fn(|_: http::Request<Full<Bytes>>| async {
+        let body = r#"{"access_token":"opaque","token_type":"Bearer","expires_in":3600}"#;
+        Ok::<_, BoxError>(http::Response::new(body.to_owned()))
+    });
+    let url = "https://id.example/token".parse().unwrap();
+    let endpoint = TokenEndpoint::new(url, ClientAuth::tls("id"))
+        .service(issue)
+        .certificate_bound(CertificateBound::new().api_certificate(world.api.source()));
+    let layer = world.layer(endpoint).build();
+    let client = world.client(&layer);
+    world.send(&client).await.unwrap();
+    checked(&world, &client).await;
+    assert!(world.events().is_empty());
+
+    world.api.replace(SECOND.0);
+
+    until_changed(&world, &client).await;
 }
 
 #[tokio::test]

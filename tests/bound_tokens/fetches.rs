@@ -123,6 +123,35 @@ async fn without_the_setting_a_bound_token_is_reported_and_sent() {
 }
 
 #[tokio::test]
+async fn without_the_setting_a_token_for_another_certificate_is_bound_to_none() {
+    let world = World::start().await;
+    world.state().binding = Binding::Proxy;
+    let layer = world.layer(world.endpoint(ClientAuth::tls("id"))).build();
+
+    let token = layer.handle().token().await.unwrap();
+
+    // A certificate of this client that is replaced says nothing about it.
+    assert_eq!(token.certificate(), None);
+    assert_eq!(world.events(), ["bound"]);
+}
+
+#[test]
+fn a_certificate_in_pem_may_follow_a_zero() {
+    let text = [b"0 s:CN=client\n", FIRST.0].concat();
+
+    let thumbprint = CertificateThumbprint::of_certificate(text).unwrap();
+
+    assert_eq!(thumbprint, FIRST_THUMBPRINT.parse().unwrap());
+}
+
+#[test]
+fn debug_output_shows_the_reactions_of_a_binding() {
+    let bound = CertificateBound::new().on_bearer_answer(BearerAnswer::Accept);
+
+    assert!(format!("{bound:?}").contains("Accept"));
+}
+
+#[tokio::test]
 async fn a_connection_that_names_another_certificate_is_reported_after_a_401() {
     let world = World::start().await;
     world.state().names_certificate = true;

@@ -126,4 +126,5 @@ fn nothing_prints_the_private_half() {
     let printed = format!("{key:?} {:?} {}", Dpop::key(key.clone()), key.public_jwk());
 
     assert!(!printed.contains(jwk["d"].as_str().unwrap()), "{printed}");
+    assert!(format!("{key:?}").contains(key.thumbprint()), "{key:?}");
 }

@@ -12,6 +12,7 @@ mod properties;
 mod published;
 mod sharing;
 mod signers;
+mod spellings;
 #[path = "../support/mod.rs"]
 mod support;
 mod token_endpoint;

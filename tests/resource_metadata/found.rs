@@ -6,7 +6,7 @@ use serde_json::json;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_m2m::{
     ClientAuth, ClientCredentialsLayer, Clock, SystemClock, TokenEndpoint,
-    client_credentials::{ProtectedResource, TokenScope},
+    client_credentials::{ProtectedResource, RevocationEndpoint, TokenScope},
     test_util::{Api, Issuer},
 };
 
@@ -30,6 +30,22 @@ async fn the_challenge_of_the_api_leads_to_the_token() {
         world.form(),
         "grant_type=client_credentials&resource=https%3A%2F%2Fapi.example%2Fmcp"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_token_is_revoked_where_the_metadata_of_the_issuer_says() {
+    let world = World::new();
+    world.json(OAUTH, &with(issuer(), "revocation_endpoint", json!(TOKEN)));
+    let endpoint = world.endpoint(protected());
+    let handle = world.handle(endpoint.revoke_on_shutdown(RevocationEndpoint::Discovered));
+    handle.token().await.unwrap();
+    world.forget();
+
+    handle.shutdown().await;
+
+    // Nothing is looked up again.
+    assert_eq!(world.urls(), [TOKEN]);
+    assert_eq!(world.form(), "token=token&token_type_hint=access_token");
 }
 
 #[tokio::test(start_paused = true)]

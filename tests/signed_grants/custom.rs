@@ -80,6 +80,9 @@ async fn a_parameter_is_read_again_for_each_request_and_ends_the_backoff() {
     let grant = Grant::custom(IBM, [("apikey", SecretFile::new(file.path()))]);
     let handle = handle(server.endpoint(ClientAuth::anonymous()).grant(grant));
     handle.token().await.unwrap_err();
+    tokio::time::advance(6 * SECOND).await;
+    handle.token().await.unwrap_err();
+    assert_eq!(server.requests().len(), 1);
 
     file.write("new");
     server.answer(|_| (200, GRANTED.to_owned()));

@@ -36,6 +36,19 @@ fn endpoint(server: &Server, claims: AssertionClaims) -> TokenEndpoint {
         .grant(Grant::signed_jwt(key(), claims))
 }
 
+#[test]
+fn debug_output_names_the_claims_and_shows_no_value() {
+    let claims = AssertionClaims::new("canary").claim("box_sub_type", "canary");
+
+    let text = format!("{claims:?}");
+
+    assert!(
+        text.contains("iss") && text.contains("box_sub_type"),
+        "{text}"
+    );
+    assert!(!text.contains("canary"), "{text}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_assertion_has_the_claims_of_rfc_7523() {
     let server = Server::granting();

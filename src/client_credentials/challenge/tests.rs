@@ -29,6 +29,8 @@ fn a_401_without_a_challenge_rejects_the_token() {
         ),
         (&["Basic realm=api, Bearer"], TokenRejected),
         (&["Basic realm=api", "Bearer"], TokenRejected),
+        // A parameter belongs to a challenge of its own line.
+        (&["Bearer", "error=insufficient_scope"], TokenRejected),
         (&["Negotiate, Bearer error=insufficient_scope"], Unrelated),
         (&["Bearer error=insufficient_scope, Bearer"], TokenRejected),
         (&[r#"Basic realm="a, Bearer error=b""#], OtherScheme),
@@ -52,6 +54,49 @@ fn a_401_without_a_challenge_rejects_the_token() {
 
         assert_eq!(verdict(&headers, Some("Bearer")), expected, "{lines:?}");
         assert_eq!(verdict(&headers, None), TokenRejected, "{lines:?}");
+    }
+}
+
+#[test]
+fn only_a_dpop_challenge_rejects_a_proof() {
+    for (lines, expected) in [
+        (&[r#"DPoP error="use_dpop_nonce", algs="ES256""#][..], true),
+        (&[r#"dpop error="invalid_dpop_proof""#], true),
+        (&["Bearer", "DPoP error=use_dpop_nonce"], true),
+        (&[], false),
+        (&["DPoP"], false),
+        (&[r#"DPoP error="invalid_token""#], false),
+        (&["Bearer error=use_dpop_nonce"], false),
+        (
+            &["Bearer error=use_dpop_nonce, DPoP error=invalid_token"],
+            false,
+        ),
+    ] {
+        assert_eq!(rejects_proof(&headers(lines)), expected, "{lines:?}");
+    }
+}
+
+#[test]
+fn scopes_are_read_from_a_challenge_of_the_scheme_of_the_token() {
+    for (line, expected) in [
+        (
+            r#"Bearer error="insufficient_scope", scope="a b""#,
+            Some("a b"),
+        ),
+        (
+            "Bearer, bearer error=insufficient_scope, scope=a",
+            Some("a"),
+        ),
+        ("Bearer error=insufficient_scope", None),
+        ("Bearer error=invalid_token, scope=a", None),
+        ("DPoP error=insufficient_scope, scope=a", None),
+        ("", None),
+    ] {
+        let headers = headers(&[line]);
+
+        let found = insufficient_scope(&headers, Some("Bearer"));
+        assert_eq!(found.as_deref(), expected, "{line}");
+        assert_eq!(insufficient_scope(&headers, None), None, "{line}");
     }
 }
 

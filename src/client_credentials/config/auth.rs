@@ -233,7 +233,7 @@ mod signed {
             })
         }
 
-        /// Checks that the audience of assertions is known: the issuer, or an explicit value.
+        /// Checks that the audience of assertions is known: the issuer, which an API may name, or an explicit value.
         ///
         /// # Errors
         ///
@@ -241,7 +241,7 @@ mod signed {
         fn check_audience(&self) -> Result<(), ConfigError> {
             let problem = "is not set, and neither is {issuer}; one of them must name the audience of the signed \
                            assertion";
-            match self.is_set("issuer") || self.is_set("assertion_audience") {
+            match self.discovers_issuer() || self.is_set("assertion_audience") {
                 true => Ok(()),
                 false => Err(self.invalid("assertion_audience", problem)),
             }

@@ -1,16 +1,11 @@
-//! The token endpoint of a configuration: its URL and the parameters of token requests.
+//! The token endpoint of a configuration, and the parameters of token requests.
 //!
 //! The order of checks determines which of several mistakes is reported: first the client authentication, then the
 //! location, the grant, TLS and the parameters.
 
-use http::Uri;
-
 use super::{Config, ConfigError, schema::Method};
-use crate::{
-    Origin,
-    client_credentials::{
-        AssertionAudience, ClientAuth, RevocationEndpoint, TokenEndpoint, endpoint::REPEATABLE,
-    },
+use crate::client_credentials::{
+    AssertionAudience, RevocationEndpoint, TokenEndpoint, endpoint::REPEATABLE,
 };
 
 impl Config {
@@ -92,71 +87,20 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Names `revoke_on_shutdown`, if it is not a URL, or it is `discovered` without an issuer.
+    /// Names `revoke_on_shutdown`, if it is not a URL, or it is `discovered` without metadata of an issuer.
     fn revocation(&self) -> Result<Option<RevocationEndpoint>, ConfigError> {
         const KEY: &str = "revoke_on_shutdown";
         match self.keys.revoke_on_shutdown.as_deref() {
             None => Ok(None),
-            Some("discovered") if self.is_set("issuer") => Ok(Some(RevocationEndpoint::Discovered)),
+            Some("discovered") if self.discovers_issuer() => {
+                Ok(Some(RevocationEndpoint::Discovered))
+            }
             Some("discovered") => {
-                let problem = "is `discovered`, which requires {issuer}; set the URL instead";
+                let problem = "is `discovered`, which requires {issuer} or {protected_resource}; set the URL instead";
                 Err(self.invalid(KEY, problem))
             }
             Some(url) => Ok(Some(self.url(KEY, url)?.into())),
         }
-    }
-
-    /// Builds the endpoint from `token_url` or `issuer`, of which exactly one must be set.
-    ///
-    /// # Errors
-    ///
-    /// Names the key that is missing, invalid or contradicts the other.
-    fn base_endpoint(&self, auth: ClientAuth) -> Result<TokenEndpoint, ConfigError> {
-        let (key, problem) = match (&self.keys.token_url, &self.keys.issuer) {
-            (Some(url), None) => {
-                return Ok(TokenEndpoint::new(self.url("token_url", url)?, auth));
-            }
-            (None, Some(issuer)) => {
-                self.url("issuer", issuer)?;
-                // An issuer has no query and no fragment (RFC 8414 §2).
-                if !issuer.contains(['?', '#']) {
-                    return Ok(TokenEndpoint::discover(issuer.as_str(), auth));
-                }
-                ("issuer", "has a query or a fragment; remove it")
-            }
-            (Some(_), Some(_)) => (
-                "token_url",
-                "and {issuer} are both set; keep the first, or let the issuer's metadata name the endpoint",
-            ),
-            (None, None) => (
-                "token_url",
-                "is not set: the token endpoint's URL (or set {issuer})",
-            ),
-        };
-        Err(self.invalid(key, problem))
-    }
-
-    /// Parses and checks a URL. The error does not contain it, because it may contain a password.
-    ///
-    /// # Errors
-    ///
-    /// Names the key, if its value is not an absolute https URL without user information, or an http URL that is
-    /// allowed.
-    fn url(&self, key: &str, url: &str) -> Result<Uri, ConfigError> {
-        let uri: Uri = url.parse().map_err(|_| self.invalid(key, "is not a URL"))?;
-        let authority = uri.authority().filter(|_| uri.scheme().is_some());
-        let problem = match (authority, Origin::of(&uri)) {
-            (None, _) => "has no scheme or no host; it should begin with https://",
-            (Some(authority), _) if authority.as_str().contains('@') => {
-                "contains user information; remove it, and use {client_id} and its secret"
-            }
-            (_, None) => "has a scheme other than https, or an invalid host or port",
-            (_, Some(origin)) => match self.plain_http(&origin, "client's secret") {
-                Some(problem) => return Err(self.invalid(key, problem)),
-                None => return Ok(uri),
-            },
-        };
-        Err(self.invalid(key, problem))
     }
 
     /// Adds the grant's parameters: scopes, audiences, resources, authorization details and further parameters.
@@ -214,13 +158,13 @@ impl Config {
 }
 
 /// Splits `texts` at white space.
-fn words(texts: &Option<Vec<String>>) -> impl Iterator<Item = &str> {
+pub(super) fn words(texts: &Option<Vec<String>>) -> impl Iterator<Item = &str> {
     let texts = texts.iter().flatten();
     texts.flat_map(|text| text.split_whitespace())
 }
 
 /// Parses the audience of assertions: a keyword, or the audience itself.
-fn assertion_audience(text: &str) -> AssertionAudience {
+pub(super) fn assertion_audience(text: &str) -> AssertionAudience {
     match text {
         "token_endpoint" => AssertionAudience::TokenEndpoint,
         "requested_endpoint" => AssertionAudience::RequestedEndpoint,

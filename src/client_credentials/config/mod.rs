@@ -11,11 +11,11 @@
 //! | `read` | entries of a file or of the environment, one at a time |
 //! | `schema` | the keys, their types, and which keys belong to which method |
 //! | `value` | one value, from text or from a typed format |
-//! | `auth`, `endpoint`, `tls`, `secret` | what the keys are together |
+//! | `auth`, `bound`, `endpoint`, `location`, `tls`, `secret` | what the keys are together |
 //! | `error` | an error that names a key and shows no value |
 //!
-//! To add a key: declare it in `schema`, use it here or in one of `auth`, `endpoint`, `tls` and `secret`, and add it to
-//! the table of the guide.
+//! To add a key: declare it in `schema`, use it here or in one of `auth`, `bound`, `endpoint`, `location`, `tls` and
+//! `secret`, and add it to the table of the guide.
 
 /// Calls each setter whose value is set.
 macro_rules! set {
@@ -30,6 +30,7 @@ mod auth;
 mod bound;
 mod endpoint;
 mod error;
+mod location;
 mod read;
 mod schema;
 mod secret;

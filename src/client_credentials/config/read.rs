@@ -286,10 +286,11 @@ fn environment(name: &str) -> Result<Option<String>, ConfigError> {
 
 /// Prefixes of the keys whose values may end with a line break without a report: PEM ends with one, and in a list of
 /// words it is white space.
-const MULTILINE: [&str; 5] = [
+const MULTILINE: [&str; 6] = [
     "private_key",
     "scope",
     "resource",
     "bearer_types",
+    "allowed_issuers",
     "allowed_origins",
 ];

@@ -46,10 +46,16 @@ pub(super) struct Keys {
     pub(super) assertion_type: Option<String>,
     /// File that contains the client's certificate chain in PEM, read for every fetch. Default: none.
     pub(super) certificate_file: Option<String>,
-    /// URL of the token endpoint. Either this key or `issuer` is required.
+    /// URL of the token endpoint. This key, `issuer` or `protected_resource` is required.
     pub(super) token_url: Option<String>,
     /// Issuer whose metadata names the token endpoint (RFC 8414).
     pub(super) issuer: Option<String>,
+    /// API whose metadata names the issuer (RFC 9728).
+    pub(super) protected_resource: Option<String>,
+    /// Issuers that this metadata may name. Default: any.
+    pub(super) allowed_issuers: Option<Vec<String>>,
+    /// Whether the scopes in this metadata are requested, if no others are named. Default: `false`.
+    pub(super) supported_scopes: Option<bool>,
     /// File that contains the trusted root certificates in PEM, read once. Default: the platform's roots.
     pub(super) ca_file: Option<String>,
     /// Proxy of token requests: a URL, which may contain a user and a password, `none`, or `environment`. Default:
@@ -61,7 +67,7 @@ pub(super) struct Keys {
     pub(super) scope: Option<Vec<String>>,
     /// `audience` parameters to send. Default: none.
     pub(super) audience: Option<Vec<String>>,
-    /// Resources to request (RFC 8707). Default: none.
+    /// Resources to request (RFC 8707). Default: that of `protected_resource`, or none.
     pub(super) resource: Option<Vec<String>>,
     /// Authorization details to request (RFC 9396). Default: none.
     pub(super) authorization_details: Option<serde_json::Value>,

@@ -277,10 +277,9 @@ fn validate(name: &str, url: &str) -> Result<(), TokenError> {
     };
     let uri: Uri = url.parse().map_err(|_| invalid("is not a URL"))?;
     match uri.scheme_str() {
-        Some("http" | "https") => {}
-        // `proxy.internal:3128`. A port or a user does not count as a scheme here.
-        None if uri.authority().is_some() => {}
-        _ => return Err(invalid("is not an http:// or https:// URL")),
+        // Without a scheme: `proxy.internal:3128`. A port or a user does not count as a scheme here.
+        Some("http" | "https") | None => {}
+        Some(_) => return Err(invalid("is not an http:// or https:// URL")),
     }
     let has_host = uri.host().is_some_and(|host| !host.is_empty());
     has_host.then_some(()).ok_or_else(|| invalid("has no host"))
@@ -305,6 +304,18 @@ mod tests {
     fn chosen(rules: &ProxyRules, url: &'static str) -> Option<(String, &'static str)> {
         let chosen = rules.choose(&Uri::from_static(url))?;
         Some((chosen.intercept.uri().to_string(), chosen.setting))
+    }
+
+    #[test]
+    fn connections_are_shared_only_if_the_environment_decides_alone() {
+        assert!(Proxy::environment().is_default());
+        for own in [
+            Proxy::none(),
+            Proxy::new("http://proxy:3128"),
+            Proxy::environment().no_proxy("internal"),
+        ] {
+            assert!(!own.is_default(), "{own:?}");
+        }
     }
 
     const ISSUER: &str = "https://id.example/token";
