@@ -230,24 +230,9 @@ impl Quota {
         {
             fleet.cost = cost.clone();
         }
-        if let Some(until) = self.pause {
-            if now < until {
-                return SendTime::NotBefore(until);
-            }
-            self.resume();
+        if let Some(until) = self.held(now) {
+            return SendTime::NotBefore(until);
         }
-        if let Some(hold) = self.hold {
-            if now < hold.until {
-                return SendTime::NotBefore(hold.until);
-            }
-            self.hold = None;
-            self.probe(hold.from_server.then_some(hold.until));
-            if self.concurrency.is_learned() {
-                self.slow_start = SlowStart::finished();
-            }
-        }
-        // The class has a partition of its own; here its hold only keeps the fast path closed.
-        self.partial_hold = self.partial_hold.filter(|until| now < *until);
         let in_flight = self.all_in_flight();
         let even = config.pacing == Pacing::Even;
         let cap = self.local_limit.as_mut();
@@ -269,18 +254,8 @@ impl Quota {
         if let Some(wait) = self.concurrency.admit(in_flight, now) {
             return wait;
         }
-        if let Some(fleet) = &mut self.fleet_share {
-            let grants = [
-                fleet.estimate.blocks(1, now).filter(|_| estimated),
-                fleet.concurrency.blocks(1, now),
-            ];
-            if let Some(until) = grants.into_iter().flatten().max() {
-                fleet.starved = true;
-                return SendTime::AfterResponse(Some(until));
-            }
-            if fleet.blocks_start(self.in_flight, config.initial_window_timeout, now) {
-                return SendTime::AfterResponse(None);
-            }
+        if let Some(wait) = self.admit_grants(estimated, config, now) {
+            return wait;
         }
         let wait = self.slow_start.admit(
             in_flight,
@@ -289,6 +264,50 @@ impl Quota {
             now,
         );
         wait.unwrap_or(SendTime::Now)
+    }
+
+    /// Returns the end of a pause or a hold. Removes those that are over.
+    fn held(&mut self, now: Instant) -> Option<Instant> {
+        if let Some(until) = self.pause {
+            if now < until {
+                return Some(until);
+            }
+            self.resume();
+        }
+        if let Some(hold) = self.hold {
+            if now < hold.until {
+                return Some(hold.until);
+            }
+            self.hold = None;
+            self.probe(hold.from_server.then_some(hold.until));
+            if self.concurrency.is_learned() {
+                self.slow_start = SlowStart::finished();
+            }
+        }
+        // The class has a partition of its own; here its hold only keeps the fast path closed.
+        self.partial_hold = self.partial_hold.filter(|until| now < *until);
+        None
+    }
+
+    /// Returns why one more request must wait for what a fleet's store grants; `None` if it need not. `estimated`: the
+    /// estimate applies.
+    fn admit_grants(
+        &mut self,
+        estimated: bool,
+        config: &QuotaConfig,
+        now: Instant,
+    ) -> Option<SendTime> {
+        let fleet = self.fleet_share.as_mut()?;
+        let grants = [
+            fleet.estimate.blocks(1, now).filter(|_| estimated),
+            fleet.concurrency.blocks(1, now),
+        ];
+        if let Some(until) = grants.into_iter().flatten().max() {
+            fleet.starved = true;
+            return Some(SendTime::AfterResponse(Some(until)));
+        }
+        let blocked = fleet.blocks_start(self.in_flight, config.initial_window_timeout, now);
+        blocked.then_some(SendTime::AfterResponse(None))
     }
 
     /// Returns why one more request must wait for the estimate; `None` if it need not. Starts a probe if one is due,
