@@ -20,7 +20,8 @@
 //! - [`testing`]: how to test code that uses the layers, without a network and without waiting
 //! - [`changelog`]: what changed in each version
 //!
-//! The modules contain no code. Every Rust block in the guides is compiled, and run if it needs no network.
+//! The modules contain no code. Every Rust block in the guides is compiled, and run if it needs no
+//! network, except the two blocks in `migrating` that use other crates.
 
 #[doc = include_str!("ordering.md")]
 pub mod ordering {}

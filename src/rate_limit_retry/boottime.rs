@@ -128,6 +128,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     #[cfg_attr(miri, ignore = "waits")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the wall clock has to advance, and tokio's must not"
+    )]
     async fn a_slow_test_with_a_paused_clock_is_no_suspension() {
         let clock = BoottimeClock::new(SharedClock::default());
         let began = clock.now();

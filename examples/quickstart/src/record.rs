@@ -248,7 +248,7 @@ impl Summary {
                 "ok" if self.ok == self.requests => (palette.good, "all of them"),
                 "failed" if value == 0 => (palette.good, ""),
                 "failed" => (palette.bad, ""),
-                "token_requests" => (palette.plain, "one for each token, whoever waits for it"),
+                "token_requests" => (palette.plain, "one for each token, however many wait"),
                 "redundant_token_requests" if value == 0 => (palette.good, ""),
                 "unauthorized_recovered" => {
                     (palette.plain, "401 after the revocation, sent once more")
