@@ -32,6 +32,8 @@ mod backoff;
 mod boxed;
 mod call;
 mod catch_panic;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod client_credentials;
 #[cfg(feature = "reqwest")]
 pub mod clients;
@@ -62,6 +64,8 @@ pub mod tenants;
 pub mod test_util;
 mod waker_set;
 
+#[cfg(feature = "client")]
+pub use self::client::Client;
 #[cfg(feature = "metrics")]
 pub use self::telemetry::{METRIC_BUCKETS, describe_metrics};
 pub use self::{

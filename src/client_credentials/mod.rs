@@ -92,6 +92,8 @@ mod waiting;
 
 #[cfg(any(feature = "dpop", feature = "https"))]
 pub use self::endpoint::BearerAnswer;
+#[cfg(feature = "client")]
+pub(crate) use self::endpoint::Connector;
 #[cfg(feature = "jwt")]
 pub use self::endpoint::{
     AssertionClaims, CertificateHeader, GoogleServiceAccount, KeyAlgorithm, SecretAlgorithm,

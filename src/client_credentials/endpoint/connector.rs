@@ -42,7 +42,7 @@ use crate::{
 /// Errors of the setup are wrapped, so that they come out of the HTTP client as the error of the fetch, with their
 /// remedy.
 #[derive(Clone)]
-pub(super) struct Connector {
+pub(crate) struct Connector {
     /// Connects over TCP.
     http: HttpConnector,
     /// What all clones share.
@@ -60,6 +60,12 @@ struct Shared {
 }
 
 impl Connector {
+    /// Creates a connector with the platform's root certificates and the proxies of the environment.
+    #[cfg(feature = "client")]
+    pub(crate) fn of_environment() -> Self {
+        Self::new(None, None, &Proxy::default())
+    }
+
     /// Creates a connector. Reads the environment, if `proxy` says so.
     ///
     /// Trusts `roots`, or else the platform's. `config` replaces the configuration for the destination, but not for

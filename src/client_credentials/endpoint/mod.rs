@@ -90,6 +90,8 @@ use http::Uri;
 pub use self::bearer_answer::BearerAnswer;
 #[cfg(feature = "https")]
 pub use self::certificate_bound::{CertificateBound, CertificateMismatch};
+#[cfg(feature = "client")]
+pub(crate) use self::connector::Connector;
 #[cfg(feature = "dpop")]
 pub use self::dpop::{Dpop, DpopKey};
 #[cfg(feature = "https")]
