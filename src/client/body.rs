@@ -99,6 +99,14 @@ impl ReplayableBody for RequestBody {
         let body = self.body.try_clone()?;
         Some(Self { body })
     }
+
+    fn is_intact(&self) -> bool {
+        self.body.is_intact()
+    }
+
+    fn supersede(&self) -> bool {
+        self.body.supersede()
+    }
 }
 
 impl fmt::Debug for RequestBody {

@@ -39,6 +39,21 @@ pub struct ClientError {
 }
 
 /// Category of a [`ClientError`].
+///
+/// # Examples
+///
+/// ```
+/// use tower_m2m::client::ClientErrorKind;
+///
+/// /// Whether the same request may succeed later.
+/// fn is_temporary(kind: ClientErrorKind) -> bool {
+///     match kind {
+///         ClientErrorKind::Status(status) => status.is_server_error(),
+///         kind => matches!(kind, ClientErrorKind::RateLimited | ClientErrorKind::Transport),
+///     }
+/// }
+/// # let _: fn(ClientErrorKind) -> bool = is_temporary;
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ClientErrorKind {

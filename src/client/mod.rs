@@ -96,13 +96,13 @@ impl Client {
     /// let origin = "https://api.example.com".parse()?;
     /// let credentials = ClientCredentialsLayer::builder(AccessToken::new("token"), origin);
     /// let limits = RateLimitRetryLayer::builder().max_retries(2).build();
-    /// let client = Client::new(M2mLayer::new(limits, credentials.build()));
+    /// let client = Client::new(&M2mLayer::new(limits, credentials.build()));
     /// # drop(client);
     /// # Ok(())
     /// # }
     /// ```
     #[must_use]
-    pub fn new(layer: M2mLayer) -> Self {
+    pub fn new(layer: &M2mLayer) -> Self {
         let connector = Connector::of_environment();
         let connections = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(hyper_util::rt::TokioTimer::new())
@@ -212,7 +212,7 @@ impl Config {
     /// ```
     pub fn client(&self) -> Result<Client, ConfigError> {
         let credentials = self.layer()?.build();
-        Ok(Client::new(M2mLayer::new(
+        Ok(Client::new(&M2mLayer::new(
             RateLimitRetryLayer::new(),
             credentials,
         )))
