@@ -90,8 +90,8 @@ async fn play(quotas: Quotas, requests: usize) -> Result<bool, BoxError> {
         Quotas::ByItself => ("without sharing", u64::MAX),
         // 0.2 %.
         Quotas::Shared => ("through Redis", all as u64 / 500),
-        // The API's window begins with the first token, and that of the quota before it: at its end, one request may be too
-        // early by as much.
+        // Slots are counted from the first reservation, and the API's window from the first request. Near the end of that
+        // window, one request may come too early.
         Quotas::Exact(..) => ("through Redis, exact", 1),
     };
     let kept = failed == 0 && seen.rate_limited <= max_requests;
