@@ -10,6 +10,7 @@
 //! | compression | none is asked for, so a response is as long as its body |
 //! | TLS | the crypto provider of the program, the platform's root certificates |
 //! | proxies | those of the environment, see [`Proxy`](crate::client_credentials::Proxy) |
+//! | `User-Agent` | `tower-m2m/` and the version, unless the request sets another |
 //! | time limits | `max_wait` of the limits for each wait. For the whole request, use `tokio::time::timeout` or a deadline of the limits |
 //!
 //! | file | contents |

@@ -103,7 +103,7 @@ impl RequestBuilder {
         })
     }
 
-    /// Adds parameters to the query of the URL, encoded as a form is.
+    /// Adds parameters to the query of the URL, percent-encoded (RFC 3986 §2.1).
     pub fn query<N, V>(self, parameters: impl IntoIterator<Item = (N, V)>) -> Self
     where
         N: AsRef<str>,

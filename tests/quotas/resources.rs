@@ -236,3 +236,41 @@ async fn processes_share_each_named_quota() {
     assert!(began.elapsed() >= 58 * SECOND, "{:?}", began.elapsed());
     assert_eq!(rejected.load(SeqCst), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_that_is_new_to_a_route_holds_no_other_routes() {
+    // `/users` is counted by another quota each time, as its header `x-name` says.
+    let (inner, _) = serving(|request: Request<Body>| {
+        let name = request.headers().get("x-name").cloned();
+        let mut response = status_only(StatusCode::OK);
+        let headers = response.headers_mut();
+        let remaining = if name.as_ref().is_some_and(|name| name == "search") {
+            0
+        } else {
+            100
+        };
+        headers.insert("x-ratelimit-resource", name.unwrap());
+        headers.insert("x-ratelimit-limit", 100.into());
+        headers.insert("x-ratelimit-remaining", remaining.into());
+        headers.insert("x-ratelimit-reset", 60.into());
+        async move { response }
+    });
+    let service = RateLimitRetryLayer::new().layer(inner);
+    let request = |path: &str, name: &str| {
+        let mut request = get(path);
+        request
+            .headers_mut()
+            .insert("x-name", name.parse().unwrap());
+        request
+    };
+    for (path, name) in [("/users", "core"), ("/repos", "repos"), ("/find", "search")] {
+        drop(send(&service, request(path, name)).await.unwrap());
+    }
+
+    // The quota is known, and not as one that counts this route.
+    drop(send(&service, request("/users", "search")).await.unwrap());
+    let began = Instant::now();
+    drop(send(&service, request("/repos", "repos")).await.unwrap());
+
+    assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
+}

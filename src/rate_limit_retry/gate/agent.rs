@@ -45,8 +45,8 @@ impl Gate {
     /// sooner.
     ///
     /// A report that is returned counts as in flight until [`apply`](Self::apply),
-    /// [`repeat_report`](Self::repeat_report) or [`fall_back`](Self::fall_back) is called. The agent ends if the partition was removed, or has not been used for [`AGENT_IDLE_TIMEOUT`] and has no
-    /// waiters; the next admission starts another.
+    /// [`repeat_report`](Self::repeat_report) or [`fall_back`](Self::fall_back) is called. The agent ends if the
+    /// partition was removed, or has not been used for [`AGENT_IDLE_TIMEOUT`] and has no waiters; the next admission starts another.
     pub(crate) fn next_action(
         &self,
         key: &PartitionKey,

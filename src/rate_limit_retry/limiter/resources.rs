@@ -44,8 +44,10 @@ impl Limiter {
             return;
         }
         let is_new = self.resources.observe(partition, route, prefix, info);
-        // Requests that were admitted before the division report to the partition only.
-        if is_new || call.keys.iter().all(|key| key.resource().is_none()) {
+        // What a response says about other quotas than those of the call, the partition has recorded.
+        let is_covered = |name| call.keys.iter().any(|key| key.resource() == Some(name));
+        let mut names = info.limits.iter().filter_map(|limit| limit.name.as_deref());
+        if is_new || !names.all(is_covered) {
             let named = self.resources.all_keys(partition);
             if !named.is_empty() {
                 self.gate.divide(partition, &named, now);

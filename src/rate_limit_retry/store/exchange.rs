@@ -8,8 +8,8 @@ use super::ProcessId;
 
 /// The report of one process about a quota.
 ///
-/// It is complete: the store needs nothing from earlier reports of the same process but the number of the last one. An empty report, with nothing
-/// reserved or wanted, returns all reservations.
+/// It is complete: the store needs nothing from earlier reports of the same process but the number of the last one. An
+/// empty report, with nothing reserved or wanted, returns all reservations.
 ///
 /// # Examples
 ///

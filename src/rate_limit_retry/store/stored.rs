@@ -73,7 +73,7 @@ impl StoredQuotas {
     /// [`fleet_quota`](Self::fleet_quota). The first case includes a quota that is nearly exhausted or reserved for
     /// other processes, and the first report of a partition and of each window.
     ///
-    /// Choose it a few times the usual round trip. A report that exceeds it, or eight times the average response time, is
+    /// Choose it a few times the usual round trip. A report that exceeds it, 250 ms, or eight times the average response time, is
     /// repeated once. If that exceeds it as well, the store has failed, and the process uses its own knowledge until a later
     /// report succeeds.
     #[must_use]
