@@ -24,7 +24,7 @@ struct World {
     client: Client,
 }
 
-async fn world(secret: &str) -> World {
+async fn world() -> World {
     let issuer = Issuer::builder()
         .client("orders", "secret")
         .start()
@@ -32,7 +32,7 @@ async fn world(secret: &str) -> World {
         .unwrap();
     let api = echoing(Api::builder()).tokens(issuer.tokens());
     let api = api.start().await.unwrap();
-    let client = client(&issuer, &api, secret);
+    let client = client(&issuer, &api, "secret");
     World {
         issuer,
         api,
@@ -87,7 +87,7 @@ async fn a_request_has_a_token_its_query_and_its_json() {
         issuer: _issuer,
         api,
         client,
-    } = world("secret").await;
+    } = world().await;
     let url = format!("{}/echo", api.origin());
 
     let request = client
@@ -114,7 +114,7 @@ async fn clones_share_the_token_and_a_401_replaces_it() {
         issuer,
         api,
         client,
-    } = world("secret").await;
+    } = world().await;
     let url = format!("{}/echo", api.origin());
     client.get(&url).send().await.unwrap();
     let clone = client.clone();
@@ -135,7 +135,7 @@ async fn a_stream_is_sent_once() {
         issuer: _issuer,
         api,
         client,
-    } = world("secret").await;
+    } = world().await;
     let url = format!("{}/echo", api.origin());
     let stream = || {
         // No type that can be copied: its length is unknown, too.
@@ -159,7 +159,7 @@ async fn redirects_are_returned() {
         issuer: _issuer,
         api,
         client,
-    } = world("secret").await;
+    } = world().await;
 
     let response = client.get(format!("{}/moved", api.origin())).send().await;
 
@@ -175,7 +175,7 @@ async fn errors_name_the_request_and_no_secret() {
         issuer,
         api,
         client,
-    } = world("secret").await;
+    } = world().await;
     let url = |path: &str| format!("{}{path}", api.origin());
 
     let status = client.get(url("/echo?key=canary")).send().await.unwrap();
@@ -226,7 +226,7 @@ async fn the_client_is_a_service() {
         issuer: _issuer,
         api,
         client,
-    } = world("secret").await;
+    } = world().await;
     let request = Request::get(format!("{}/echo", api.origin()));
     let request = request.body(RequestBody::empty()).unwrap();
 

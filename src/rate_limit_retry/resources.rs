@@ -83,14 +83,21 @@ impl Resources {
             return false;
         }
         let of_partition = learned.entry(partition.clone()).or_default();
-        let (divided, known) = (of_partition.divided, of_partition.keys.len());
-        of_partition.observe(partition, route, prefix, info);
-        let is_new = of_partition.divided && !divided;
+        self.change(of_partition, |learned| {
+            learned.observe(partition, route, prefix, info);
+        })
+    }
+
+    /// Changes what is known of a partition. Returns whether it is divided now and was not before, or has new names.
+    fn change(&self, learned: &mut Learned, change: impl FnOnce(&mut Learned)) -> bool {
+        let (divided, known) = (learned.divided, learned.keys.len());
+        change(learned);
+        let is_new = learned.divided && !divided;
         if is_new {
             // Release pairs with the Acquire in `keys_for`.
             self.divided.fetch_add(1, Ordering::Release);
         }
-        is_new || of_partition.keys.len() > known
+        is_new || learned.keys.len() > known
     }
 
     /// Divides a partition, because another process has, into quotas with these names. Returns whether that was not known.
@@ -107,15 +114,12 @@ impl Resources {
             learned.remove(&whole);
         }
         let of_partition = learned.entry(partition.clone()).or_default();
-        let (divided, known) = (of_partition.divided, of_partition.keys.len());
-        for name in names {
-            of_partition.bit(partition, name);
-        }
-        of_partition.divided = true;
-        if !divided {
-            self.divided.fetch_add(1, Ordering::Release);
-        }
-        !divided || of_partition.keys.len() > known
+        self.change(of_partition, |learned| {
+            for name in names {
+                learned.bit(partition, name);
+            }
+            learned.divided = true;
+        })
     }
 
     /// Returns the keys of all named quotas of a partition; none while it is not divided.
