@@ -9,7 +9,7 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::{process::Command, time::sleep};
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_m2m::{
-    BoxError, ClientAuth, ClientCredentialsLayer, RateLimitRetryLayer, TokenEndpoint,
+    BoxError, ClientAuth, ClientCredentialsLayer, M2mLayer, RateLimitRetryLayer, TokenEndpoint,
     client_credentials::RedisTokenStore,
     rate_limit_retry::{FleetQuota, RedisQuotaStore, StoredQuotas},
     store::StoreKeyring,
@@ -98,9 +98,12 @@ pub(crate) async fn run(task: Task) -> Result<(), BoxError> {
     }
     let limits = limits.build();
     let quotas = limits.handle();
+    // The token comes before the quota: a slot of the fleet that waited for a token would be used in a later window.
     let client = ServiceBuilder::new()
-        .layer(limits)
-        .layer(tokens.refresh_cooldown(COOLDOWN).build())
+        .layer(M2mLayer::new(
+            limits,
+            tokens.refresh_cooldown(COOLDOWN).build(),
+        ))
         .service(http());
     let send = async || {
         let request = Request::get(format!("{}/orders", task.api_url)).body(Full::default())?;

@@ -12,7 +12,9 @@ use crate::rate_limit_retry::local_limits::{at_least_one, clamp_rate};
 ///
 /// By default, a tenth of the requests may be sent at once ([`burst`](Self::burst)); the others are spaced evenly. No
 /// window of the server then sees more requests than the quota, wherever it begins, as long as network delays of
-/// requests differ by less than one [`emission_interval`](Self::emission_interval).
+/// requests differ by less than one [`emission_interval`](Self::emission_interval). What runs below the layer delays
+/// requests too: with [`M2mLayer`](crate::M2mLayer), a request has its token before it takes a slot. In a
+/// [`ClientCredentialsLayer`](crate::ClientCredentialsLayer) below, the slot waits for the token.
 ///
 /// # Examples
 ///
