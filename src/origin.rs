@@ -53,6 +53,8 @@ pub struct Origin {
     port: u16,
     /// Host and port in their usual spelling, for a fast comparison.
     authority: Box<str>,
+    /// Whether the host is this machine. Checked for each request over plain http.
+    is_loopback: bool,
 }
 
 /// The error of parsing an [`Origin`]. Its message states the problem, and omits user information and queries.
@@ -85,6 +87,7 @@ impl Origin {
         };
         Self {
             scheme,
+            is_loopback: is_loopback(&host),
             host,
             port,
             authority,
@@ -139,16 +142,7 @@ impl Origin {
     /// ```
     #[must_use]
     pub fn is_loopback(&self) -> bool {
-        &*self.host == "localhost"
-            || self
-                .host
-                .strip_suffix(".localhost")
-                .is_some_and(|name| !name.is_empty())
-            || self
-                .host
-                .parse::<Ipv4Addr>()
-                .is_ok_and(|address| address.is_loopback())
-            || ipv6(&self.host).is_some_and(|address| address.is_loopback())
+        self.is_loopback
     }
 
     /// Returns the origin of `uri`; `None` if it has no authority, another scheme, user information, or a malformed host
@@ -257,6 +251,17 @@ impl Origin {
         self.host.eq_ignore_ascii_case(host)
             || ipv6(host).is_some_and(|address| ipv6(&self.host) == Some(address))
     }
+}
+
+/// Returns whether a host in its canonical form is this machine.
+fn is_loopback(host: &str) -> bool {
+    let below = host.strip_suffix(".localhost");
+    host == "localhost"
+        || below.is_some_and(|name| !name.is_empty())
+        || host
+            .parse()
+            .is_ok_and(|address: Ipv4Addr| address.is_loopback())
+        || ipv6(host).is_some_and(|address| address.is_loopback())
 }
 
 impl fmt::Display for Origin {

@@ -38,7 +38,7 @@ def main():
     release = pathlib.Path(json.loads(metadata)["target_directory"]) / "release"
     upstream = subprocess.Popen([release / "examples/upstream"])
     gateway = subprocess.Popen(
-        [release / "gateway", HERE / "gateway.toml"], env={**os.environ, "GATEWAY_LOG": "warn"}
+        [release / "gateway", HERE / "gateway.toml"], env={**os.environ, "GATEWAY_LOG": "error"}
     )
     try:
         wait_until_ready()
