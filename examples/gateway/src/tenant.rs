@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::AtomicBool},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -12,11 +13,11 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{Client, ResponseFuture, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 use tokio::time::timeout;
-use tower::{ServiceBuilder, ServiceExt};
+use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_m2m::{
     BoxError, M2mLayer, RateLimitRetryLayer,
     client_credentials::TokenHandle,
@@ -37,7 +38,31 @@ use crate::{
     via,
 };
 
-type Http<B> = Client<HttpsConnector<HttpConnector>, B>;
+/// hyper-util's client behind one reference count: the layers clone it for each request, and it has a dozen of its own.
+struct Http<B>(Arc<Client<HttpsConnector<HttpConnector>, B>>);
+
+impl<B> Clone for Http<B> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<B> Service<Request<B>> for Http<B>
+where
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    type Response = Response<Incoming>;
+    type Error = hyper_util::client::legacy::Error;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        self.0.request(request)
+    }
+}
 
 /// What all tenants' requests go through: with layers, which are the tenant's by its [`CredentialId`], and without.
 pub(crate) struct Stacks {
@@ -81,11 +106,12 @@ where
     B: http_body::Body + Send,
     B::Data: Send,
 {
-    Client::builder(TokioExecutor::new())
+    let client = Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_secs(60))
         .pool_max_idle_per_host(64)
-        .build(connector)
+        .build(connector);
+    Http(Arc::new(client))
 }
 
 pub(crate) struct Tenant {
