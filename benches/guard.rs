@@ -32,6 +32,7 @@ use tower::{Layer, Service, ServiceExt};
 use tower_m2m::{
     ClientCredentialsLayer, M2mLayer, RateLimitRetryLayer,
     client_credentials::{AccessToken, FetchContext, TokenError, TokenSource},
+    rate_limit_retry::PartitionKey,
 };
 
 use support::{
@@ -51,8 +52,8 @@ const SILENT: [&str; 6] = [
 ];
 /// What is measured over a server that announces its quota.
 ///
-/// With a deadline, each request uses the gate, and each response is read in full.
-const ANNOUNCED: [&str; 4] = ["bare", "limits", "limits_deadline", "both"];
+/// `limits_exact` has a partition of the user's: then each request uses the gate, and each response is read in full.
+const ANNOUNCED: [&str; 5] = ["bare", "limits", "limits_deadline", "limits_exact", "both"];
 
 fn main() {
     let arguments = std::env::args().skip(1);
@@ -99,6 +100,9 @@ fn announced(stack: &str, fields: Fields) -> f64 {
         "limits_deadline" => RateLimitRetryLayer::builder()
             .deadline(Duration::from_secs(3600))
             .build(),
+        "limits_exact" => RateLimitRetryLayer::builder()
+            .partition_by(|_| PartitionKey::new("all"))
+            .build(),
         _ => RateLimitRetryLayer::new(),
     };
     let allocations = layered(stack, Announcing(quotas), &limits);
@@ -122,7 +126,7 @@ where
 {
     match stack {
         "bare" => count(inner),
-        "limits" | "limits_deadline" => count(limits.layer(inner)),
+        "limits" | "limits_deadline" | "limits_exact" => count(limits.layer(inner)),
         "both" => count(M2mLayer::new(limits.clone(), prefetch(credentials())).layer(inner)),
         other => panic!("no such stack: {other}"),
     }

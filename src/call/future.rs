@@ -8,6 +8,7 @@
 //! | `Fast` | a final response | completes, with the response unchanged |
 //! | `Fast` | any other outcome that the policy returns | completes |
 //! | `Fast` | a retry or a replay | `Slow`, with the rest of the call boxed |
+//! | `Fast` | the call's deadline | `Slow`, with the error |
 //! | `Slow` | the outcome of the call | completes |
 //!
 //! A call that has to wait before its first attempt starts in `Slow`. There is no way back to `Fast`.
@@ -130,7 +131,14 @@ where
             let slow = match state.as_mut().project() {
                 Project::Slow { future } => return future.as_mut().poll(cx),
                 Project::Fast { future, in_flight } => {
-                    let outcome = ready!(future.poll(cx));
+                    let Poll::Ready(outcome) = future.poll(cx) else {
+                        let error = ready!(in_flight.poll_deadline(cx));
+                        // Drops the first attempt, as every timeout does.
+                        state.set(State::Slow {
+                            future: Box::pin(ready(Err(error))),
+                        });
+                        continue;
+                    };
                     // Checked in place, which saves one move of the response.
                     if let Ok(response) = &outcome
                         && in_flight.finish(response)
@@ -167,6 +175,15 @@ where
             return true;
         };
         self.policy.finish(call, attempt, response)
+    }
+
+    /// Returns the error of a call whose deadline has passed, as soon as it has.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<BoxError> {
+        let Some((call, _)) = &mut self.attempt else {
+            return Poll::Pending;
+        };
+        ready!(self.policy.poll_deadline(call, cx));
+        Poll::Ready(self.policy.deadline_exceeded(call, true))
     }
 
     /// Returns the outcome of the call, or the future of its next attempt.

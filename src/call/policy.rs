@@ -23,7 +23,11 @@
 //! | limits | partitions, attempts, deadline | a permit of the gate | none | none: the limits never replay |
 //! | both ([`stack`](crate::stack)) | both of the above | a permit of the gate | as for the token | the rejected token and its challenge |
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body;
@@ -161,6 +165,12 @@ pub(crate) trait Policy: Send + Sync + 'static {
     /// Returns the time left until the call's deadline. Default: `None`, no deadline.
     fn time_left(&self, _call: &Self::Call) -> Option<Duration> {
         None
+    }
+
+    /// Polls the timer of the call's deadline while the attempt of the fast path is in flight. Default: pending, no
+    /// deadline.
+    fn poll_deadline(&self, _call: &mut Self::Call, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
     }
 
     /// Creates the error of a call whose deadline has passed while the request was `in_flight`, or before it was sent.

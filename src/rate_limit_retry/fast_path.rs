@@ -17,7 +17,7 @@
 //!
 //! # What disables it
 //!
-//! A deadline, a profile, a store, custom partitions or costs, for the whole layer; a local limit, a pause or a hold,
+//! A store, custom partitions or costs, for the whole layer; a local limit, a pause or a hold,
 //! for a partition. Even pacing and a held route end credits. A shard caches at most [`MAX_ENTRIES`] partitions. Further
 //! ones replace others, and their requests use the gate.
 

@@ -2,7 +2,7 @@
 //!
 //! The reference for dates in a response is chosen as follows:
 //!
-//! - Without a profile and without fields about limits, no date is read.
+//! - Without fields about limits, no date is read.
 //! - Otherwise, it is the server's time by the skew of the request's first partition, which the response itself
 //!   updates.
 //! - Without a partition, it is the local time.
@@ -41,9 +41,20 @@ impl HeaderReader {
         }
     }
 
-    /// Returns whether a profile is set. A profile may give a meaning to any field.
-    pub(crate) fn has_profile(&self) -> bool {
-        self.profile.is_some()
+    /// Returns the profile.
+    #[inline]
+    pub(crate) fn profile(&self) -> Option<&dyn HeaderProfile> {
+        self.profile.as_deref()
+    }
+
+    /// Returns whether a response may have fields about limits. A profile may give a meaning to any field.
+    #[inline]
+    pub(crate) fn may_have_limits(&self, headers: &HeaderMap) -> bool {
+        has_limit_fields(headers)
+            || self.profile().is_some_and(|profile| {
+                let mut names = headers.keys();
+                names.any(|name| profile.field(name.as_str()).is_some())
+            })
     }
 
     /// Removes the clock skew of a partition.
@@ -57,7 +68,7 @@ impl HeaderReader {
     /// A `Date` is rounded down to a second and may be old when it arrives. The skew combines the dates of all
     /// responses: it is more accurate, and also applies to responses without a `Date`.
     ///
-    /// Takes the lock only for responses with fields about limits, or for all responses with a profile.
+    /// Takes the lock only for responses with fields about limits.
     pub(crate) fn read(
         &self,
         keys: &[PartitionKey],
@@ -65,11 +76,11 @@ impl HeaderReader {
         headers: &HeaderMap,
         now: SystemTime,
     ) -> RateLimitInfo {
-        let profile = self.profile.as_deref();
         // Most responses end here: the names are scanned, and no lock is taken.
-        if profile.is_none() && !has_limit_fields(headers) {
+        if !self.may_have_limits(headers) {
             return read(status, headers, now);
         }
+        let profile = self.profile();
         let known = keys.first().map(|key| self.skew(key)).unwrap_or_default();
         let mut skew = known;
         let is_dated = keys.is_empty() || skew.observe_date(headers, now);

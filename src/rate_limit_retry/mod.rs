@@ -23,7 +23,7 @@
 //! One allocation keeps a copy of the request for a retry, if its body can be cloned. After 1,000 consecutive responses
 //! of a partition without limits, its requests take no lock of the layer. Neither do those to a partition that
 //! announces its quota, while much of it remains: each thread counts its own requests, and reads of a response only the
-//! number that remains. Neither applies if the layer has a deadline, a profile, a store, custom partitions or costs.
+//! number that remains. Neither applies if the layer has a store, custom partitions or costs.
 //! Otherwise a request takes the layer's lock before it is sent and after its response, each time for assignments only,
 //! and allocates more if the response has fields about limits. The future is boxed for requests that wait, have a
 //! [`deadline`](RateLimitRetryLayerBuilder::deadline) or are retried.

@@ -20,10 +20,14 @@
 //! [`Limiter::on_response`] counts it with [`Gate::enter_late`](super::gate::Gate::enter_late) or
 //! [`Permit::count`].
 
-use std::time::Duration;
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use http::{Request, Response};
 use http_body::Body;
+use tokio::time::Instant;
 
 use super::{
     fast_path::FastPath,
@@ -71,27 +75,34 @@ impl LimitPolicy {
     /// |---|---|
     /// | the partition is cached and open | ready, uncounted |
     /// | the partition is cached, and its credits allow it | ready, on credit |
-    /// | the layer has a deadline or a fleet quota | wait, nothing requested yet |
+    /// | the layer has a fleet quota | wait, nothing requested yet |
     /// | the gate admits the request | ready |
     /// | the gate queues or rejects it | wait, with the gate's result |
     ///
     /// A rejection by the gate is also passed on as a wait: the error is created on the slow path, so that this
     /// function, which is inlined into every call, stays small.
+    ///
+    /// `now` is called at most once, and on the fast path only if the layer has a deadline.
     #[inline]
-    pub(crate) fn begin_call(&self, head: &RequestHead<'_>, credential: Option<&str>) -> Begun {
+    pub(crate) fn begin_call(
+        &self,
+        head: &RequestHead<'_>,
+        credential: Option<&str>,
+        now: impl FnOnce() -> Instant,
+    ) -> Begun {
         let limiter = &self.limiter;
         // With a credential, the default keys differ: the cache must not mix the two.
         let named = credential.is_some();
-        // The fast path reads no clock and does not touch the gate.
+        // The fast path does not touch the gate.
         // While a route is held, or sends slowly after a hold, each request needs its keys.
         let on_credit = limiter.routes.is_empty();
         if let Some((keys, account, permit)) = self.fast_path.admit(head.uri, named, on_credit) {
-            return Begun::Ready(limiter.call(keys, account, head), permit);
+            return Begun::Ready(limiter.call(keys, account, head, now), permit);
         }
-        let now = limiter.now();
+        let now = now();
         let mut call = limiter.begin(head, credential, now);
-        // A deadline or a fleet quota needs timers: the call continues in the boxed future.
-        if limiter.needs_slow_path() {
+        // A fleet quota needs timers: the call continues in the boxed future.
+        if limiter.has_fleet_quota() {
             return Begun::Wait(call, None);
         }
         match limiter.try_admit(&mut call, now) {
@@ -118,10 +129,12 @@ impl Policy for LimitPolicy {
 
     #[inline]
     fn begin<B>(&self, request: &mut Request<B>) -> Result<Begin<Self>, BoxError> {
-        Ok(match self.begin_call(&(&*request).into(), None) {
-            Begun::Ready(call, permit) => Begin::Ready(call, started(permit)),
-            Begun::Wait(call, admission) => Begin::Wait(call, admission),
-        })
+        Ok(
+            match self.begin_call(&(&*request).into(), None, || self.limiter.now()) {
+                Begun::Ready(call, permit) => Begin::Ready(call, started(permit)),
+                Begun::Wait(call, admission) => Begin::Wait(call, admission),
+            },
+        )
     }
 
     fn needs_copy(&self, _: &Call) -> bool {
@@ -179,6 +192,10 @@ impl Policy for LimitPolicy {
 
     fn time_left(&self, call: &Call) -> Option<Duration> {
         self.limiter.time_left(call)
+    }
+
+    fn poll_deadline(&self, call: &mut Call, cx: &mut Context<'_>) -> Poll<()> {
+        self.limiter.poll_deadline(call, cx)
     }
 
     fn deadline_exceeded(&self, call: &Call, in_flight: bool) -> BoxError {

@@ -16,7 +16,11 @@
 //! | 429, 503 | holds, and decides on a retry | none | retried with the current token, or returned |
 //! | error | releases the permit or counts the request | none | retried if its class and method allow it |
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body;
@@ -94,7 +98,7 @@ impl Policy for M2mPolicy {
             let limits = limiter.begin(&head, credential, now);
             return Ok(Begin::Wait(M2mCall { limits, auth }, None));
         }
-        Ok(match self.limits.begin_call(&head, credential) {
+        Ok(match self.limits.begin_call(&head, credential, || now) {
             Begun::Ready(limits, permit) => {
                 Begin::Ready(M2mCall { limits, auth }, started(permit, token))
             }
@@ -264,6 +268,10 @@ impl Policy for M2mPolicy {
 
     fn time_left(&self, call: &M2mCall) -> Option<Duration> {
         self.limits.time_left(&call.limits)
+    }
+
+    fn poll_deadline(&self, call: &mut M2mCall, cx: &mut Context<'_>) -> Poll<()> {
+        self.limits.poll_deadline(&mut call.limits, cx)
     }
 
     fn deadline_exceeded(&self, call: &M2mCall, in_flight: bool) -> BoxError {

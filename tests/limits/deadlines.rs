@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header::RETRY_AFTER};
 use http_body::Frame;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer, service_fn};
@@ -159,7 +159,7 @@ async fn nothing_is_sent_by_a_service_that_is_ready_when_the_deadline_passes() {
 
         for (kind, (outcome, calls)) in [("limits", alone), ("both", stacked)] {
             let case = format!("{kind}, ready after {ready_after} s");
-            assert_eq!(calls, usize::from(sent), "{case}");
+            assert_eq!(calls, 1 + usize::from(sent), "{case}");
             match outcome {
                 Ok(_) => assert!(sent, "{case}"),
                 Err(error) => {
@@ -172,27 +172,55 @@ async fn nothing_is_sent_by_a_service_that_is_ready_when_the_deadline_passes() {
     }
 }
 
-/// Sends a request through a service that becomes busy after it has said that it is ready, for `busy`. Returns how often
-/// the service was called, too.
+#[tokio::test(start_paused = true)]
+async fn the_attempt_in_flight_is_dropped_at_the_deadline() {
+    let alive = Arc::new(());
+    let held = Arc::downgrade(&alive);
+    let inner = service_fn(move |_: Request<Body>| {
+        let alive = held.upgrade();
+        async move {
+            sleep(60 * SECOND).await;
+            drop(alive);
+            Ok::<_, BoxError>(status_only(StatusCode::OK))
+        }
+    });
+    let limits = RateLimitRetryLayer::builder().deadline(10 * SECOND).build();
+    let mut service = limits.layer(inner);
+    let mut call = std::pin::pin!(service.ready().await.unwrap().call(get("/")));
+    assert!(
+        tokio::time::timeout(9 * SECOND, call.as_mut())
+            .await
+            .is_err()
+    );
+    assert_eq!(Arc::strong_count(&alive), 2);
+
+    let error = call.as_mut().await.unwrap_err();
+
+    assert!(error.is::<DeadlineExceeded>());
+    // Before the future of the call is dropped.
+    assert_eq!(Arc::strong_count(&alive), 1);
+}
+
+/// Sends a request through a service that throttles it, and is then busy for `busy`. Returns how often the service was
+/// called, too.
 async fn send_when_ready<S: Client>(
     busy: Duration,
     layered: impl FnOnce(Busy) -> S,
 ) -> (Result<Response<Body>, BoxError>, usize) {
     let (until, calls) = (Arc::default(), Arc::default());
     let inner = Busy {
+        busy,
         until: Arc::clone(&until),
         calls: Arc::clone(&calls),
         timer: None,
     };
-    let mut service = layered(inner);
-    service.ready().await.unwrap();
-    *until.lock().unwrap() = Some(Instant::now() + busy);
-    let outcome = service.call(get("/")).await;
+    let outcome = layered(inner).oneshot(get("/")).await;
     (outcome, calls.load(SeqCst))
 }
 
-/// A service that is not ready until a time. Clones share the time.
+/// A service that throttles the first request, and is not ready for a while afterwards. Clones share the time.
 struct Busy {
+    busy: Duration,
     until: Arc<Mutex<Option<Instant>>>,
     calls: Arc<AtomicUsize>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -201,6 +229,7 @@ struct Busy {
 impl Clone for Busy {
     fn clone(&self) -> Self {
         Self {
+            busy: self.busy,
             until: Arc::clone(&self.until),
             calls: Arc::clone(&self.calls),
             timer: None,
@@ -224,8 +253,14 @@ impl Service<Request<Body>> for Busy {
     }
 
     fn call(&mut self, _: Request<Body>) -> Self::Future {
-        self.calls.fetch_add(1, SeqCst);
-        ready(Ok(status_only(StatusCode::OK)))
+        let mut response = status_only(StatusCode::OK);
+        if self.calls.fetch_add(1, SeqCst) == 0 {
+            *self.until.lock().unwrap() = Some(Instant::now() + self.busy);
+            *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+            let headers = response.headers_mut();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        ready(Ok(response))
     }
 }
 

@@ -218,7 +218,7 @@ impl RateLimitRetryLayerBuilder {
     /// deadline is not begun: the call fails with [`RateLimited`](super::RateLimited), or returns the response of its
     /// last attempt. Reading the response body does not count.
     ///
-    /// Calls with a deadline cost an additional allocation, and do not take the fast path.
+    /// A call whose response does not arrive at once costs an additional allocation, for the timer.
     pub fn deadline(mut self, limit: Duration) -> Self {
         self.deadline = Some(limit);
         self

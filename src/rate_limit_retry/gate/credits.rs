@@ -32,7 +32,7 @@ use super::{
     state::wake_all,
 };
 use crate::{
-    rate_limit_retry::headers::{FieldHistory, RateLimitInfo},
+    rate_limit_retry::headers::{FieldHistory, HeaderProfile, RateLimitInfo},
     sync::{Mutex, lock},
 };
 
@@ -89,9 +89,14 @@ impl ThreadCredits {
     }
 
     /// Learns from the fields of a response that the gate has recorded.
-    pub(crate) fn learn(&self, headers: &HeaderMap, info: &RateLimitInfo) {
+    pub(crate) fn learn(
+        &self,
+        headers: &HeaderMap,
+        profile: Option<&dyn HeaderProfile>,
+        info: &RateLimitInfo,
+    ) {
         if let Ok(mut fields) = self.fields.try_lock() {
-            fields.learn(headers, info);
+            fields.learn(headers, profile, info);
         }
     }
 }
@@ -99,7 +104,7 @@ impl ThreadCredits {
 impl CreditPermit {
     /// Ends the request if its response is like those before and enough remains: then nothing else needs to be
     /// recorded. Otherwise the request stays in flight.
-    pub(super) fn finish(&self, headers: &HeaderMap) -> bool {
+    pub(super) fn finish(&self, headers: &HeaderMap, profile: Option<&dyn HeaderProfile>) -> bool {
         let credits = &self.credits;
         let finished = {
             // Contended only if a task has moved to another thread. The lock makes this the only writer.
@@ -107,7 +112,7 @@ impl CreditPermit {
                 return false;
             };
             let floor = credits.counts.floor();
-            let remaining = fields.read(headers, credits.counts.windows(), floor / 2);
+            let remaining = fields.read(headers, profile, credits.counts.windows(), floor / 2);
             remaining.is_some_and(|remaining| {
                 remaining >= floor && credits.counts.accept(self.generation, remaining)
             })

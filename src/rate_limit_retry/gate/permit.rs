@@ -23,6 +23,7 @@ use super::{
 use crate::{
     rate_limit_retry::{
         Cost, PartitionKey,
+        headers::HeaderProfile,
         quota::{Estimate, Load, Outcome, Scope, Sent},
         route::RouteClass,
     },
@@ -162,9 +163,13 @@ impl Permit {
 
     /// Ends the request, if nothing else has to be recorded about a successful response with these fields: it is on
     /// credit, and its response is like those before.
-    pub(crate) fn finish_on_credit(&mut self, headers: &HeaderMap) -> bool {
+    pub(crate) fn finish_on_credit(
+        &mut self,
+        headers: &HeaderMap,
+        profile: Option<&dyn HeaderProfile>,
+    ) -> bool {
         let finished = match &self.0 {
-            Kind::OnCredit(credit) => credit.finish(headers),
+            Kind::OnCredit(credit) => credit.finish(headers, profile),
             Kind::Uncounted | Kind::Counted(_) => false,
         };
         if finished {

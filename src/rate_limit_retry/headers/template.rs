@@ -20,6 +20,7 @@ use super::{
     info::RateLimitInfo,
     is_companion_field, is_limit_field,
     limit::{Limit, Unit},
+    profile::HeaderProfile,
 };
 
 /// The fields about limits of one server, as far as the responses of one thread show them.
@@ -76,15 +77,21 @@ impl FieldHistory {
     pub(crate) fn read(
         &mut self,
         headers: &HeaderMap,
+        profile: Option<&dyn HeaderProfile>,
         quotas: usize,
         overtaken: u64,
     ) -> Option<u64> {
         let template = self.template.as_mut()?;
-        (template.quotas == quotas).then(|| template.read(headers, overtaken))?
+        (template.quotas == quotas).then(|| template.read(headers, profile, overtaken))?
     }
 
-    /// Learns from a response that was parsed in full.
-    pub(crate) fn learn(&mut self, headers: &HeaderMap, info: &RateLimitInfo) {
+    /// Learns from a response that was parsed in full, with this profile.
+    pub(crate) fn learn(
+        &mut self,
+        headers: &HeaderMap,
+        profile: Option<&dyn HeaderProfile>,
+        info: &RateLimitInfo,
+    ) {
         let plain = info.retry_after.is_none()
             && !info.global
             && !info.limits.is_empty()
@@ -96,7 +103,7 @@ impl FieldHistory {
         }
         // It fits, whether more remains or less.
         if let Some(template) = &mut self.template
-            && let Some(found) = template.find(headers)
+            && let Some(found) = template.find(headers, profile)
         {
             found.store_in(&mut template.remaining);
             self.failures = 0;
@@ -108,7 +115,7 @@ impl FieldHistory {
             return;
         }
         let parsed = Parsed {
-            fields: fields(headers),
+            fields: fields(headers, profile),
             limits: info.limits.clone(),
         };
         self.template = self
@@ -126,18 +133,25 @@ fn is_short(headers: &HeaderMap) -> bool {
 }
 
 /// Returns the fields of a response: the names of all, and the values of those that may be about limits.
-fn fields(headers: &HeaderMap) -> Vec<(HeaderName, Option<Box<[u8]>>)> {
+fn fields(
+    headers: &HeaderMap,
+    profile: Option<&dyn HeaderProfile>,
+) -> Vec<(HeaderName, Option<Box<[u8]>>)> {
     let field = |(name, value): (&HeaderName, &HeaderValue)| {
         // A copy: the value may be a part of a large buffer.
-        let value = is_relevant(name).then(|| value.as_bytes().into());
+        let value = is_relevant(name, profile).then(|| value.as_bytes().into());
         (name.clone(), value)
     };
     headers.iter().map(field).collect()
 }
 
 /// Returns whether a field may be about limits.
-fn is_relevant(name: &HeaderName) -> bool {
-    is_limit_field(name.as_str()) || is_companion_field(name.as_str()) || *name == AGE
+fn is_relevant(name: &HeaderName, profile: Option<&dyn HeaderProfile>) -> bool {
+    let text = name.as_str();
+    is_limit_field(text)
+        || is_companion_field(text)
+        || *name == AGE
+        || profile.is_some_and(|profile| profile.field(text).is_some())
 }
 
 impl Template {
@@ -200,8 +214,13 @@ impl Template {
     }
 
     /// Reads a response. See [`FieldHistory::read`].
-    fn read(&mut self, headers: &HeaderMap, overtaken: u64) -> Option<u64> {
-        let found = self.find(headers)?;
+    fn read(
+        &mut self,
+        headers: &HeaderMap,
+        profile: Option<&dyn HeaderProfile>,
+        overtaken: u64,
+    ) -> Option<u64> {
+        let found = self.find(headers, profile)?;
         let found = found.remaining.get(..self.remaining.len())?;
         let overtaking = |(found, known): (&Option<u64>, &u64)| {
             found.is_some_and(|found| found <= known.saturating_add(overtaken))
@@ -216,7 +235,7 @@ impl Template {
     }
 
     /// Compares a response with the template. Returns the numbers in the gaps.
-    fn find(&self, headers: &HeaderMap) -> Option<Found> {
+    fn find(&self, headers: &HeaderMap, profile: Option<&dyn HeaderProfile>) -> Option<Found> {
         let mut found = Found::default();
         let mut expected = &*self.fields;
         for (name, value) in headers {
@@ -227,7 +246,7 @@ impl Template {
                 if let Some(parts) = parts {
                     found.read(parts, value.as_bytes())?;
                 }
-            } else if is_relevant(name) {
+            } else if is_relevant(name, profile) {
                 // Fields that cannot be about limits may be missing before it.
                 let next = expected.iter().position(|(_, parts)| parts.is_some())?;
                 let ((known, parts), rest) = expected.get(next..)?.split_first()?;
@@ -408,7 +427,7 @@ mod tests {
     use http::{HeaderValue, StatusCode};
 
     use super::*;
-    use crate::rate_limit_retry::headers::read;
+    use crate::rate_limit_retry::headers::{Field, read, read_with};
 
     /// Fields of a response, by name and value.
     fn response(fields: &[(&'static str, String)]) -> HeaderMap {
@@ -425,6 +444,7 @@ mod tests {
         for headers in responses {
             history.learn(
                 headers,
+                None,
                 &read(StatusCode::OK, headers, SystemTime::UNIX_EPOCH),
             );
         }
@@ -474,27 +494,70 @@ mod tests {
             .len()
     }
 
+    /// Gives a meaning to fields whose names have none.
+    #[derive(Debug)]
+    struct Acme;
+
+    impl HeaderProfile for Acme {
+        fn field(&self, name: &str) -> Option<Field> {
+            match name {
+                "acme-left" => Some(Field::Remaining),
+                "acme-back-in" => Some(Field::Reset),
+                _ => None,
+            }
+        }
+    }
+
+    #[test]
+    fn a_profile_determines_which_fields_matter() {
+        let acme = |left: u64, back_in: &str, id: &str| {
+            response(&[
+                ("acme-left", left.to_string()),
+                ("request-id", id.into()),
+                ("acme-back-in", back_in.into()),
+            ])
+        };
+        let mut history = FieldHistory::default();
+        for headers in [acme(200, "59", "a"), acme(199, "59", "b")] {
+            let info = read_with(&Acme, StatusCode::OK, &headers, SystemTime::UNIX_EPOCH);
+            assert_eq!(info.limits.len(), 1);
+            history.learn(&headers, Some(&Acme), &info);
+        }
+
+        assert_eq!(
+            history.read(&acme(198, "59", "c"), Some(&Acme), 1, 0),
+            Some(198)
+        );
+        assert_eq!(history.read(&acme(197, "58", "d"), Some(&Acme), 1, 0), None);
+        let mut further = acme(197, "59", "e");
+        further.append("acme-back-in", HeaderValue::from_static("3600"));
+        assert_eq!(history.read(&further, Some(&Acme), 1, 0), None);
+    }
+
     #[test]
     fn a_response_that_differs_in_what_remains_is_read_without_a_parse() {
         for set in [didit, github, draft10, two_policies] {
             let mut history = learned(&[set(200), set(199)]);
             let quotas = quotas(set);
 
-            assert_eq!(history.read(&set(150), quotas, 0), Some(150));
-            assert_eq!(history.read(&set(99), quotas, 0), Some(99));
-            assert_eq!(history.read(&set(0), quotas, 0), Some(0));
+            assert_eq!(history.read(&set(150), None, quotas, 0), Some(150));
+            assert_eq!(history.read(&set(99), None, quotas, 0), Some(99));
+            assert_eq!(history.read(&set(0), None, quotas, 0), Some(0));
             // Another quota is not announced.
-            assert_eq!(history.read(&set(0), quotas + 1, 0), None);
+            assert_eq!(history.read(&set(0), None, quotas + 1, 0), None);
         }
     }
 
     #[test]
     fn one_response_is_not_enough() {
         for set in [didit, github, draft10, two_policies] {
-            assert_eq!(learned(&[set(200)]).read(&set(199), quotas(set), 0), None);
+            assert_eq!(
+                learned(&[set(200)]).read(&set(199), None, quotas(set), 0),
+                None
+            );
             // Nothing has changed between the two.
             assert_eq!(
-                learned(&[set(200), set(200)]).read(&set(199), quotas(set), 0),
+                learned(&[set(200), set(200)]).read(&set(199), None, quotas(set), 0),
                 None
             );
         }
@@ -504,10 +567,10 @@ mod tests {
     fn more_than_remained_before_is_parsed_in_full() {
         let mut history = learned(&[didit(200), didit(190)]);
 
-        assert_eq!(history.read(&didit(191), 1, 0), None);
-        assert_eq!(history.read(&didit(192), 1, 2), Some(192));
+        assert_eq!(history.read(&didit(191), None, 1, 0), None);
+        assert_eq!(history.read(&didit(192), None, 1, 2), Some(192));
         // The least that was seen counts.
-        assert_eq!(history.read(&didit(193), 1, 2), None);
+        assert_eq!(history.read(&didit(193), None, 1, 2), None);
     }
 
     #[test]
@@ -527,7 +590,7 @@ mod tests {
             change(&mut headers);
 
             let mut history = learned(&[didit(200), didit(199)]);
-            assert_eq!(history.read(&headers, 1, 0), None, "{headers:?}");
+            assert_eq!(history.read(&headers, None, 1, 0), None, "{headers:?}");
         }
     }
 
@@ -546,7 +609,7 @@ mod tests {
             ("x-ratelimit-reset", "60".into()),
         ]);
 
-        assert_eq!(history.read(&headers, 1, 0), Some(150));
+        assert_eq!(history.read(&headers, None, 1, 0), Some(150));
     }
 
     #[test]
@@ -555,7 +618,7 @@ mod tests {
         let mut headers = github(3000);
         set(&mut headers, "x-ratelimit-used", "7");
 
-        assert_eq!(history.read(&headers, 1, 0), None);
+        assert_eq!(history.read(&headers, None, 1, 0), None);
     }
 
     #[test]
@@ -566,9 +629,9 @@ mod tests {
         set(&mut headers, "x-ratelimit-remaining-tokens", "10");
         let info = read(StatusCode::OK, &headers, SystemTime::UNIX_EPOCH);
 
-        history.learn(&headers, &info);
+        history.learn(&headers, None, &info);
 
-        assert_eq!(history.read(&didit(197), 1, 0), None);
+        assert_eq!(history.read(&didit(197), None, 1, 0), None);
     }
 
     #[test]
@@ -579,12 +642,12 @@ mod tests {
             headers
         };
         let mut history = learned(&[with_reset(200, "60"), with_reset(199, "59")]);
-        assert_eq!(history.read(&with_reset(198, "59"), 1, 0), None);
+        assert_eq!(history.read(&with_reset(198, "59"), None, 1, 0), None);
 
         let headers = with_reset(198, "59");
         let info = read(StatusCode::OK, &headers, SystemTime::UNIX_EPOCH);
-        history.learn(&headers, &info);
+        history.learn(&headers, None, &info);
 
-        assert_eq!(history.read(&with_reset(197, "59"), 1, 0), Some(197));
+        assert_eq!(history.read(&with_reset(197, "59"), None, 1, 0), Some(197));
     }
 }

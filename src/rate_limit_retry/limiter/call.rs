@@ -2,15 +2,14 @@
 
 use std::num::NonZeroU64;
 
-use http::{HeaderMap, Method, Uri, request::Parts};
-use tokio::time::Instant;
-
+use super::deadline::Deadline;
 use crate::{
     Attempts, Origin,
     rate_limit_retry::{
         budget::Account, decide::MethodClass, gate::Keys, quota::Load, route::RouteClass,
     },
 };
+use http::{HeaderMap, Method, Uri, request::Parts};
 
 /// The state of one call over all its attempts.
 ///
@@ -20,7 +19,8 @@ use crate::{
 /// | field | set by | changes |
 /// |---|---|---|
 /// | `keys` | `begin` | a held route and named quotas are appended |
-/// | `account`, `origin`, `load.cost`, `method`, `nested`, `deadline` | `begin` | never |
+/// | `account`, `origin`, `load.cost`, `method`, `nested` | `begin` | never |
+/// | `deadline` | `begin` | gets its timer when the first attempt does not complete at once |
 /// | `load.route`, `prefix` | `begin`; after the response on the fast path | never |
 /// | `sequence` | each admission, and the response to a request on credit | cleared when a retry gives way to other requests |
 /// | `attempt`, `sends`, `token_replaced`, `possibly_processed` | | after each attempt |
@@ -41,8 +41,8 @@ pub(crate) struct Call {
     pub(super) prefix: Option<RouteClass>,
     /// Whether the request is a retry of a retry layer outside this one.
     pub(super) nested: bool,
-    /// The time by which the call must end. `None`: no limit.
-    pub(super) deadline: Option<Instant>,
+    /// The time by which the call must end.
+    pub(super) deadline: Deadline,
     /// The sequence number of an earlier admission, with which a retry keeps its position in the
     /// queues. `None` before the first admission, and for a retry that gives way to other requests.
     pub(super) sequence: Option<NonZeroU64>,

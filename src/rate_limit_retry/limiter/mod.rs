@@ -17,6 +17,7 @@
 //! | file | step of a call |
 //! |---|---|
 //! | `call` | the state of a call, and the borrowed head of its request |
+//! | `deadline` | the time by which a call must end, and its timer |
 //! | `mod` (here) | keys, admission, rejection |
 //! | `wait` | waiting with timers, and the checks right before the send |
 //! | `resources`, `routes` | partitions that a call is subject to besides its own: named quotas, held routes |
@@ -31,6 +32,7 @@
 //! of which has its own lock, and never holds two of them at once.
 
 mod call;
+mod deadline;
 mod nested;
 mod not_admitted;
 mod on_response;
@@ -147,8 +149,7 @@ impl Limiter {
             origin: own_keys
                 .then(|| Origin::of(parts.uri).map(Box::new))
                 .flatten(),
-            deadline: self.deadline.map(|limit| add_capped(now, limit)),
-            ..self.call(keys, account, parts)
+            ..self.call(keys, account, parts, || now)
         };
         self.add_resources(&mut call);
         self.add_route_holds(&mut call, now);
@@ -176,11 +177,17 @@ impl Limiter {
         }
     }
 
-    /// Creates a call without a deadline, a destination and a route.
+    /// Creates a call without a destination and a route. Reads the clock only if the layer has a deadline.
     ///
-    /// Sufficient for the fast path, which excludes deadlines and custom partitions. If a route is needed after all, it
-    /// is derived from the copy of the request. A nested call is reported as a misuse once per layer.
-    pub(crate) fn call(&self, keys: Keys, account: Account, parts: &RequestHead<'_>) -> Call {
+    /// Sufficient for the fast path, which excludes custom partitions. If a route is needed after all, it is derived
+    /// from the copy of the request. A nested call is reported as a misuse once per layer.
+    pub(crate) fn call(
+        &self,
+        keys: Keys,
+        account: Account,
+        parts: &RequestHead<'_>,
+        now: impl FnOnce() -> Instant,
+    ) -> Call {
         let honors_key = self
             .idempotency_key_origins
             .iter()
@@ -198,7 +205,7 @@ impl Limiter {
             method: MethodClass::of(parts.method, parts.headers, honors_key),
             prefix: None,
             nested,
-            deadline: None,
+            deadline: self.deadline.map(|limit| add_capped(now(), limit)).into(),
             sequence: None,
             attempt: 1,
             sends: 0,
@@ -216,25 +223,17 @@ impl Limiter {
 
     /// Returns whether requests may take the fast path while their partition is open.
     ///
-    /// They may not with a deadline, which must be checked; with a header profile, which may find limits in any
-    /// field; with costs, which are reserved in the gate; with keys of the user's own, which depend on more than the
-    /// origin by which the fast path finds a partition; and with a store, through which other processes report limits.
+    /// They may not with costs, which are reserved in the gate; with keys of the user's own, which depend on more than
+    /// the origin by which the fast path finds a partition; and with a store, through which other processes report
+    /// limits.
     pub(crate) fn has_fast_path(&self) -> bool {
-        self.deadline.is_none()
-            && self.fleet_sync.is_none()
+        self.fleet_sync.is_none()
             && matches!(self.partitioning, Partitioning::ByOrigin)
-            && !self.header_reader.has_profile()
             && !self.costs.are_tracked()
     }
 
-    /// Returns whether a request may have to wait for more than its admission: it has a deadline, or reserves a slot
-    /// of the fleet.
-    pub(crate) fn needs_slow_path(&self) -> bool {
-        self.deadline.is_some() || self.has_fleet_quota()
-    }
-
     /// Returns whether each request reserves a slot of the fleet.
-    fn has_fleet_quota(&self) -> bool {
+    pub(crate) fn has_fleet_quota(&self) -> bool {
         let fleet_sync = self.fleet_sync.as_ref();
         fleet_sync.is_some_and(FleetSync::has_fleet_quota)
     }
@@ -430,6 +429,7 @@ impl Limiter {
     fn wait_deadline(&self, call: &Call, now: Instant) -> Instant {
         let max_deadline = add_capped(now, self.retry_config.max_wait);
         call.deadline
+            .at()
             .map_or(max_deadline, |at| at.min(max_deadline))
     }
 

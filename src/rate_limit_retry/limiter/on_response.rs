@@ -17,7 +17,7 @@ use crate::{
         budget::Account,
         decide::{AttemptResult, Decision, RetryContext, decide},
         gate::{CostReport, Permit},
-        headers::{RateLimitInfo, has_limit_fields, is_from_cache},
+        headers::{RateLimitInfo, is_from_cache},
         permanent_errors::ErrorResponse,
         quota::Outcome,
         route::{RouteClass, UnavailableScope},
@@ -52,9 +52,9 @@ impl Limiter {
             && response.status().is_success()
             && if permit.is_uncounted() {
                 // Scans the names of the fields, and reads no value.
-                !has_limit_fields(response.headers())
+                !self.header_reader.may_have_limits(response.headers())
             } else {
-                permit.finish_on_credit(response.headers())
+                permit.finish_on_credit(response.headers(), self.header_reader.profile())
             };
         if finished {
             self.on_success(call);
@@ -196,7 +196,7 @@ impl Limiter {
                 if status.is_success()
                     && let Some(credits) = permit.credits()
                 {
-                    credits.learn(response.headers(), &info);
+                    credits.learn(response.headers(), self.header_reader.profile(), &info);
                 }
                 let settled = permit.settle_with(quota_outcome, cost, now);
                 self.learn_resources(call, &info, now);
@@ -289,7 +289,10 @@ impl Limiter {
             max_drain: outcome.as_ref().map_or(Duration::ZERO, |response| {
                 max_drain(response, self.deadline)
             }),
-            time_left: call.deadline.map(|at| at.saturating_duration_since(now)),
+            time_left: call
+                .deadline
+                .at()
+                .map(|at| at.saturating_duration_since(now)),
         };
         // The budget is charged only for a retry after a transient failure. The copy is checked last, because the check
         // ends the reading of the body by the attempt before.

@@ -10,7 +10,12 @@
 //!
 //! A timer that fires too early costs one poll. A timer that fires too late is corrected within [`MAX_SLEEP`].
 
-use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use http::Response;
 use http_body::Body;
@@ -30,8 +35,13 @@ use crate::{
 impl Limiter {
     /// Returns the time left until the call's deadline. `None` without a deadline.
     pub(crate) fn time_left(&self, call: &Call) -> Option<Duration> {
-        let deadline = call.deadline?;
+        let deadline = call.deadline.at()?;
         Some(deadline.saturating_duration_since(self.clock.now()))
+    }
+
+    /// Polls the timer of the call's deadline, for an attempt on the fast path.
+    pub(crate) fn poll_deadline(&self, call: &mut Call, cx: &mut Context<'_>) -> Poll<()> {
+        call.deadline.poll(&self.clock, cx)
     }
 
     /// Returns the error for a call whose deadline has passed. `in_flight`: whether the current attempt may have been
@@ -63,7 +73,7 @@ impl Limiter {
             self.not_sent(permit);
             return Ok(None);
         }
-        if call.deadline.is_some_and(|at| at <= self.clock.now()) {
+        if call.deadline.at().is_some_and(|at| at <= self.clock.now()) {
             self.not_sent(permit);
             return Err(Self::deadline_exceeded(call, false));
         }
@@ -80,8 +90,8 @@ impl Limiter {
     /// Draining takes no time for a body that has ended, and otherwise up to a limit that a short deadline reduces.
     pub(crate) fn can_drain<RB: Body>(&self, call: &Call, response: &Response<RB>) -> bool {
         let longest = max_drain(response, self.deadline);
-        call.deadline
-            .is_none_or(|at| at.saturating_duration_since(self.clock.now()) > longest)
+        let deadline = call.deadline.at();
+        deadline.is_none_or(|at| at.saturating_duration_since(self.clock.now()) > longest)
     }
 
     /// Polls a waiter until the request is admitted.

@@ -44,7 +44,7 @@ impl TestGate {
         let credits = self.gate.add_thread(keys).unwrap();
         credits.renew();
         for remaining in [100, 99] {
-            credits.learn(&fields(remaining), &info(remaining));
+            credits.learn(&fields(remaining), None, &info(remaining));
         }
         credits
     }
@@ -58,7 +58,7 @@ fn take(credits: &Arc<ThreadCredits>) -> Option<Permit> {
 /// Sends one request on credit, if the terms allow it, and ends it.
 fn use_credit(credits: &Arc<ThreadCredits>, world: &TestGate) {
     if let Some(mut permit) = take(credits)
-        && !permit.finish_on_credit(&fields(98))
+        && !permit.finish_on_credit(&fields(98), None)
     {
         world.announce(permit, 98);
     }
@@ -82,7 +82,7 @@ fn loom_a_hold_ends_credits() {
         if let Some(mut permit) = take(&credits) {
             assert!(!before, "taken during the hold");
             // In flight at the hold: it is finished or converted.
-            if !permit.finish_on_credit(&fields(98)) {
+            if !permit.finish_on_credit(&fields(98), None) {
                 world.announce(permit, 98);
             }
         }
@@ -118,7 +118,7 @@ fn loom_the_end_of_a_request_on_credit_releases_waiters() {
         let mut on_credit = take(&credits).unwrap();
         let counted = world.admit_now(&keys);
         let ends = in_thread(&world, move |world| {
-            if !on_credit.finish_on_credit(&fields(98)) {
+            if !on_credit.finish_on_credit(&fields(98), None) {
                 world.announce(on_credit, 98);
             }
         });

@@ -109,12 +109,12 @@ impl World {
         let remaining = sent.counted.flatten();
         let (headers, info) = response(self.limit, remaining.unwrap_or_default());
         let throttled = remaining.is_none();
-        if !throttled && sent.permit.finish_on_credit(&headers) {
+        if !throttled && sent.permit.finish_on_credit(&headers, None) {
             return;
         }
         sent.permit.count();
         if !throttled && let Some(credits) = sent.permit.credits() {
-            credits.learn(&headers, &info);
+            credits.learn(&headers, None, &info);
         }
         let outcome = Outcome::Response {
             throttled,
