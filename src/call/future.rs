@@ -132,11 +132,9 @@ where
                 Project::Slow { future } => return future.as_mut().poll(cx),
                 Project::Fast { future, in_flight } => {
                     let Poll::Ready(outcome) = future.poll(cx) else {
-                        let error = ready!(in_flight.poll_deadline(cx));
-                        // Drops the first attempt, as every timeout does.
-                        state.set(State::Slow {
-                            future: Box::pin(ready(Err(error))),
-                        });
+                        // The attempt is dropped, as by every timeout.
+                        let expired = ready!(in_flight.expire(cx));
+                        state.set(State::Slow { future: expired });
                         continue;
                     };
                     // Checked in place, which saves one move of the response.
@@ -178,12 +176,17 @@ where
     }
 
     /// Returns the error of a call whose deadline has passed, as soon as it has.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<BoxError> {
+    #[inline(never)]
+    fn expire(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<BoxFuture<'static, Result<Response<RB>, BoxError>>> {
         let Some((call, _)) = &mut self.attempt else {
             return Poll::Pending;
         };
         ready!(self.policy.poll_deadline(call, cx));
-        Poll::Ready(self.policy.deadline_exceeded(call, true))
+        let error = self.policy.deadline_exceeded(call, true);
+        Poll::Ready(Box::pin(ready(Err(error))))
     }
 
     /// Returns the outcome of the call, or the future of its next attempt.

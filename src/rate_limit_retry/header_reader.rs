@@ -50,11 +50,15 @@ impl HeaderReader {
     /// Returns whether a response may have fields about limits. A profile may give a meaning to any field.
     #[inline]
     pub(crate) fn may_have_limits(&self, headers: &HeaderMap) -> bool {
-        has_limit_fields(headers)
-            || self.profile().is_some_and(|profile| {
-                let mut names = headers.keys();
-                names.any(|name| profile.field(name.as_str()).is_some())
-            })
+        /// Not inlined: most layers have no profile.
+        #[inline(never)]
+        fn has_fields_of(profile: &dyn HeaderProfile, headers: &HeaderMap) -> bool {
+            let mut names = headers.keys();
+            names.any(|name| profile.field(name.as_str()).is_some())
+        }
+
+        let profile = self.profile();
+        has_limit_fields(headers) || profile.is_some_and(|profile| has_fields_of(profile, headers))
     }
 
     /// Removes the clock skew of a partition.

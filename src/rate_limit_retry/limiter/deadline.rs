@@ -8,6 +8,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
@@ -16,7 +17,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use crate::rate_limit_retry::boottime::BoottimeClock;
+use crate::{clock::add_capped, rate_limit_retry::boottime::BoottimeClock};
 
 /// The time by which a call must end. As small as an [`Instant`]: each request in flight has one.
 #[derive(Debug, Default)]
@@ -41,6 +42,21 @@ pin_project! {
 }
 
 impl Deadline {
+    /// Returns the deadline of a call that starts now and may take as long as `limit`.
+    #[inline]
+    pub(super) fn after(limit: Option<Duration>, now: impl FnOnce() -> Instant) -> Self {
+        /// Not inlined: most layers have no deadline.
+        #[inline(never)]
+        fn starting(now: impl FnOnce() -> Instant, limit: Duration) -> Deadline {
+            Deadline::At(add_capped(now(), limit))
+        }
+
+        match limit {
+            None => Self::None,
+            Some(limit) => starting(now, limit),
+        }
+    }
+
     /// Returns the time. `None` without a limit.
     pub(super) fn at(&self) -> Option<Instant> {
         match self {
@@ -63,11 +79,5 @@ impl Deadline {
             Self::None | Self::At(_) => Poll::Pending,
             Self::Timed(timer) => timer.as_mut().project().sleep.poll(cx),
         }
-    }
-}
-
-impl From<Option<Instant>> for Deadline {
-    fn from(at: Option<Instant>) -> Self {
-        at.map_or(Self::None, Self::At)
     }
 }

@@ -46,11 +46,11 @@ use std::{collections::HashSet, num::NonZeroU64, sync::Arc, time::Duration};
 use http::{Uri, request::Parts};
 use tokio::{runtime::Handle, time::Instant};
 
-use self::not_admitted::NotAdmitted;
 pub(crate) use self::{
     call::{Call, RequestHead},
     on_response::Next,
 };
+use self::{deadline::Deadline, not_admitted::NotAdmitted};
 use super::{
     CostTooHigh, PartitionKey, QueueFull, RateLimitEvent, RateLimited,
     boottime::BoottimeClock,
@@ -205,7 +205,7 @@ impl Limiter {
             method: MethodClass::of(parts.method, parts.headers, honors_key),
             prefix: None,
             nested,
-            deadline: self.deadline.map(|limit| add_capped(now(), limit)).into(),
+            deadline: Deadline::after(self.deadline, now),
             sequence: None,
             attempt: 1,
             sends: 0,
