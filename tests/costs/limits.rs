@@ -1,8 +1,11 @@
 //! A request that costs more than a limit allows.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
 };
 
 use http::Response;
@@ -143,4 +146,43 @@ async fn a_quota_that_the_body_announces_applies() {
 
     let error = error.unwrap_err().downcast::<CostTooHigh>().unwrap();
     assert_eq!((error.quota(), error.limit()), ("points", 1_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_for_the_body_that_announces_what_remains() {
+    let layer = builder().build();
+    let left = Arc::new(AtomicU64::new(600));
+    let api = Arc::clone(&left);
+    let service = service(&layer, move |_| {
+        // The server has no more than what was announced last, and throttles in a 200.
+        let remaining = api
+            .load(SeqCst)
+            .checked_sub(300)
+            .expect("no query is throttled");
+        api.store(remaining, SeqCst);
+        async move {
+            let body = format!(
+                r#"{{"extensions":{{"cost":{{"actualQueryCost":300,"throttleStatus":
+                {{"maximumAvailable":1000,"currentlyAvailable":{remaining},"restoreRate":50}}}}}}}}"#
+            );
+            let response = Response::builder().header("content-type", "application/json");
+            Ok(response.body(chunks(body.as_bytes(), 1000))?)
+        }
+    });
+    let query = || service.clone().oneshot(costing("points", 300));
+    let first = query().await.unwrap();
+    drop(first.into_body().collect().await.unwrap());
+
+    // The head of this response announces nothing, and its body is not read for a while.
+    let response = query().await.unwrap();
+    let next = tokio::spawn(query());
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(left.load(SeqCst), 0);
+    drop(response.into_body().collect().await.unwrap());
+    // 300 points, at 50 in a second.
+    sleep(Duration::from_millis(5900)).await;
+    assert!(!next.is_finished());
+    left.store(300, SeqCst);
+    sleep(Duration::from_millis(200)).await;
+    assert!(next.is_finished());
 }

@@ -9,7 +9,7 @@
 //!   [`ClientCredentialsLayer::builder`](tower_m2m::ClientCredentialsLayer::builder) with the origin of the API.
 //! - [`limits`] returns a layer. It goes above the client, and above the layer with the token.
 
-pub mod limits; //TMP
+pub mod limits;
 pub mod token_endpoints;
 pub mod workload_identity;
 

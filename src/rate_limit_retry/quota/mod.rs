@@ -355,6 +355,7 @@ impl Quota {
                 load,
                 routes_in_flight: &self.routes_in_flight,
                 reserved_in_flight: &self.reserved_in_flight,
+                reserved: &self.reserved,
                 in_flight,
                 unused_credits: self.unused_credits,
                 synced: window.grant.is_synced(),

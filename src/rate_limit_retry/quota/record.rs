@@ -237,6 +237,7 @@ impl Quota {
             late: sent.number < self.epoch,
             throttled,
             served,
+            in_body: false,
             retry_after: info.retry_after,
             since: self.probe.since,
             now,

@@ -68,6 +68,12 @@ impl Reserved {
         u64::try_from(sum.amount).unwrap_or(u64::MAX)
     }
 
+    /// Returns the number of requests that have reserved an amount of a unit.
+    pub(super) fn requests(&self, unit: &str) -> u32 {
+        let sum = self.open.get(unit).copied().unwrap_or_default();
+        u32::try_from(sum.reservations).unwrap_or(u32::MAX)
+    }
+
     /// Returns whether nothing is reserved.
     pub(crate) fn is_empty(&self) -> bool {
         self.open.is_empty()

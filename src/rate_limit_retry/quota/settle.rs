@@ -3,7 +3,7 @@
 //! | step | method | amounts |
 //! |---|---|---|
 //! | the request is admitted | [`Quota::enter`] | the estimate is reserved |
-//! | its outcome is known | [`Quota::record`] | the reservation stays, but no longer delays other requests, because the response announces what remains |
+//! | its outcome is known | [`Quota::record`] | the reservation stays, but no longer delays other requests, because the response announces what remains; that of a quota in bodies does |
 //! | its cost is known, or can no longer be reported | [`Quota::settle_cost`] | the charge replaces the reservation |
 //!
 //! The last two steps happen together, unless a layer below still measures what the response costs.
@@ -34,7 +34,7 @@ impl Quota {
     pub(crate) fn settle_cost(&mut self, load: &Load, used: Option<&Cost>) {
         let reserved = &load.cost;
         self.reserved.release(reserved);
-        if let Some(used) = used.filter(|used| **used != reserved.refunded()) {
+        if used != Some(&reserved.refunded()) {
             for window in self.windows.iter_mut() {
                 window.settle(load, used);
             }
@@ -58,6 +58,7 @@ impl Quota {
             late: number < self.epoch,
             throttled: false,
             served: true,
+            in_body: true,
             retry_after: None,
             since: self.probe.since,
             now,

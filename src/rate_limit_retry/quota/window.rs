@@ -54,6 +54,9 @@ pub(crate) struct Window {
     unnamed: u32,
     /// Minimum that must remain for a request: 1, or more than what remained when one was throttled.
     min_remaining: u64,
+    /// Whether the last announcement was in a body. Then what a request takes is unknown until its body has ended, so
+    /// that its reservation counts until its settlement.
+    in_bodies: bool,
     /// This process's part of it, if a fleet shares it.
     pub(super) grant: Grant,
 }
@@ -84,6 +87,8 @@ pub(super) struct Announcement {
     pub(super) throttled: bool,
     /// Whether the response proves that the request was accepted.
     pub(super) served: bool,
+    /// Whether the body of the response announces it.
+    pub(super) in_body: bool,
     /// The wait that the response names.
     pub(super) retry_after: Option<Duration>,
     /// The reset with which the epoch began.
@@ -174,6 +179,7 @@ impl Window {
             mean_cost: MeanCost::default(),
             unnamed: 0,
             min_remaining: 1,
+            in_bodies: false,
             grant: Grant::default(),
         }
     }
@@ -239,6 +245,7 @@ impl Window {
             self.contradictions.on_contradicted();
         }
         self.unnamed = 0;
+        self.in_bodies = by.in_body;
         self.grant.has_update = true;
         self.refill.observe(limit, remaining, by.now);
         if by.throttled {
@@ -459,7 +466,6 @@ impl Window {
     fn need(&self, demand: &Demand<'_>) -> Need {
         let Demand {
             load,
-            reserved_in_flight,
             in_flight,
             unused_credits,
             synced,
@@ -467,7 +473,7 @@ impl Window {
         } = *demand;
         if let Some((unit, amount)) = self.unit_of(&load.cost) {
             let amount = as_f64(amount);
-            let reserved = as_f64(reserved_in_flight.amount(unit));
+            let reserved = as_f64(self.outstanding(demand).amount(unit));
             return Need {
                 reserved,
                 amount,
@@ -488,6 +494,20 @@ impl Window {
             amount,
             min_remaining: as_f64(self.min_remaining),
         }
+    }
+
+    /// Returns the reservations of the requests whose responses have not announced this quota.
+    fn outstanding<'a>(&self, demand: &Demand<'a>) -> &'a Reserved {
+        if self.in_bodies {
+            demand.reserved
+        } else {
+            demand.reserved_in_flight
+        }
+    }
+
+    /// Returns whether the settlement of a request with this cost charges this quota, instead of its response.
+    pub(super) fn is_charged_at_settlement(&self, cost: &Cost) -> bool {
+        self.in_bodies && self.unit_of(cost).is_some()
     }
 
     /// Returns how many units are available to credits, and how many one request uses; `None` if the quota does not
@@ -555,9 +575,17 @@ impl Window {
 
     /// Corrects what remains by the difference between what the server has subtracted for a request and what it cost.
     ///
-    /// The server is assumed to have subtracted what the caller has reserved, or else the mean.
-    pub(super) fn settle(&mut self, reserved: &Load, used: &Cost) {
-        let Some((_, used)) = self.unit_of(used) else {
+    /// The server is assumed to have subtracted what the caller has reserved, or else the mean. A body that reports the
+    /// cost announces what remains after it; without a report, the estimate is debited.
+    pub(super) fn settle(&mut self, reserved: &Load, used: Option<&Cost>) {
+        if self.is_charged_at_settlement(&reserved.cost) {
+            let amount = self.debit_for(&reserved.cost, reserved.route);
+            if let (Some(current), None) = (&mut self.current, used) {
+                current.debit(amount);
+            }
+            return;
+        }
+        let Some((_, used)) = used.and_then(|used| self.unit_of(used)) else {
             return;
         };
         // If what remains falls by less than was reserved, the server has not taken the estimate.
@@ -593,9 +621,15 @@ impl Window {
         now: Instant,
     ) -> Option<SendTime> {
         let need = self.need(demand);
+        let in_flight = match self.unit_of(&demand.load.cost) {
+            Some((unit, _)) if self.in_bodies => {
+                demand.in_flight.max(demand.reserved.requests(unit))
+            }
+            _ => demand.in_flight,
+        };
         self.current
             .as_ref()?
-            .admit(&need, demand.in_flight, self.refill, over, now)
+            .admit(&need, in_flight, self.refill, over, now)
     }
 }
 
@@ -608,6 +642,8 @@ pub(super) struct Demand<'a> {
     pub(super) routes_in_flight: &'a RoutesInFlight,
     /// What the requests in flight have reserved.
     pub(super) reserved_in_flight: &'a Reserved,
+    /// What all requests that are not settled have reserved.
+    pub(super) reserved: &'a Reserved,
     /// The number of requests in flight.
     pub(super) in_flight: u32,
     /// The number of requests that threads may still send on credit.

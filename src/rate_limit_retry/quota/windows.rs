@@ -84,7 +84,8 @@ impl Windows {
     /// Debits a request with this cost that may have been counted. `accepted`: it was accepted, and its response
     /// announces nothing.
     pub(super) fn debit(&mut self, load: &Load, accepted: bool) {
-        for window in &mut self.0 {
+        let windows = self.0.iter_mut();
+        for window in windows.filter(|window| !window.is_charged_at_settlement(&load.cost)) {
             let amount = window.debit_for(&load.cost, load.route);
             if let Some(current) = &mut window.current {
                 if accepted {

@@ -112,28 +112,21 @@ mod tests {
     fn github() -> Vendor {
         let url = "https://api.github.com/app/installations/42/access_tokens";
         Vendor::at(Method::POST, url, |asked| {
-            let refused = |status, message| {
-                (
-                    status,
-                    json!({ "message": message, "documentation_url": "https://docs.github.com/rest" }),
-                )
-            };
-            if asked.header("user-agent").is_empty() {
-                return refused(403, "Request forbidden by administrative rules.");
-            }
+            let refused = |status, message| (status, json!({ "message": message }));
             let jwt = asked.header("authorization").strip_prefix("Bearer ");
             let Some((header, claims)) = jwt.and_then(verified) else {
                 return refused(401, "A JSON web token could not be decoded");
             };
             let number = |name: &str| claims[name].as_u64().unwrap_or_default();
-            let accepted = header["alg"] == "RS256"
-                && claims["iss"] == "Iv23li"
-                && number("exp") - number("iat") <= 600;
-            if !accepted {
+            if asked.header("user-agent").is_empty() {
+                return refused(403, "Request forbidden by administrative rules.");
+            } else if header["alg"] != "RS256" || number("exp") - number("iat") > 600 {
                 return refused(
                     401,
                     "'Expiration time' claim ('exp') is too far in the future",
                 );
+            } else if claims["iss"] != "Iv23li" {
+                return refused(404, "Integration not found");
             }
             let end =
                 Timestamp::from_second(i64::try_from(number("iat")).unwrap() + 60 + 3600).unwrap();
@@ -160,12 +153,9 @@ mod tests {
         let vendor = github();
         let layer = layer(&vendor, "Iv23li");
 
+        let field = ("authorization", "Bearer ");
         let token = vendor
-            .serves_layer(
-                &layer,
-                "https://api.github.com",
-                ("authorization", "Bearer "),
-            )
+            .serves_layer(&layer, "https://api.github.com", field)
             .await;
 
         let lifetime = token.lifetime().unwrap().as_secs();
@@ -181,6 +171,9 @@ mod tests {
             .unwrap_err();
 
         assert!(!error.is_transient());
-        assert!(error.to_string().contains("Expiration time"), "{error}");
+        assert!(
+            error.to_string().contains("Integration not found"),
+            "{error}"
+        );
     }
 }
