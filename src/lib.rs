@@ -18,6 +18,7 @@
 //! [`messages`]: docs::messages
 //! [`migrating`]: docs::migrating
 //! [`ordering`]: docs::ordering
+//! [`recipes`]: docs::recipes
 //! [`runbook`]: docs::runbook
 //! [`security`]: docs::security
 //! [`telemetry`]: docs::telemetry

@@ -6,6 +6,7 @@
 //! - [`features`]: the Cargo features, and which crypto provider https uses
 //! - [`limits`]: what limits a request, and what the layer does with each kind of field and rejection
 //! - [`configuration`]: a credential from the environment or a file, with every key
+//! - [`recipes`]: Keycloak, Auth0, Okta, Entra ID, GitHub, OpenAI, Stripe and other vendors: settings and what to know
 //! - [`client_authentication`]: every method to authenticate at the token endpoint, other grants, discovery
 //! - [`security`]: what is protected, against what, and what is not
 //! - [`failure_modes`]: for each failure, what your code sees, what is sent, and which event reports it
@@ -37,6 +38,49 @@ pub mod features {}
 
 #[doc = include_str!("configuration.md")]
 pub mod configuration {}
+
+// Names that people search for, and rustdoc finds by them.
+#[doc(alias(
+    "Auth0",
+    "Azure OpenAI",
+    "Cognito",
+    "Didit",
+    "Discord",
+    "Entra ID",
+    "Azure AD",
+    "GitHub App",
+    "GitHub Actions"
+))]
+#[doc(alias(
+    "Google",
+    "HubSpot",
+    "IMDS",
+    "Jira",
+    "Keycloak",
+    "Kubernetes",
+    "Okta",
+    "OpenAI",
+    "Anthropic",
+    "Claude",
+    "PayPal"
+))]
+#[doc(alias(
+    "Salesforce",
+    "SAP",
+    "XSUAA",
+    "ServiceNow",
+    "Shopify",
+    "Slack",
+    "SPIFFE",
+    "Spotify",
+    "Stripe",
+    "YoID",
+    "DIDx",
+    "Zendesk",
+    "Zoom"
+))]
+#[doc = include_str!("recipes.md")]
+pub mod recipes {}
 
 #[doc = include_str!("client_authentication.md")]
 pub mod client_authentication {}

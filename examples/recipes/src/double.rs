@@ -3,6 +3,8 @@
 //! A [`Vendor`] is a token endpoint, and an API that accepts its last token only. An [`Api`] enforces limits: a [`Window`]
 //! or a [`Bucket`] counts, and the test writes the fields.
 
+#![expect(clippy::disallowed_methods, reason = "a double reads the paused clock")]
+
 use std::{
     sync::{
         Arc, Mutex,
@@ -11,7 +13,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body;
@@ -22,7 +27,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_m2m::{
-    BoxError, ClientCredentialsLayer, TokenEndpoint,
+    BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint,
     client_credentials::{AccessToken, TokenError, TokenSource},
 };
 
@@ -84,7 +89,7 @@ pub(crate) fn verified(token: &str) -> Option<(Value, Value)> {
         .ok()?
         .claims;
     // As it was sent: the type of the library lacks some members.
-    let sent = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token.split('.').next()?);
+    let sent = URL_SAFE_NO_PAD.decode(token.split('.').next()?);
     Some((serde_json::from_slice(&sent.ok()?).ok()?, claims))
 }
 
@@ -232,7 +237,7 @@ impl Vendor {
 }
 
 /// An endpoint at the same address without any of the recipe's settings.
-pub(crate) fn plain(vendor: &Vendor, auth: tower_m2m::ClientAuth) -> TokenEndpoint {
+pub(crate) fn plain(vendor: &Vendor, auth: ClientAuth) -> TokenEndpoint {
     TokenEndpoint::new(vendor.0.url.parse().unwrap(), auth)
 }
 
@@ -250,8 +255,11 @@ pub(crate) struct Api(Arc<ApiState>);
 struct ApiState {
     began: Instant,
     rejected: AtomicUsize,
-    reply: Box<dyn Fn(&Parts, Duration) -> Reply + Send + Sync>,
+    reply: Box<Respond>,
 }
+
+/// Makes the response to a request at a time.
+type Respond = dyn Fn(&Parts, Duration) -> Reply + Send + Sync;
 
 impl Api {
     /// `reply` gets the head of a request, and the time since the start of the test.
@@ -273,6 +281,33 @@ impl Api {
         self.0.began.elapsed()
     }
 
+    /// A client that reaches this API.
+    fn http(&self) -> Http {
+        let api = self.clone();
+        http(service_fn(move |request| api.clone().respond(request)))
+    }
+
+    async fn respond(
+        self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Full<Bytes>>, BoxError> {
+        let now = self.elapsed();
+        let (head, _) = request.into_parts();
+        let Reply(status, fields, body) = (self.0.reply)(&head, now);
+        if status >= 400 || body.contains("THROTTLED") {
+            self.0.rejected.fetch_add(1, SeqCst);
+        }
+        let mut response = Response::builder()
+            .status(status)
+            .header(header::DATE, httpdate::fmt_http_date(date(now)))
+            .header(header::CONTENT_TYPE, "application/json");
+        for (name, value) in fields {
+            response = response.header(name, value);
+        }
+        tokio::time::sleep(LATENCY).await;
+        Ok(response.body(body.into())?)
+    }
+
     /// Sends all requests at the same time through `layer`. Returns their status codes; 0 stands for an error of
     /// the layer, such as a wait that is too long.
     pub(crate) async fn send<L, B>(
@@ -281,7 +316,7 @@ impl Api {
         requests: impl IntoIterator<Item = Request<Full<Bytes>>>,
     ) -> Vec<u16>
     where
-        L: Layer<ApiService>,
+        L: Layer<Http>,
         L::Service: Service<
                 Request<Full<Bytes>>,
                 Response = Response<B>,
@@ -292,7 +327,7 @@ impl Api {
             + 'static,
         B: Body<Data: Send, Error: std::fmt::Debug> + Send + 'static,
     {
-        let client = layer.layer(ApiService(self.clone()));
+        let client = layer.layer(self.http());
         let sent: Vec<_> = requests
             .into_iter()
             .map(|request| {
@@ -313,45 +348,6 @@ impl Api {
             statuses.push(sent.await.unwrap());
         }
         statuses
-    }
-}
-
-/// The service of an [`Api`].
-#[derive(Clone)]
-pub(crate) struct ApiService(Api);
-
-impl Service<Request<Full<Bytes>>> for ApiService {
-    type Response = Response<Full<Bytes>>;
-    type Error = BoxError;
-    type Future =
-        std::pin::Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, BoxError>> + Send>>;
-
-    fn poll_ready(
-        &mut self,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Result<(), BoxError>> {
-        std::task::Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
-        let api = self.0.clone();
-        Box::pin(async move {
-            let now = api.elapsed();
-            let (head, _) = request.into_parts();
-            let Reply(status, fields, body) = (api.0.reply)(&head, now);
-            if status >= 400 || body.contains("THROTTLED") {
-                api.0.rejected.fetch_add(1, SeqCst);
-            }
-            let mut response = Response::builder()
-                .status(status)
-                .header(header::DATE, httpdate::fmt_http_date(date(now)))
-                .header(header::CONTENT_TYPE, "application/json");
-            for (name, value) in fields {
-                response = response.header(name, value);
-            }
-            tokio::time::sleep(LATENCY).await;
-            Ok(response.body(body.into())?)
-        })
     }
 }
 
