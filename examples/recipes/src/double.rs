@@ -24,7 +24,7 @@ use http_body_util::{BodyExt, Empty, Full};
 use jsonwebtoken::{DecodingKey, Validation, crypto::rust_crypto};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::{task::LocalSet, time::Instant};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_m2m::{
     BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint,
@@ -317,32 +317,25 @@ impl Api {
     ) -> Vec<u16>
     where
         L: Layer<Http>,
-        L::Service: Service<
-                Request<Full<Bytes>>,
-                Response = Response<B>,
-                Error: std::fmt::Debug,
-                Future: Send,
-            > + Clone
-            + Send
-            + 'static,
-        B: Body<Data: Send, Error: std::fmt::Debug> + Send + 'static,
+        L::Service: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + 'static,
+        B: Body<Error: std::fmt::Debug> + 'static,
     {
         let client = layer.layer(self.http());
-        let sent: Vec<_> = requests
-            .into_iter()
-            .map(|request| {
-                let client = client.clone();
-                tokio::spawn(async move {
-                    let Ok(response) = client.oneshot(request).await else {
-                        return 0;
-                    };
-                    let status = response.status().as_u16();
-                    // The end of the body reports what the request has cost.
-                    response.into_body().collect().await.unwrap();
-                    status
-                })
+        let tasks = LocalSet::new();
+        let spawn = |request| {
+            let call = client.clone().oneshot(request);
+            tasks.spawn_local(async {
+                let Ok(response) = call.await else {
+                    return 0;
+                };
+                let status = response.status().as_u16();
+                // The end of the body reports what the request has cost.
+                response.into_body().collect().await.unwrap();
+                status
             })
-            .collect();
+        };
+        let sent: Vec<_> = requests.into_iter().map(spawn).collect();
+        tasks.await;
         let mut statuses = Vec::new();
         for sent in sent {
             statuses.push(sent.await.unwrap());
