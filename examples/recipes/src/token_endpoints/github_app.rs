@@ -52,11 +52,12 @@ impl TokenSource for Installation {
                     .unwrap_or_default();
                 Ok(AccessToken::new(token).expires_in(lifetime))
             }
-            _ if status.is_client_error() => {
+            _ if [401, 404, 422].contains(&status.as_u16()) => {
                 // The message says which of the key, the ids and the clock is wrong.
                 let message = format!("was refused: {status}, {}", answer["message"]);
                 Err(TokenError::permanent(message))
             }
+            // Among them a 403 or 429 of a rate limit.
             _ => Err(TokenError::transient(format!("failed: {status}"))),
         }
     }
@@ -89,7 +90,8 @@ impl Installation {
         let now = now.duration_since(SystemTime::UNIX_EPOCH)?;
         // A minute ago, as GitHub recommends, for clocks that differ.
         let issued = now - Duration::from_secs(60);
-        let claims = json!({ "iss": self.app, "iat": issued.as_secs(), "exp": (now + Duration::from_secs(480)).as_secs() });
+        let expires = now + Duration::from_secs(480);
+        let claims = json!({ "iss": self.app, "iat": issued.as_secs(), "exp": expires.as_secs() });
         let part = |json: Value| URL_SAFE_NO_PAD.encode(json.to_string());
         let message = format!(
             "{}.{}",

@@ -5,26 +5,19 @@
 //!
 //! Source: <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token>, 2026-12.
 
-use bytes::Bytes;
-use http::{HeaderValue, Request};
-use http_body_util::Full;
-use tower::ServiceExt;
 use tower_m2m::{BoxError, ClientAuth, TokenEndpoint};
 
+use super::get_with;
 use crate::Http;
 
 /// Tokens for Azure Resource Manager.
 pub fn endpoint(http: Http) -> Result<TokenEndpoint, BoxError> {
     let url = "http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fmanagement.azure.com%2F";
-    let get = http.map_request(|request: Request<Full<Bytes>>| {
-        let mut get = Request::new(Full::default());
-        *get.uri_mut() = request.uri().clone();
-        get.headers_mut()
-            .insert("metadata", HeaderValue::from_static("true"));
-        get
-    });
     let endpoint = TokenEndpoint::new(url.parse()?, ClientAuth::anonymous());
-    Ok(endpoint.service(get).dangerously_allow_http())
+    // Link-local: the request does not leave the machine.
+    Ok(endpoint
+        .service(get_with(http, "metadata", "true"))
+        .dangerously_allow_http())
 }
 
 #[cfg(test)]

@@ -5,26 +5,19 @@
 //!
 //! Source: <https://cloud.google.com/compute/docs/access/authenticate-workloads#applications>, 2026-12.
 
-use bytes::Bytes;
-use http::{HeaderValue, Request};
-use http_body_util::Full;
-use tower::ServiceExt;
 use tower_m2m::{BoxError, ClientAuth, TokenEndpoint};
 
+use super::get_with;
 use crate::Http;
 
 /// Tokens of the attached service account, with its scopes.
 pub fn endpoint(http: Http) -> Result<TokenEndpoint, BoxError> {
     let url = "http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/token";
-    let get = http.map_request(|request: Request<Full<Bytes>>| {
-        let mut get = Request::new(Full::default());
-        *get.uri_mut() = request.uri().clone();
-        get.headers_mut()
-            .insert("metadata-flavor", HeaderValue::from_static("Google"));
-        get
-    });
     let endpoint = TokenEndpoint::new(url.parse()?, ClientAuth::anonymous());
-    Ok(endpoint.service(get).dangerously_allow_http())
+    // Link-local: the request does not leave the machine.
+    Ok(endpoint
+        .service(get_with(http, "metadata-flavor", "Google"))
+        .dangerously_allow_http())
 }
 
 #[cfg(test)]
