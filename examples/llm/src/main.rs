@@ -15,6 +15,11 @@
 //!
 //! Progress and the table go to standard error.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a program measures how long it takes"
+)]
+
 mod answer;
 mod client;
 mod double;
