@@ -2,6 +2,7 @@
 //!
 //! What `gateway.toml` names: an issuer at 127.0.0.1:8081 that grants every client a token, and an API at 127.0.0.1:8082 that
 //! accepts every request and announces its quota in each response: ten million requests a minute.
+#![expect(clippy::disallowed_methods, reason = "a server has a clock")]
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

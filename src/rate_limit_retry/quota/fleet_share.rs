@@ -358,7 +358,7 @@ impl FleetShare {
             0 => TIMER_RESOLUTION,
             empty_grants => MIN_RETRY_INTERVAL
                 .saturating_mul(2_u32.saturating_pow(empty_grants))
-                .min(MAX_RETRY_INTERVAL),
+                .min(LOOKAHEAD),
         };
         if self.pending_hold.is_some() || self.sync_requested {
             Some(now)
@@ -366,7 +366,7 @@ impl FleetShare {
             Some(add_capped(reported, TIMER_RESOLUTION))
         } else if grants.exhausted {
             // Nothing more can be granted before the reset.
-            self.dirty.then(|| add_capped(reported, MAX_RETRY_INTERVAL))
+            self.dirty.then(|| add_capped(reported, LOOKAHEAD))
         } else if grants.synced && (self.starved || self.overdrawn || (self.sent > 0 && grants.low))
         {
             Some(add_capped(reported, pause))
@@ -393,15 +393,14 @@ pub(super) const COUNT_FROM: u64 = MAX_AMOUNT;
 const GROWTH_INTERVAL: u64 = 32;
 /// Limit of the fleet's slow start beyond which it ends.
 const MAX_START: u64 = 256;
-/// Time for which a process reserves requests in advance, if enough is free.
+/// Time for which a process reserves requests in advance, if enough is free. A process that is granted nothing, or has
+/// nothing to reserve, reports as often.
 const LOOKAHEAD: Duration = Duration::from_millis(100);
 /// Maximum number of marks.
 const MAX_SEND_MARKS: usize = 64;
 /// Base of the backoff of a process that was granted nothing, whose first wait is twice this; and interval after
 /// which ends are reported in a scarce quota.
 const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(5);
-/// Maximum of that backoff, and interval between reports while nothing remains.
-const MAX_RETRY_INTERVAL: Duration = Duration::from_millis(100);
-/// Interval between the reports of a process that has a reservation. The store drops those of processes without
-/// reports.
-const HEARTBEAT: Duration = Duration::from_millis(300);
+/// Interval between the reports of a process that has a reservation: three within the time after which the store drops it
+/// (1 s).
+const HEARTBEAT: Duration = LOOKAHEAD.saturating_mul(3);

@@ -26,6 +26,7 @@ use super::{
     grant::Grant,
     shared_name::SharedName,
     throttle::ThrottleSample,
+    tuning::{CONCURRENCY_TTL, HINT_RESOLUTION},
     window::Window,
 };
 use crate::{
@@ -222,9 +223,10 @@ impl Quota {
         let held = snapshot
             .hold
             .map(|hold| add_capped(now, hold.min(max_hold)));
+        // The ends of one hold, as two processes have read it, differ by less.
         let held = held.filter(|until| {
             let known = fleet.remote_hold;
-            known.is_none_or(|known| *until > known + HOLD_TOLERANCE)
+            known.is_none_or(|known| *until > known + HINT_RESOLUTION / 2)
         });
         fleet.remote_hold = held.or(fleet.remote_hold);
         if announces || estimates || held.is_some() || !fleet.answers {
@@ -434,9 +436,9 @@ fn to_announced(
     Some(announced)
 }
 
-/// Returns a window of `limit` units that does not begin anew.
+/// Returns a window of `limit` units that does not begin anew. The store removes it like a limit that was learned.
 fn slots(limit: u64, age: Option<Duration>) -> AnnouncedQuota {
-    let mut announced = AnnouncedQuota::new(limit, START_TTL);
+    let mut announced = AnnouncedQuota::new(limit, CONCURRENCY_TTL);
     (announced.limit, announced.age) = (Some(limit), age);
     announced
 }
@@ -478,8 +480,3 @@ const START: &str = "start";
 const COUNT: &str = "count";
 /// Maximum number of announced windows that are shared, with the marks of a divided partition: all but the four above.
 const MAX_SHARED: usize = MAX_WINDOWS - 4;
-/// Time after which slow start and a concurrency limit are no longer known to the store, if they are not announced
-/// again.
-const START_TTL: Duration = Duration::from_secs(600);
-/// Maximum difference between the ends of one hold as reported twice.
-const HOLD_TOLERANCE: Duration = Duration::from_millis(500);
