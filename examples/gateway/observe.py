@@ -3,7 +3,7 @@
 
 Runs the gateway between callers and upstreams that have their troubles, lets a real Prometheus scrape it, and asks that
 Prometheus every query of dashboard.json: each must have an answer that is not zero throughout. Checks the alert rules with
-promtool. With --plot, draws the run as SVG.
+promtool. With --plot, draws the run as SVG, which needs matplotlib.
 """
 
 import argparse
@@ -20,13 +20,13 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from html import escape
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 # What a gateway without stores never tells.
 NOT_HERE = {"tower_m2m_token_store_up", "tower_m2m_quota_store_up", "tower_m2m_remote_holds_total"}
-COLOURS = ["#3b6fb6", "#d1652a", "#3c9a5f", "#9a4fb0", "#b8433f", "#6b6b6b", "#c79a2b", "#2a9aa8"]
+TENANTS = {"acme": "#4c8bf5", "globex": "#e0873a"}
+OK, REDS = "#4caf6d", ["#d9534f", "#b03a48", "#e58a7b", "#8c2f39"]
 
 
 def main():
@@ -52,7 +52,7 @@ def main():
                 process.terminate()
                 process.wait()
     if options.plot:
-        options.plot.write_text(draw(panels, began))
+        draw(panels, began, options.plot)
     missing = [query for _, _, queries in panels for query, lines in queries if not lines]
     for query in missing:
         print(f"nothing came of {query}")
@@ -196,42 +196,77 @@ def wait_for(port):
     raise TimeoutError("the gateway does not listen")
 
 
-def draw(panels, began):
-    width, height, gap = 440, 190, 20
-    rows = (len(panels) + 1) // 2
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * width + 3 * gap} {rows * (height + gap) + gap}" '
-        'font-family="sans-serif" font-size="10"><rect width="100%" height="100%" fill="white"/>'
-    ]
-    # Ports differ from run to run.
-    tidy = lambda name: re.sub(r"http://127\.0\.0\.1:\d+ as |127\.0\.0\.1:\d+", "", name) or "all"
-    for index, (title, unit, queries) in enumerate(panels):
-        x, y = gap + index % 2 * (width + gap), gap + index // 2 * (height + gap)
-        lines = [line for _, lines in queries for line in lines]
-        top = max((value for _, points in lines for _, value in points), default=1) or 1
-        last = max((at for _, points in lines for at, _ in points), default=began + 1)
-        left, bottom, right, up = x + 40, y + height - 40, x + width - 5, y + 22
-        place = lambda at, value: (
-            f"{left + (at - began) / (last - began) * (right - left):.1f},{bottom - value / top * (bottom - up):.1f}"
-        )
-        parts.append(f'<text x="{x}" y="{y + 10}" font-weight="bold">{escape(title)}</text>')
-        parts.append(f'<path d="M{left},{up}V{bottom}H{right}" fill="none" stroke="#999"/>')
-        parts.append(f'<text x="{left - 4}" y="{up + 4}" text-anchor="end">{top:.3g}</text>')
-        parts.append(f'<text x="{left - 4}" y="{bottom}" text-anchor="end">0 {escape(unit)}</text>')
-        parts.append(f'<text x="{right}" y="{bottom + 11}" text-anchor="end">{last - began:.0f} s</text>')
-        for number, (name, points) in enumerate(lines):
-            colour = COLOURS[number % len(COLOURS)]
-            path, previous = "", None
+def draw(panels, began, path):
+    """Four questions over one time axis. A tenant has the same colour everywhere, and red is what went wrong."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    pyplot.rcParams.update({
+        "svg.fonttype": "none", "svg.hashsalt": "run", "font.family": "sans-serif", "font.size": 11,
+        # Legible on white and on black.
+        **dict.fromkeys(["text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"], "#848d97"),
+        "axes.spines.top": False, "axes.spines.right": False, "axes.titleweight": "bold", "axes.titlelocation": "left",
+        "legend.frameon": False, "legend.fontsize": 10,
+    })
+    figure, axes = pyplot.subplots(4, 1, sharex=True, figsize=(9.5, 11), layout="constrained")
+    lines = {title: [line for _, found in queries for line in found] for title, _, queries in panels}
+    tenant_of = lambda name: next((tenant for tenant in TENANTS if tenant in name), None)
+    seconds = lambda points: ([at - began for at, _ in points], [value for _, value in points])
+
+    fast, passed, held, why = axes
+    fast.set(title="Is it fast?", ylabel="time to response headers, s", yscale="log")
+    for name, points in lines["Time to response headers"]:
+        style = "-" if name.endswith("p50") else ":"
+        fast.plot(*seconds(points), style, color=TENANTS[tenant_of(name)], label=name)
+
+    passed.set(title="What do callers get?", ylabel="requests per second")
+    outcomes = {}
+    for name, points in lines["Requests by outcome"]:
+        outcome = name.split()[-1]
+        for at, value in points:
+            outcomes.setdefault(outcome, {}).setdefault(round(at - began), 0)
+            outcomes[outcome][round(at - began)] += value
+    times = sorted({at for points in outcomes.values() for at in points})
+    order = sorted(outcomes, key=lambda outcome: (outcome != "ok", outcome))
+    palette = [OK] + [REDS[number % len(REDS)] for number in range(len(order))]
+    colours = palette if order[:1] == ["ok"] else palette[1:]
+    stacked = [[outcomes[outcome].get(at, 0) for at in times] for outcome in order]
+    passed.stackplot(times, stacked, labels=[outcome.replace("_", " ") for outcome in order], colors=colours[:len(order)])
+
+    held.set(title="Is it held?", ylabel="requests that wait")
+    for name, points in lines["Waiting and in flight"]:
+        if name.endswith("waiting"):
+            held.plot(*seconds(points), color=TENANTS[tenant_of(name)], label=name)
+    for name, points in lines["Remaining hold time"]:
+        for at, value in points:
+            if value > 0:
+                held.axvspan(at - began, at - began + 1, color=TENANTS[tenant_of(name)], alpha=0.15, linewidth=0)
+
+    why.set(title="Why?", ylabel="per second", xlabel="seconds since the start")
+    causes = {
+        "429 of an upstream": "Throttling responses", "401 to a token": "401 responses to the token",
+        "given up or not sent": "Retried, given up, not sent", "token request failed": "Token fetches",
+    }
+    for (label, title), colour in zip(causes.items(), [TENANTS["globex"], "#9a6ddb", REDS[0], REDS[2]]):
+        sums = {}
+        for name, points in lines[title]:
+            if name.startswith("retried") or (title == "Token fetches" and " ok" in f" {name} "):
+                continue
             for at, value in points:
-                joined = previous is not None and at - previous < 1.5
-                path += ("L" if joined else "M") + place(at, max(value, 0))
-                previous = at
-            parts.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.3" stroke-linecap="round"/>')
-            across, down = number % 4, number // 4
-            parts.append(
-                f'<text x="{x + across * 110}" y="{bottom + 22 + down * 11}" fill="{colour}">{escape(tidy(name)[:21])}</text>'
-            )
-    return "\n".join(parts) + "</svg>\n"
+                sums[round(at - began)] = sums.get(round(at - began), 0) + value
+        if any(sums.values()):
+            why.plot(*zip(*sorted(sums.items())), color=colour, label=label)
+    for one in axes:
+        one.margins(x=0)
+        if one.get_yscale() != "log":
+            one.set_ylim(bottom=0)
+        one.grid(axis="y", alpha=0.25)
+        one.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    held.plot([], [], color="#848d97", alpha=0.3, linewidth=8, label="held")
+    held.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    figure.savefig(path, transparent=True, metadata={"Date": None})
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ pub(crate) use self::{
     credits::ThreadCredits,
     keys::Keys,
     openness::FastPathFlag,
-    permit::{CostReport, Permit},
+    permit::{CostReport, Permit, Settled},
     reservation::CostReservation,
     waiter::{Waiter, WaiterPoll},
 };

@@ -16,7 +16,7 @@ use crate::{
         Cost, GaveUp, GiveUpReason, RateLimitEvent,
         budget::Account,
         decide::{AttemptResult, Decision, RetryContext, decide},
-        gate::{CostReport, Permit},
+        gate::{CostReport, Permit, Settled},
         headers::{RateLimitInfo, is_from_cache},
         permanent_errors::ErrorResponse,
         quota::Outcome,
@@ -33,6 +33,56 @@ pub(crate) enum Next<RB, K> {
     Return(Result<Response<RB>, BoxError>),
     /// Send the copy again after this wait. The response, if there is one, is drained first.
     Retry(Option<Response<RB>>, Duration, K),
+}
+
+/// A response, and what is known about it before it is recorded.
+struct Received<'r, 'i, RB> {
+    response: &'r Response<RB>,
+    /// Its fields about limits.
+    info: &'i RateLimitInfo,
+    /// Whether it reports an exhausted quota that no wait restores.
+    permanent: bool,
+    /// Whether its request was sent on credit.
+    was_on_credit: bool,
+}
+
+/// An attempt whose outcome has been recorded.
+struct Ended<'a> {
+    result: AttemptResult<'a>,
+    /// Whether the server rejected the request because of overload, and reported that by other means than the status.
+    shed: bool,
+    /// How long the request would be held if it were sent again.
+    held: Option<Duration>,
+    /// The end of a hold of this request alone.
+    own_hold: Option<Instant>,
+    /// Whether the gate is bypassed.
+    bypassed: bool,
+    /// Whether no wait restores the quota.
+    permanent: bool,
+    /// Whether an inner layer of the same kind has given up with this error.
+    inner_gave_up: bool,
+}
+
+impl<'i, RB> Received<'_, 'i, RB> {
+    /// Returns the outcome for the quotas, unless the response holds a route. See [`Limiter::on_response`].
+    fn outcome(&self, throttled: bool) -> Outcome<'i> {
+        let (status, info) = (self.response.status(), self.info);
+        if self.permanent {
+            // Not a throttle to wait for: no wait restores the quota.
+            Outcome::Sent
+        } else if throttled {
+            Outcome::Response { throttled, info }
+        } else if is_from_cache(self.response.headers()) {
+            Outcome::Cached
+        } else if status.is_server_error() && info.is_empty() {
+            // A failure without limits has no information about quotas, and the request may not have been counted.
+            Outcome::Unknown
+        } else if status.is_client_error() || status.is_server_error() {
+            Outcome::FailedResponse { info }
+        } else {
+            Outcome::Response { throttled, info }
+        }
+    }
 }
 
 impl Limiter {
@@ -131,158 +181,60 @@ impl Limiter {
         } else {
             permit
         };
-        let mut info = RateLimitInfo::default();
         let error_response = outcome.as_ref().ok().map(ErrorResponse::of);
         let permanent = error_response
             .is_some_and(|error_response| self.permanent_errors.matches(&error_response));
-        let (ended, shed, held, own_hold, bypassed) = match &outcome {
+        let info = match &outcome {
             Ok(response) => {
-                let sends = u16::try_from(Attempts::of(response)).unwrap_or(u16::MAX);
-                call.sends = call.sends.saturating_add(sends);
-                call.token_replaced |= Attempts::is_token_replaced(response.extensions());
-                let status = response.status();
-                info = self
-                    .header_reader
-                    .read(&call.keys, status, response.headers(), wall);
-                let shed = is_shed(status, response.headers());
-                let throttled = shed || info.is_throttle(status);
-                let wait = info.retry_after.unwrap_or_default();
-                // A 503 with `Retry-After` holds the route only, unless it is about an exhausted quota or about the
-                // whole origin, or the user's setting makes it hold the partition.
-                let unavailable = status == StatusCode::SERVICE_UNAVAILABLE
-                    && throttled
-                    && !(permanent || info.global || info.is_exhausted())
-                    && !shed
-                    && self.unavailable == UnavailableScope::Route;
-                // Up to 1 % on top of what the server requests.
-                let jitter = (wait / 100).min(MAX_JITTER).mul_f64(self.random.unit());
-                let until = add_capped(now, (wait + jitter).min(self.gate.max_hold()));
-                let number = permit.number();
-                let route_held = unavailable && {
-                    let class = call.load.route.unwrap_or(RouteClass::WRITES);
-                    // When a request on credit was sent is not known: only later ones release the route.
-                    let rejected = if was_on_credit {
-                        self.gate.latest_number(&call.keys)
-                    } else {
-                        number
-                    };
-                    self.hold_route(call, class, rejected, until, now)
-                };
-                let quota_outcome = if permanent {
-                    // Not a throttle to wait for: no wait restores the quota.
-                    Outcome::Sent
-                } else if route_held {
-                    Outcome::Unavailable { wait }
-                } else if !throttled && is_from_cache(response.headers()) {
-                    Outcome::Cached
-                } else if status.is_server_error() && !throttled && info.is_empty() {
-                    // A failure without limits has no information about quotas, and the request may not have been
-                    // counted.
-                    Outcome::Unknown
-                } else if !throttled && (status.is_client_error() || status.is_server_error()) {
-                    Outcome::FailedResponse { info: &info }
-                } else {
-                    Outcome::Response {
-                        throttled,
-                        info: &info,
-                    }
-                };
-                let cost = match response.extensions().get::<Cost>() {
-                    Some(used) => CostReport::Used(used),
-                    // The outcome of a permanent rejection is `Sent`, which would charge the estimate.
-                    None if permanent && throttled => CostReport::Rejected,
-                    None => CostReport::Open,
-                };
-                if status.is_success()
-                    && let Some(credits) = permit.credits()
-                {
-                    credits.learn(response.headers(), self.header_reader.profile(), &info);
-                }
-                let settled = permit.settle_with(quota_outcome, cost, now);
-                self.learn_resources(call, &info, now);
-                for (partition, estimate) in &settled.estimates {
-                    self.sinks.emit(&RateLimitEvent::LimitEstimated {
-                        partition,
-                        limit: estimate.limit,
-                        window: estimate.window,
-                        rate: estimate.rate,
-                    });
-                }
-                let held_until = settled.held_until.max(route_held.then_some(until));
-                let held = held_until.map(|until| until.saturating_duration_since(now));
-                if throttled && !permanent {
-                    // Without an announced end, and after repeated throttling, another request is the next probe, one
-                    // that has retries left.
-                    if info.retry_after.is_none() || call.attempt > MAX_PRIORITY_RETRIES {
-                        call.sequence = None;
-                    }
-                    self.emit_each(call, |partition| RateLimitEvent::Throttled {
-                        partition,
-                        status,
-                        held_for: held.unwrap_or_default(),
-                    });
-                } else if status.is_success() {
-                    self.on_success(call);
-                    self.release_route(call, number, now);
-                }
-                let ended = AttemptResult::Response(status, &info);
-                (ended, shed, held, settled.own_hold, settled.bypassed)
+                let (status, headers) = (response.status(), response.headers());
+                self.header_reader.read(&call.keys, status, headers, wall)
             }
-            Err(error) => {
-                // An error carries no count of sends: it stands for one.
-                call.sends = call.sends.saturating_add(1);
-                let class = self.classifier.classify(&**error);
-                let shed = error::is_shed(&**error);
-                let quota_outcome = match class {
-                    // `ENHANCE_YOUR_CALM` (RFC 9113 §7): throttling without an announced end.
-                    _ if shed => Outcome::Response {
-                        throttled: true,
-                        info: &info,
-                    },
-                    ErrorClass::NotSent => Outcome::NotSent,
-                    ErrorClass::Final if error::is_unsent(&**error) => Outcome::NotSent,
-                    ErrorClass::Final => Outcome::Sent,
-                    ErrorClass::MaybeProcessed => Outcome::Unknown,
-                };
-                let settled = permit.settle(quota_outcome, now);
-                let held = settled.held_until.filter(|_| shed);
-                let held = held.map(|until| until.saturating_duration_since(now));
-                if let Some(held_for) = held {
-                    // Another request is the next probe.
-                    call.sequence = None;
-                    self.emit_each(call, |partition| RateLimitEvent::Throttled {
-                        partition,
-                        // An error has no status; events need one.
-                        status: StatusCode::TOO_MANY_REQUESTS,
-                        held_for,
-                    });
-                }
-                (
-                    AttemptResult::Error(class),
-                    shed,
-                    held,
-                    settled.own_hold,
-                    settled.bypassed,
-                )
-            }
+            Err(_) => RateLimitInfo::default(),
         };
-        if bypassed {
+        let ended = match &outcome {
+            Ok(response) => {
+                let response = Received {
+                    response,
+                    info: &info,
+                    permanent,
+                    was_on_credit,
+                };
+                self.record_response(call, permit, &response, now)
+            }
+            Err(error) => Ended {
+                inner_gave_up,
+                ..self.record_error(call, permit, &**error, now)
+            },
+        };
+        if ended.bypassed {
             return Next::Return(Self::count_sends(call, outcome));
         }
+        self.follow_up(call, &ended, outcome, request_copy, now)
+    }
+
+    /// Decides what follows an attempt that has been recorded: a retry, or the return of its outcome.
+    fn follow_up<RB: Body, K: Resend>(
+        &self,
+        call: &mut Call,
+        ended: &Ended<'_>,
+        outcome: Result<Response<RB>, BoxError>,
+        request_copy: &mut Option<K>,
+        now: Instant,
+    ) -> Next<RB, K> {
         let context = RetryContext {
-            result: ended,
-            shed,
+            result: ended.result,
+            shed: ended.shed,
             attempt: call.attempt,
             method: call.method,
             nested: call.nested,
             inner_reason: match &outcome {
                 Ok(response) => GaveUp::of(response).map(|gave_up| gave_up.reason),
-                Err(_) => inner_gave_up.then_some(GiveUpReason::Retries),
+                Err(_) => ended.inner_gave_up.then_some(GiveUpReason::Retries),
             },
-            permanent,
+            permanent: ended.permanent,
             replayable: request_copy.is_some(),
             has_runtime: Handle::try_current().is_ok(),
-            held,
+            held: ended.held,
             backoff: self
                 .transient_backoff
                 .wait(call.attempt, self.random.unit()),
@@ -296,24 +248,196 @@ impl Limiter {
         };
         // The budget is charged only for a retry after a transient failure. The copy is checked last, because the check
         // ends the reading of the body by the attempt before.
-        let reason =
-            match self.charge_budget(call.account, decide(&context, &self.retry_config), now) {
-                Decision::Return => return Next::Return(Self::count_sends(call, outcome)),
-                Decision::GiveUp(reason) => reason,
-                Decision::RetryAfterHold | Decision::RetryAfterBackoff(_)
-                    if !supersede(request_copy) =>
-                {
-                    GiveUpReason::Body
-                }
-                Decision::RetryAfterHold => {
-                    let wait =
-                        own_hold.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-                    return self.retry(call, &context, outcome, wait, request_copy);
-                }
-                Decision::RetryAfterBackoff(wait) => {
-                    return self.retry(call, &context, outcome, wait, request_copy);
-                }
-            };
+        let decision = self.charge_budget(call.account, decide(&context, &self.retry_config), now);
+        let reason = match decision {
+            Decision::Return => return Next::Return(Self::count_sends(call, outcome)),
+            Decision::GiveUp(reason) => reason,
+            Decision::RetryAfterHold | Decision::RetryAfterBackoff(_)
+                if !supersede(request_copy) =>
+            {
+                GiveUpReason::Body
+            }
+            Decision::RetryAfterHold => {
+                let wait = ended
+                    .own_hold
+                    .map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+                return self.retry(call, &context, outcome, wait, request_copy);
+            }
+            Decision::RetryAfterBackoff(wait) => {
+                return self.retry(call, &context, outcome, wait, request_copy);
+            }
+        };
+        Next::Return(self.give_up(call, &context, outcome, reason, ended))
+    }
+
+    /// Records a response in the partitions and emits the events about it.
+    fn record_response<'i, RB>(
+        &self,
+        call: &mut Call,
+        permit: Permit,
+        received: &Received<'_, 'i, RB>,
+        now: Instant,
+    ) -> Ended<'i> {
+        let (response, info) = (received.response, received.info);
+        let sends = u16::try_from(Attempts::of(response)).unwrap_or(u16::MAX);
+        call.sends = call.sends.saturating_add(sends);
+        call.token_replaced |= Attempts::is_token_replaced(response.extensions());
+        let status = response.status();
+        let shed = is_shed(status, response.headers());
+        let throttled = shed || info.is_throttle(status);
+        let number = permit.number();
+        // When a request on credit was sent is not known: only later ones release the route.
+        let rejected = (!received.was_on_credit).then_some(number);
+        let route_held_until = (throttled && self.holds_route(received, shed))
+            .then(|| self.hold_route_of(call, info, rejected, now))
+            .flatten();
+        let outcome = if route_held_until.is_some() {
+            Outcome::Unavailable {
+                wait: info.retry_after.unwrap_or_default(),
+            }
+        } else {
+            received.outcome(throttled)
+        };
+        let cost = match response.extensions().get::<Cost>() {
+            Some(used) => CostReport::Used(used),
+            // The outcome of a permanent rejection is `Sent`, which would charge the estimate.
+            None if received.permanent && throttled => CostReport::Rejected,
+            None => CostReport::Open,
+        };
+        if status.is_success()
+            && let Some(credits) = permit.credits()
+        {
+            credits.learn(response.headers(), self.header_reader.profile(), info);
+        }
+        let settled = permit.settle_with(outcome, cost, now);
+        self.learn_resources(call, info, now);
+        self.emit_estimates(&settled);
+        let held_until = settled.held_until.max(route_held_until);
+        let held = held_until.map(|until| until.saturating_duration_since(now));
+        if throttled && !received.permanent {
+            // Without an announced end, and after repeated throttling, another request is the next probe, one that has
+            // retries left.
+            if info.retry_after.is_none() || call.attempt > MAX_PRIORITY_RETRIES {
+                call.sequence = None;
+            }
+            self.emit_throttled(call, status, held.unwrap_or_default());
+        } else if status.is_success() {
+            self.on_success(call);
+            self.release_route(call, number, now);
+        }
+        Ended {
+            result: AttemptResult::Response(status, info),
+            shed,
+            held,
+            own_hold: settled.own_hold,
+            bypassed: settled.bypassed,
+            permanent: received.permanent,
+            inner_gave_up: false,
+        }
+    }
+
+    /// Returns whether a throttling response holds its route only: a 503 with `Retry-After`, unless it is about an
+    /// exhausted quota or about the whole origin, or the user's setting makes it hold the partition.
+    fn holds_route<RB>(&self, received: &Received<'_, '_, RB>, shed: bool) -> bool {
+        received.response.status() == StatusCode::SERVICE_UNAVAILABLE
+            && !(received.permanent || received.info.global || received.info.is_exhausted())
+            && !shed
+            && self.unavailable == UnavailableScope::Route
+    }
+
+    /// Holds the call's route for as long as the server requests. Returns the end of the hold, if there is room for it.
+    ///
+    /// `rejected`: the number of the rejected request. `None`: the last one that was sent.
+    fn hold_route_of(
+        &self,
+        call: &mut Call,
+        info: &RateLimitInfo,
+        rejected: Option<u64>,
+        now: Instant,
+    ) -> Option<Instant> {
+        let wait = info.retry_after.unwrap_or_default();
+        // Up to 1 % on top of what the server requests.
+        let jitter = (wait / 100).min(MAX_JITTER).mul_f64(self.random.unit());
+        let until = add_capped(now, (wait + jitter).min(self.gate.max_hold()));
+        let class = call.load.route.unwrap_or(RouteClass::WRITES);
+        let rejected = rejected.unwrap_or_else(|| self.gate.latest_number(&call.keys));
+        self.hold_route(call, class, rejected, until, now)
+            .then_some(until)
+    }
+
+    /// Records an error in the partitions and emits the event about it.
+    fn record_error(
+        &self,
+        call: &mut Call,
+        permit: Permit,
+        error: &(dyn Error + Send + Sync + 'static),
+        now: Instant,
+    ) -> Ended<'static> {
+        // An error carries no count of sends: it stands for one.
+        call.sends = call.sends.saturating_add(1);
+        let class = self.classifier.classify(error);
+        let shed = error::is_shed(error);
+        let outcome = match class {
+            // `ENHANCE_YOUR_CALM` (RFC 9113 §7): throttling without an announced end.
+            _ if shed => Outcome::Response {
+                throttled: true,
+                info: &RateLimitInfo::default(),
+            },
+            ErrorClass::NotSent => Outcome::NotSent,
+            ErrorClass::Final if error::is_unsent(error) => Outcome::NotSent,
+            ErrorClass::Final => Outcome::Sent,
+            ErrorClass::MaybeProcessed => Outcome::Unknown,
+        };
+        let settled = permit.settle(outcome, now);
+        let held = settled.held_until.filter(|_| shed);
+        let held = held.map(|until| until.saturating_duration_since(now));
+        if let Some(held_for) = held {
+            // Another request is the next probe.
+            call.sequence = None;
+            // An error has no status; events need one.
+            self.emit_throttled(call, StatusCode::TOO_MANY_REQUESTS, held_for);
+        }
+        Ended {
+            result: AttemptResult::Error(class),
+            shed,
+            held,
+            own_hold: settled.own_hold,
+            bypassed: settled.bypassed,
+            permanent: false,
+            inner_gave_up: false,
+        }
+    }
+
+    /// Emits the estimates that an outcome has changed.
+    fn emit_estimates(&self, settled: &Settled) {
+        for (partition, estimate) in &settled.estimates {
+            self.sinks.emit(&RateLimitEvent::LimitEstimated {
+                partition,
+                limit: estimate.limit,
+                window: estimate.window,
+                rate: estimate.rate,
+            });
+        }
+    }
+
+    /// Emits that the call's partitions are held.
+    fn emit_throttled(&self, call: &Call, status: StatusCode, held_for: Duration) {
+        self.emit_each(call, |partition| RateLimitEvent::Throttled {
+            partition,
+            status,
+            held_for,
+        });
+    }
+
+    /// Emits that the call gives up, and marks the outcome with the reason and the wait that would be needed.
+    fn give_up<RB>(
+        &self,
+        call: &Call,
+        context: &RetryContext<'_>,
+        outcome: Result<Response<RB>, BoxError>,
+        reason: GiveUpReason,
+        ended: &Ended<'_>,
+    ) -> Result<Response<RB>, BoxError> {
         let attempt = call.attempt;
         let (status, error) = status_and_error(&outcome);
         self.emit_each(call, |partition| RateLimitEvent::GaveUp {
@@ -325,19 +449,22 @@ impl Limiter {
         });
         let outcome = match outcome {
             Ok(mut response) => {
-                let retry_after = info.retry_after.or(held);
+                let wait = match ended.result {
+                    AttemptResult::Response(_, info) => info.retry_after,
+                    AttemptResult::Error(_) => None,
+                };
                 response.extensions_mut().insert(GaveUp {
                     reason,
-                    retry_after,
+                    retry_after: wait.or(ended.held),
                 });
                 Ok(response)
             }
-            Err(error) if inner_gave_up && call.nested || self.defers_to_outer(&context) => {
+            Err(error) if ended.inner_gave_up && call.nested || self.defers_to_outer(context) => {
                 Err(nested::wrap(error))
             }
             error => error,
         };
-        Next::Return(Self::count_sends(call, outcome))
+        Self::count_sends(call, outcome)
     }
 
     /// Returns whether a failed attempt of an outer layer is left to that layer to retry: this layer would have

@@ -347,9 +347,8 @@ impl Quota {
         let (in_flight, last) = (self.all_in_flight(), self.last_used);
         let (mut ended, mut exhausted, mut disregarded) = (None, false, false);
         let (mut wait, mut delay, mut grant) = (None, None, None);
-        let fleet = self.fleet_share.as_ref();
-        let asks = fleet.is_some_and(|fleet| fleet.answers);
-        let reporting = fleet.is_some_and(|fleet| fleet.report_in_flight);
+        let fleet = self.fleet_share.as_ref().filter(|fleet| fleet.answers);
+        let reporting = fleet.map(|fleet| fleet.report_in_flight);
         for window in self.windows.iter_mut() {
             let demand = Demand {
                 load,
@@ -377,17 +376,17 @@ impl Quota {
                     let room = window.headroom(in_flight, now);
                     delay = delay.max(pacing_delay(last, room, over, config, now));
                     grant = grant.max(window.grant.blocks(window.fleet_cost(&load.cost), now));
-                    if asks && window.is_unconfirmed(reporting) {
+                    if reporting.is_some_and(|reporting| window.is_unconfirmed(reporting)) {
                         grant = grant.max(over);
                     }
                 }
             }
         }
-        if let Some(since) = ended {
-            // Slow start begins with one probe, unless another window still shows what the server accepts.
-            if exhausted || self.windows.is_empty() {
-                self.probe(since);
-            }
+        // Slow start begins with one probe, unless another window still shows what the server accepts.
+        if let Some(since) = ended
+            && (exhausted || self.windows.is_empty())
+        {
+            self.probe(since);
         }
         if let Some(wait) = wait {
             return WindowsDecision::Wait(wait);
@@ -397,10 +396,9 @@ impl Quota {
             fleet.starved = true;
             return WindowsDecision::Wait(SendTime::AfterResponse(Some(until)));
         }
-        match delay {
-            Some(at) => WindowsDecision::Wait(SendTime::NotBefore(at)),
-            None => WindowsDecision::Allow { disregarded },
-        }
+        delay.map_or(WindowsDecision::Allow { disregarded }, |at| {
+            WindowsDecision::Wait(SendTime::NotBefore(at))
+        })
     }
 
     /// Returns the number of requests in flight, counted or on credit.
