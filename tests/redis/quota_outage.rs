@@ -141,7 +141,10 @@ async fn foreign_values_under_quota_keys_are_reported_and_overwritten() {
     ];
     for (end, command) in garbage {
         let fleet = Fleet::new(api());
-        let [_, process] = both(&fleet);
+        // Patient, so that a busy machine is not taken for a store that does not respond.
+        let store = fleet.store().timeout(Duration::from_secs(10));
+        let quotas = StoredQuotas::new("exact", store).timeout(Duration::from_secs(10));
+        let process = fleet.process_with(quotas.fleet_quota(FleetQuota::per_second(10_000)));
         process.ok().await;
         while fleet.redis.keys().len() < 3 {
             process.ok().await;

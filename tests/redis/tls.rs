@@ -1,5 +1,7 @@
 //! `rediss://`, to a redis-server with a certificate of the tests' own authority.
 
+use std::time::Duration;
+
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tower_m2m::{
     client_credentials::RedisTokenStore,
@@ -41,7 +43,11 @@ fn start() -> (Server, String) {
 async fn tokens_are_shared_over_tls_with_a_trusted_server() {
     let (server, url) = start();
     let world = World::with(server);
-    let store = || RedisTokenStore::new(&url, keys()).unwrap();
+    // Patient, so that a busy machine is not taken for a store that does not respond.
+    let store = || {
+        let store = RedisTokenStore::new(&url, keys()).unwrap();
+        store.timeout(Duration::from_secs(10))
+    };
     let trusting = || world.process_with(store().root_certificate(CA).unwrap());
 
     let (one, other) = (trusting(), trusting());
