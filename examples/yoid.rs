@@ -49,7 +49,7 @@ async fn main() -> Result<(), BoxError> {
     let life = tokens.status().expires_in().unwrap_or_default();
     println!(
         "10 requests, {} token request, {} s left",
-        realm.stats().token_requests,
+        realm.stats().requests,
         life.as_secs()
     );
 
@@ -59,7 +59,7 @@ async fn main() -> Result<(), BoxError> {
         "revoked: {} after {} sends, {} token requests",
         response.status(),
         Attempts::of(&response),
-        realm.stats().token_requests,
+        realm.stats().requests,
     );
     assert!(response.status().is_success());
     tokens.shutdown().await;

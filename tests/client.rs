@@ -100,7 +100,7 @@ async fn a_request_has_a_token_its_query_and_its_json() {
     assert_eq!(seen.r#type, "application/json");
     assert!(seen.agent.starts_with("tower-m2m/"), "{}", seen.agent);
     assert_eq!(seen.body, r#"["a","b"]"#);
-    assert!(api.requests()[0].has_authorization);
+    assert!(api.requests()[0].authorization().is_some());
     // A query in the URL stays.
     let request = client.get(format!("{url}?page=2")).query([("size", "9")]);
     let seen: Seen = request.send().await.unwrap().json().await.unwrap();

@@ -14,15 +14,15 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, StatusCode};
-use support::{Body, Inner, get, send, serving, spawn, status_only};
+use http::StatusCode;
+use support::{Inner, get, in_full, send, serving, spawn, status_only};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
 };
-use tower::{Layer, ServiceExt, util::BoxCloneSyncService};
+use tower::Layer;
 use tower_m2m::{
-    BoxError, RateLimitRetryLayer,
+    RateLimitRetryLayer,
     rate_limit_retry::{
         FleetQuota, ProcessId, QuotaHandle, QuotaReport, QuotaSnapshot, QuotaStore, RateLimitEvent,
         RateLimitRetry, RateLimitRetryLayerBuilder, Reservation, StoredQuotas,
@@ -86,8 +86,7 @@ fn announcing_in(dialect: Dialect, limit: u32, window: Duration) -> (Api, Inner)
         .dialect(dialect)
         .latency(20 * MILLI)
         .in_process();
-    let service = ServiceExt::<Request<Body>>::map_err(api.service(), BoxError::from);
-    let inner = BoxCloneSyncService::new(service);
+    let inner = in_full(api.service());
     (api, inner)
 }
 

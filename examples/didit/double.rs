@@ -20,8 +20,8 @@ use tower::{ServiceExt, service_fn};
 use tower_m2m::{
     BoxError,
     test_util::{
-        AcceptedAuth, Answer, Api, ApiService, Dialect, Grant, Issuer, IssuerService, Quota,
-        TokenRegistry,
+        AcceptedAuth, Answer, Api, ApiBody, ApiService, Dialect, Grant, Issuer, IssuerService,
+        Quota, TokenRegistry,
     },
 };
 
@@ -200,10 +200,10 @@ impl Host {
         let request = Request::from_parts(parts, Body::new(body));
         match self {
             Self::Auth { registration, .. } if path.starts_with("/auth/v2/programmatic/") => {
-                registration.oneshot(request).await
+                whole(registration.oneshot(request).await?).await
             }
             Self::Auth { account, .. } if path.starts_with("/auth/v2/organizations/") => {
-                account.oneshot(request).await
+                whole(account.oneshot(request).await?).await
             }
             Self::Auth { tokens, .. } => tokens.oneshot(request).await,
             Self::Verification(api) => {
@@ -212,10 +212,17 @@ impl Host {
                     let detail = "You do not have permission to perform this action.";
                     return Ok(answer(StatusCode::FORBIDDEN, &json!({ "detail": detail })));
                 }
-                Ok(response)
+                whole(response).await
             }
         }
     }
+}
+
+/// A response with its whole body.
+async fn whole(response: Response<ApiBody>) -> Result<Response<Body>, BoxError> {
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await?.to_bytes();
+    Ok(Response::from_parts(parts, Body::new(body)))
 }
 
 async fn serve(host: Host) -> Result<String, BoxError> {

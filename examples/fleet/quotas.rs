@@ -99,7 +99,7 @@ async fn play(quotas: Quotas, requests: usize) -> Result<bool, BoxError> {
         optimum.as_secs_f64(),
         took.div_duration_f64(optimum),
         seen.rate_limited,
-        issuer.stats().token_requests,
+        issuer.stats().requests,
         if kept { "yes" } else { "NO" },
     );
     Ok(kept)

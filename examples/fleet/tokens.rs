@@ -98,7 +98,7 @@ async fn phases(processes: usize) -> Result<bool, BoxError> {
             }
         }
         let elapsed = began.elapsed();
-        let token_requests = issuer.stats().token_requests - asked;
+        let token_requests = issuer.stats().requests - asked;
         asked += token_requests;
         let failed = fleet.take_failed();
         let row = Row {
@@ -179,7 +179,7 @@ async fn killed_leader(processes: usize) -> Result<Row, BoxError> {
         what: "cold start; the fetching process is killed; until all others have a token"
             .to_owned(),
         elapsed: waited,
-        token_requests: issuer.stats().token_requests,
+        token_requests: issuer.stats().requests,
         at_most: 2,
         failed,
         // The others check again within 375 ms, and then the request itself takes its time.
@@ -197,7 +197,7 @@ async fn rejected_token(processes: usize) -> Result<Row, BoxError> {
     let mut fleet = Fleet::start(&task(&issuer, &api, &redis), processes)?;
     sleep(Duration::from_secs(13)).await;
     let elapsed = began.elapsed();
-    let token_requests = issuer.stats().token_requests;
+    let token_requests = issuer.stats().requests;
     fleet.kill()?;
     // The first, its successor, and one after each cooldown, of which each is twice as long as the one before.
     let cooldowns = (elapsed.div_duration_f64(COOLDOWN) + 1.0).log2().floor() as u64;

@@ -50,10 +50,7 @@ async fn main() -> Result<(), BoxError> {
         let response = get(&client, &url).await?;
         assert_eq!(response.status(), StatusCode::OK);
     }
-    println!(
-        "100 requests, {} token request",
-        issuer.stats().token_requests
-    );
+    println!("100 requests, {} token request", issuer.stats().requests);
 
     api.next(ApiFault::retry_after(StatusCode::TOO_MANY_REQUESTS, 60));
     println!(

@@ -27,16 +27,16 @@ use std::{
 
 use bytes::Bytes;
 use fastrand::Rng;
-use http::Response;
+use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::task::JoinSet;
-use tower::{ServiceBuilder, util::BoxCloneSyncService};
+use tower::{ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
 use tower_m2m::{
     BoxError, ClientAuth, ClientCredentialsLayer, M2mLayer, RateLimitRetryLayer, TokenEndpoint,
     replay::RequestBodyReplayLayer,
-    test_util::{Api, Dialect, Issuer, Quota},
+    test_util::{Api, ApiBody, Dialect, Issuer, Quota},
 };
 
 use self::{
@@ -147,9 +147,15 @@ async fn start() -> Result<Arc<World>, BoxError> {
         .quota(Quota::fixed_window(5_000, Duration::from_secs(1)))
         .dialect(Dialect::Draft3)
         .in_process();
+    let whole = |response: Response<ApiBody>| async {
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok(Response::from_parts(parts, Full::new(body)))
+    };
+    let service = ServiceExt::<Request<Incoming>>::and_then(api.service(), whole);
     Ok(Arc::new(World {
         issuer_server: Server::start(issuer.service(), director::issuer_trouble).await?,
-        api_server: Server::start(api.service(), director::api_trouble).await?,
+        api_server: Server::start(service, director::api_trouble).await?,
         issuer,
         secret: Secret::new(secret),
         issuer_outages: 0.into(),

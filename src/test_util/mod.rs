@@ -21,7 +21,10 @@
 //! | an authorization server that the API names | [`ApiBuilder::protected_resource`] |
 //! | a rotated secret | [`Issuer::set_secret`] |
 //! | an API that throttles | [`ApiBuilder::quota`], [`Api::next`] with [`ApiFault::retry_after`] |
-//! | a connection that breaks | [`Fault::Reset`], [`ApiFault::Reset`] |
+//! | a connection that breaks | [`Fault::Reset`], [`ApiFault::Reset`], [`ApiFault::GoAway`] |
+//! | a response that is early, slow or incomplete | [`ApiFault::EarlyStatus`], [`ApiFault::Trickle`], [`ApiFault::Truncate`] |
+//! | a fault of some requests only | [`Api::next_for`], [`Api::always_for`] with a [`FaultTarget`] |
+//! | what was sent | [`Api::requests`], [`Issuer::requests`] |
 //! | a store that fails, is slow or loses calls | [`MemoryTokenStore::fail_with`], [`MemoryQuotaStore::set_loss`] |
 //! | a layer that waits while it holds readiness | [`Probe::ready_held`] |
 //!
@@ -52,12 +55,14 @@
 //! ```
 
 mod api;
+mod fault_target;
 mod issuer;
 mod memory_store;
 mod meter;
 mod probe;
 mod quota;
 mod quota_store;
+mod recorded_request;
 mod script;
 mod serve;
 #[cfg(feature = "jwt")]
@@ -69,14 +74,15 @@ mod token_store;
 #[cfg(feature = "jwt")]
 pub use self::signer::{FaultySigner, SignerFault};
 pub use self::{
-    api::{Api, ApiBuilder, ApiFault, ApiService, ApiStats, Dialect, RecordedRequest},
+    api::{Api, ApiBody, ApiBuilder, ApiFault, ApiService, ApiStats, Dialect},
+    fault_target::FaultTarget,
     issuer::{
         AcceptedAuth, Answer, Fault, Grant, Issuer, IssuerBuilder, IssuerService, IssuerStats,
-        RecordedTokenRequest,
     },
     probe::Probe,
     quota::Quota,
     quota_store::MemoryQuotaStore,
+    recorded_request::RecordedRequest,
     token_registry::TokenRegistry,
     token_store::MemoryTokenStore,
 };

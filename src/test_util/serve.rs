@@ -8,12 +8,14 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
+    pin::pin,
+    sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -22,8 +24,10 @@ use hyper_util::{
 };
 use tokio::{
     net::TcpListener,
+    sync::Notify,
     task::{JoinHandle, JoinSet},
 };
+use tower::util::MapRequest;
 use tower_service::Service;
 
 use super::BoxError;
@@ -37,17 +41,39 @@ pub(super) struct Server {
 
 impl Server {
     /// Serves every connection that `listener` accepts with `service`.
-    pub(super) fn start<S>(listener: TcpListener, service: S) -> Self
+    pub(super) fn start<S, B>(listener: TcpListener, service: S) -> Self
     where
-        S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = BoxError>
+        S: Service<Request<Incoming>, Response = Response<B>, Error = BoxError>
             + Clone
             + Send
             + 'static,
         S::Future: Send,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         Self {
             task: tokio::spawn(accept(listener, service)),
         }
+    }
+}
+
+/// The connection of a request, in its extensions.
+#[derive(Clone, Debug)]
+pub(super) struct Connection {
+    /// Number of the connection, from 1.
+    number: u64,
+    /// Wakes the task that serves it.
+    closing: Arc<Notify>,
+}
+
+impl Connection {
+    /// Returns its number, from 1 in the order of acceptance.
+    pub(super) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Ends the connection once the requests in flight have completed: by GOAWAY, or `Connection: close`.
+    pub(super) fn close(&self) {
+        self.closing.notify_one();
     }
 }
 
@@ -66,15 +92,17 @@ pub(super) async fn bind() -> io::Result<(TcpListener, SocketAddr)> {
 }
 
 /// Accepts connections until the task is aborted.
-async fn accept<S>(listener: TcpListener, service: S)
+async fn accept<S, B>(listener: TcpListener, service: S)
 where
-    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = BoxError>
+    S: Service<Request<Incoming>, Response = Response<B>, Error = BoxError>
         + Clone
         + Send
         + 'static,
     S::Future: Send,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let mut connections = JoinSet::new();
+    let mut accepted = 0;
     loop {
         // Completed connections are removed, so that the set does not grow.
         while connections.try_join_next().is_some() {}
@@ -85,12 +113,28 @@ where
         };
         // Small responses must not wait for the peer's acknowledgments.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(service.clone());
+        accepted += 1;
+        let connection = Connection {
+            number: accepted,
+            closing: Arc::default(),
+        };
+        let closing = Arc::clone(&connection.closing);
+        let service = MapRequest::new(service.clone(), move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(connection.clone());
+            request
+        });
         connections.spawn(async move {
+            let server = auto::Builder::new(TokioExecutor::new());
+            let service = TowerToHyperService::new(service);
+            let mut serving = pin!(server.serve_connection(TokioIo::new(stream), service));
             // An error here is the peer's, or the scripted reset.
-            let _ = auto::Builder::new(TokioExecutor::new())
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            tokio::select! {
+                _ = serving.as_mut() => {}
+                () = closing.notified() => {
+                    serving.as_mut().graceful_shutdown();
+                    let _ = serving.await;
+                }
+            }
         });
     }
 }

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::time::sleep;
 
-use super::script::Script;
+use super::{fault_target::FaultTarget, script::Script};
 use crate::{
     client_credentials::{CertificateHeader, KeyAlgorithm, SignError, Signer},
     store::CacheKey,
@@ -112,12 +112,12 @@ impl<S: Signer> FaultySigner<S> {
 
     /// Sets the fault of the next call. Further calls of this method set those of the calls after it.
     pub fn next(&self, fault: SignerFault) {
-        self.0.script.push(fault);
+        self.0.script.push(FaultTarget::any(), fault);
     }
 
     /// Sets the fault of every call for which [`next`](Self::next) has set none. Default: none.
     pub fn always(&self, fault: Option<SignerFault>) {
-        self.0.script.always(fault);
+        self.0.script.always(FaultTarget::any(), fault);
     }
 
     /// Returns the number of calls of [`sign`](Signer::sign).
@@ -142,7 +142,7 @@ impl<S: Signer> Signer for FaultySigner<S> {
 
     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
         self.0.calls.fetch_add(1, Ordering::Relaxed);
-        match self.0.script.take() {
+        match self.0.script.take(|_| true) {
             None => {}
             Some(SignerFault::Delayed(time)) => sleep(time).await,
             Some(SignerFault::Hangs) => pending().await,

@@ -109,7 +109,7 @@ impl World {
     }
 
     pub(crate) fn token_requests(&self) -> u64 {
-        self.issuer.stats().token_requests
+        self.issuer.stats().requests
     }
 }
 

@@ -13,13 +13,13 @@ use tower::{Layer, ServiceExt, util::BoxCloneSyncService};
 use tower_m2m::{
     BoxError, RateLimitRetryLayer,
     rate_limit_retry::{RateLimitEvent, RateLimitRetry, RedisQuotaStore, StoredQuotas},
-    test_util::{Api, ApiBuilder},
+    test_util::{Api, ApiBody, ApiBuilder},
 };
 
 use crate::{server::Server, world::keys};
 
 type Body = Full<Bytes>;
-type Inner = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
+type Inner = BoxCloneSyncService<Request<Body>, Response<ApiBody>, BoxError>;
 
 pub(crate) struct Fleet {
     pub(crate) api: Api,
@@ -76,7 +76,7 @@ impl Fleet {
 
 impl Process {
     /// Sends one request, on a task of its own.
-    pub(crate) fn send(&self) -> JoinHandle<Result<Response<Body>, BoxError>> {
+    pub(crate) fn send(&self) -> JoinHandle<Result<Response<ApiBody>, BoxError>> {
         let request = Request::get("https://api.test/").body(Body::default());
         tokio::spawn(self.service.clone().oneshot(request.unwrap()))
     }

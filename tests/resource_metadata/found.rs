@@ -10,9 +10,12 @@ use tower_m2m::{
     test_util::{Api, Issuer},
 };
 
-use crate::world::{
-    ANNOUNCED, API, ISSUER, OAUTH, Page, ROOT, TOKEN, WELL_KNOWN, World, issuer, protected,
-    resource, with,
+use crate::{
+    support::in_full,
+    world::{
+        ANNOUNCED, API, ISSUER, OAUTH, Page, ROOT, TOKEN, WELL_KNOWN, World, issuer, protected,
+        resource, with,
+    },
 };
 
 #[tokio::test(start_paused = true)]
@@ -333,7 +336,7 @@ async fn the_doubles_name_each_other() {
             .tokens(issuer.tokens())
             .protected_resource(path, issuer.origin())
             .in_process();
-        let (at_issuer, at_api) = (issuer.service(), api.service());
+        let (at_issuer, at_api) = (issuer.service(), in_full(api.service()));
         let service = service_fn(move |request: http::Request<Full<Bytes>>| {
             let (issuer, api) = (at_issuer.clone(), at_api.clone());
             async move {

@@ -18,7 +18,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use tokio::task::JoinHandle;
 use tower::{Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_m2m::{
@@ -26,6 +26,7 @@ use tower_m2m::{
     client_credentials::{
         AccessToken, ClientCredentialsLayerBuilder, FetchContext, TokenError, TokenSource,
     },
+    test_util::{ApiBody, ApiService},
 };
 
 pub(crate) type Body = Full<Bytes>;
@@ -156,6 +157,16 @@ where
         async move { Ok::<_, BoxError>(answer.await) }
     });
     (BoxCloneSyncService::new(service), calls)
+}
+
+/// An API of the test kit, whose responses have arrived in full.
+pub(crate) fn in_full(api: ApiService) -> Inner {
+    let collect = |response: Response<ApiBody>| async {
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok(Response::from_parts(parts, Body::new(body)))
+    };
+    BoxCloneSyncService::new(ServiceExt::<Request<Body>>::and_then(api, collect))
 }
 
 pub(crate) fn status_only(status: StatusCode) -> Response<Body> {

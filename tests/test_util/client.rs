@@ -24,15 +24,18 @@ pub(crate) fn token_request(url: &str, body: &'static str) -> Request<Body> {
         .unwrap()
 }
 
-pub(crate) async fn send<S>(service: S, request: Request<Body>) -> Response<Body>
+pub(crate) async fn send<S, B>(service: S, request: Request<Body>) -> Response<B>
 where
-    S: Service<Request<Body>, Response = Response<Body>>,
+    S: Service<Request<Body>, Response = Response<B>>,
     S::Error: std::fmt::Debug,
 {
     service.oneshot(request).await.unwrap()
 }
 
-pub(crate) async fn json(response: Response<Body>) -> Value {
+pub(crate) async fn json<B>(response: Response<B>) -> Value
+where
+    B: http_body::Body<Error: std::fmt::Debug>,
+{
     let body = response.into_body().collect().await.unwrap().to_bytes();
     serde_json::from_slice(&body).unwrap()
 }
@@ -44,7 +47,7 @@ pub(crate) fn get(path: &str, token: &str) -> Request<Body> {
         .unwrap()
 }
 
-pub(crate) fn number(response: &Response<Body>, name: &str) -> Option<u64> {
+pub(crate) fn number<B>(response: &Response<B>, name: &str) -> Option<u64> {
     let value = response.headers().get(name)?;
     Some(value.to_str().unwrap().parse().unwrap())
 }

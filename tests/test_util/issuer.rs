@@ -81,7 +81,7 @@ async fn clients_authenticate_only_with_accepted_methods() {
     }
 
     let seen = issuer.stats();
-    assert_eq!((seen.token_requests, seen.issued, seen.refused), (8, 3, 5));
+    assert_eq!((seen.requests, seen.issued, seen.rejected), (8, 3, 5));
     let first = &issuer.requests()[0];
     assert_eq!(
         (&first.body[..], first.authorization()),

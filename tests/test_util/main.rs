@@ -2,6 +2,7 @@
 
 mod api;
 mod client;
+mod faults;
 mod issuer;
 mod probe;
 mod sockets;

@@ -26,7 +26,7 @@ async fn an_endpoint_that_is_slow_but_answers_is_waited_for() {
     handle.token().await.unwrap();
     handle.refresh_now().await.unwrap();
 
-    assert_eq!(issuer.stats().token_requests, 2);
+    assert_eq!(issuer.stats().requests, 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -54,7 +54,7 @@ async fn throttled_and_permanent_errors_are_requested_once() {
 
         handle(&issuer).token().await.unwrap_err();
 
-        assert_eq!(issuer.stats().token_requests, 1, "{what}");
+        assert_eq!(issuer.stats().requests, 1, "{what}");
     }
 }
 
@@ -76,12 +76,12 @@ async fn an_outage_costs_three_requests_per_backoff() {
 
     ask_often(1_000).await;
     ask_often(1_000).await;
-    assert_eq!(issuer.stats().token_requests, 3);
+    assert_eq!(issuer.stats().requests, 3);
 
     sleep(SECOND).await;
     ask_often(1_000).await;
     ask_often(1_000).await;
-    assert_eq!(issuer.stats().token_requests, 6);
+    assert_eq!(issuer.stats().requests, 6);
 }
 
 #[tokio::test(start_paused = true)]
@@ -98,7 +98,7 @@ async fn no_retry_is_scheduled_after_the_deadline() {
 
     assert_eq!(error.kind(), Kind::Server);
     assert_eq!(began.elapsed(), Duration::ZERO);
-    assert_eq!(issuer.stats().token_requests, 1);
+    assert_eq!(issuer.stats().requests, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,7 +116,7 @@ async fn without_retries_there_is_one_attempt_and_it_has_all_the_time() {
         let error = handle.token().await.unwrap_err();
 
         assert_eq!((error.kind(), began.elapsed().as_secs()), (kind, seconds));
-        assert_eq!(issuer.stats().token_requests, 1);
+        assert_eq!(issuer.stats().requests, 1);
     }
 }
 
@@ -133,5 +133,5 @@ async fn token_retries_can_be_configured() {
 
     layer(endpoint).build().handle().token().await.unwrap_err();
 
-    assert_eq!(issuer.stats().token_requests, 5);
+    assert_eq!(issuer.stats().requests, 5);
 }

@@ -1,5 +1,6 @@
 //! A resource server on loopback that checks tokens, enforces and announces quotas, and counts requests.
 
+mod body;
 mod builder;
 mod dialect;
 mod quotas;
@@ -9,17 +10,19 @@ mod service;
 use std::{fmt, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header::RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, StatusCode, header::RETRY_AFTER};
 
-pub use self::{builder::ApiBuilder, dialect::Dialect, service::ApiService};
-use super::{script::lock, serve::Server};
+pub use self::{body::ApiBody, builder::ApiBuilder, dialect::Dialect, service::ApiService};
+use super::{
+    fault_target::FaultTarget, recorded_request::RecordedRequest, script::lock, serve::Server,
+};
 
 /// A resource server on 127.0.0.1.
 ///
 /// Each request is checked in this order: a scripted fault, the metadata, the token, the quotas, the routes. The body is read in full
-/// before that. The server stops when it is dropped.
+/// before that, except with [`ApiFault::EarlyStatus`]. The server stops when it is dropped.
 ///
-/// Requests that get a fault are neither checked nor charged to a quota, except those with [`ApiFault::Delay`].
+/// A fault that replaces the response precludes the checks, and is not charged to a quota.
 ///
 /// # Examples
 ///
@@ -76,47 +79,14 @@ pub struct ApiStats {
     pub requests: u64,
     /// Number of 2xx responses.
     pub ok: u64,
+    /// Number of 4xx and 5xx responses, including scripted ones.
+    pub rejected: u64,
     /// Number of 401 responses, including scripted ones.
     pub unauthorized: u64,
     /// Number of 429 responses, including scripted ones.
     pub rate_limited: u64,
     /// Maximum number of requests that arrived within any 100 ms.
     pub peak_100ms: u64,
-}
-
-/// A request as it arrived.
-///
-/// # Examples
-///
-/// ```
-/// use http::Request;
-/// use tower::ServiceExt;
-/// use tower_m2m::{BoxError, test_util::{Api, RecordedRequest}};
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), BoxError> {
-/// let api = Api::builder().in_process();
-/// api.service().oneshot(Request::put("/orders/1?verbose").body("data".to_owned())?).await?;
-///
-/// let requests: Vec<RecordedRequest> = api.requests();
-///
-/// assert_eq!((requests[0].path.as_str(), requests[0].body_length), ("/orders/1", 4));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct RecordedRequest {
-    /// Method of the request.
-    pub method: Method,
-    /// Path of the request, without the query.
-    pub path: String,
-    /// Whether the request had an `Authorization` header.
-    pub has_authorization: bool,
-    /// Length of the body, in bytes.
-    pub body_length: u64,
-    /// Time of arrival since the server's start.
-    pub at: Duration,
 }
 
 /// A scripted response to one request; see [`Api::next`].
@@ -150,8 +120,28 @@ pub enum ApiFault {
     Delay(Duration),
     /// No response, ever.
     Hang,
-    /// The connection is closed without a response (HTTP/2: the stream is reset).
+    /// The connection is closed without a response (HTTP/2: the stream is reset with `INTERNAL_ERROR`).
     Reset,
+    /// This status with an empty body, before the request's body is read. The server reads none of it.
+    EarlyStatus(StatusCode),
+    /// A normal response whose body breaks off after this many bytes, but at least one byte before its end: HTTP/1 closes the
+    /// connection, HTTP/2 resets the stream. An empty body stays as it is.
+    Truncate(usize),
+    /// A normal response whose body arrives in pieces of this many bytes, each one after the interval.
+    Trickle {
+        /// Maximum size of a piece, in bytes; at least 1.
+        bytes: usize,
+        /// Time before each piece, on tokio's clock.
+        interval: Duration,
+    },
+    /// No response: the stream is reset with this error code (RFC 9113 §7), such as 7 for `REFUSED_STREAM`, which promises
+    /// that the request was not processed. HTTP/1 closes the connection.
+    ///
+    /// In process, the code is that of a local `h2::Error`, which promises nothing: use [`ApiBuilder::start`].
+    ResetStream(u32),
+    /// A normal response, and the end of its connection: HTTP/2 sends GOAWAY (RFC 9113 §6.8) and completes the streams in
+    /// flight, HTTP/1 sends `Connection: close`. In process, only the normal response.
+    GoAway,
 }
 
 impl Api {
@@ -204,12 +194,50 @@ impl Api {
     /// # }
     /// ```
     pub fn next(&self, fault: ApiFault) {
-        self.service.0.script.push(fault);
+        self.next_for(FaultTarget::any(), fault);
+    }
+
+    /// Scripts `fault` for the next request of `target` that has no fault yet. Several calls queue up.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::{Request, StatusCode};
+    /// use tower::ServiceExt;
+    /// use tower_m2m::{BoxError, test_util::{Api, ApiFault, FaultTarget}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// let api = Api::builder().in_process();
+    /// let send = |path| {
+    ///     let request = Request::get(path).body(String::new()).expect("a request");
+    ///     api.service().oneshot(request)
+    /// };
+    /// // The second request for an order.
+    /// let target = FaultTarget::any().path("/orders/*").nth(2);
+    /// api.next_for(target, ApiFault::status(StatusCode::BAD_GATEWAY));
+    ///
+    /// assert_eq!(send("/orders/1").await?.status(), StatusCode::OK);
+    /// assert_eq!(send("/items/1").await?.status(), StatusCode::OK);
+    /// assert_eq!(send("/orders/1").await?.status(), StatusCode::BAD_GATEWAY);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn next_for(&self, target: FaultTarget, fault: ApiFault) {
+        self.service.0.script.push(target, fault);
     }
 
     /// Scripts `fault` for every request, once those from [`next`](Self::next) are used up. Default: none.
     pub fn always(&self, fault: Option<ApiFault>) {
-        self.service.0.script.always(fault);
+        self.always_for(FaultTarget::any(), fault);
+    }
+
+    /// Scripts `fault` for every request of `target` that has no fault from [`next`](Self::next); `None` ends that. Default:
+    /// none.
+    ///
+    /// It takes precedence over [`always`](Self::always). Among several targets, the one set first does.
+    pub fn always_for(&self, target: FaultTarget, fault: Option<ApiFault>) {
+        self.service.0.script.always(target, fault);
     }
 
     /// Returns the counters.

@@ -21,12 +21,14 @@ use tower_service::Service;
 
 use super::{
     super::{
-        BoxError,
-        script::{Record, Script, lock, reset},
+        BoxError, fault_target,
+        recorded_request::RecordedRequest,
+        script::{Record, Script, lock, reset, reset_stream},
+        serve::Connection,
         time::Epoch,
         token_registry::TokenRegistry,
     },
-    ApiFault, ApiStats, Dialect, RecordedRequest,
+    ApiBody, ApiFault, ApiStats, Dialect,
     quotas::Quotas,
     resource::ProtectedResource,
 };
@@ -77,7 +79,7 @@ pub(super) struct State {
     /// The counters.
     pub(super) counts: Mutex<Counts>,
     /// The requests so far.
-    pub(super) requests: Record<RecordedRequest>,
+    pub(super) requests: Record,
 }
 
 /// The credentials that a server accepts.
@@ -115,9 +117,9 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    type Response = Response<Full<Bytes>>;
+    type Response = Response<ApiBody>;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, BoxError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<ApiBody>, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
@@ -139,7 +141,7 @@ impl fmt::Debug for ApiService {
 
 impl State {
     /// Serves one request: records it, applies a scripted fault or responds normally, and waits for the latency.
-    async fn serve<B>(&self, request: Request<B>) -> Result<Response<Full<Bytes>>, BoxError>
+    async fn serve<B>(&self, request: Request<B>) -> Result<Response<ApiBody>, BoxError>
     where
         B: Body,
         B::Error: Into<BoxError>,
@@ -148,18 +150,18 @@ impl State {
         // Counted before the body is read, so that requests whose bodies fail are counted, too.
         lock(&self.counts).arrived(at);
         let (head, body) = request.into_parts();
-        let body = body.collect().await.map_err(Into::into)?.to_bytes();
-        // Recorded once the body has arrived, because the record contains its length.
-        self.requests.push(RecordedRequest {
-            method: head.method.clone(),
-            path: head.uri.path().to_owned(),
-            has_authorization: head.headers.contains_key(AUTHORIZATION),
-            body_length: body.len() as u64,
-            at,
-        });
+        let fault = self
+            .script
+            .take(|target| target.matches(&head.method, head.uri.path()));
+        let body = match fault {
+            Some(ApiFault::EarlyStatus(_)) => Bytes::new(),
+            _ => body.collect().await.map_err(Into::into)?.to_bytes(),
+        };
+        // Recorded once the body has arrived, because the record contains it.
+        self.requests.push(RecordedRequest::new(&head, &body, at));
         let request = Request::from_parts(head, body);
 
-        let mut response = match self.script.take() {
+        let mut response = match fault {
             None => self.answer(&request),
             Some(ApiFault::Delay(delay)) => {
                 tokio::time::sleep(delay).await;
@@ -168,16 +170,29 @@ impl State {
             // Ends when the client drops the connection or the future.
             Some(ApiFault::Hang) => pending().await,
             Some(ApiFault::Reset) => return Err(reset()),
+            Some(ApiFault::ResetStream(code)) => return Err(reset_stream(code)),
             Some(ApiFault::Unauthorized) => self.admission.reject(),
+            Some(ApiFault::EarlyStatus(code)) => with_status(code, Bytes::new()),
             Some(ApiFault::Status {
                 code,
-                headers,
-                body,
+                ref headers,
+                ref body,
             }) => {
-                let mut response = Response::new(Full::new(body));
-                *response.status_mut() = code;
-                *response.headers_mut() = headers;
+                let mut response = with_status(code, body.clone());
+                *response.headers_mut() = headers.clone();
                 response
+            }
+            Some(ApiFault::Truncate(length)) => {
+                self.answer(&request).map(|body| body.truncate(length))
+            }
+            Some(ApiFault::Trickle { bytes, interval }) => self
+                .answer(&request)
+                .map(|body| body.trickle(bytes, interval)),
+            Some(ApiFault::GoAway) => {
+                if let Some(connection) = request.extensions().get::<Connection>() {
+                    connection.close();
+                }
+                self.answer(&request)
             }
         };
         // Counted before the latency, so that the counters do not depend on when the client reads the response.
@@ -190,7 +205,7 @@ impl State {
     }
 
     /// Responds normally: publishes metadata, or checks the credentials and the quotas, then calls the route.
-    fn answer(&self, request: &Request<Bytes>) -> Response<Full<Bytes>> {
+    fn answer(&self, request: &Request<Bytes>) -> Response<ApiBody> {
         let metadata = self.resource.as_ref();
         if let Some(resource) = metadata.filter(|resource| resource.path == request.uri().path()) {
             return json(StatusCode::OK, resource.document.clone());
@@ -205,7 +220,10 @@ impl State {
             self.routes
                 .iter()
                 .find(|route| route.matches(request.method(), path))
-                .map_or_else(|| ok(request.body().len()), |route| (route.answer)(request))
+                .map_or_else(
+                    || ok(request.body().len()),
+                    |route| (route.answer)(request).map(ApiBody::from),
+                )
         } else {
             json(StatusCode::TOO_MANY_REQUESTS, r#"{"ok":false}"#)
         };
@@ -250,7 +268,7 @@ impl Admission {
     }
 
     /// Creates a 401.
-    fn reject(&self) -> Response<Full<Bytes>> {
+    fn reject(&self) -> Response<ApiBody> {
         let mut response = json(StatusCode::UNAUTHORIZED, r#"{"ok":false}"#);
         if let Some(challenge) = &self.challenge {
             response
@@ -264,11 +282,7 @@ impl Admission {
 impl Route {
     /// Returns whether the route matches the request.
     fn matches(&self, method: &Method, path: &str) -> bool {
-        let fits = match self.path.strip_suffix('*') {
-            Some(prefix) => path.starts_with(prefix),
-            None => self.path == path,
-        };
-        fits && self.method == *method
+        self.method == *method && fault_target::fits(&self.path, path)
     }
 }
 
@@ -289,6 +303,7 @@ impl Counts {
 
     /// Counts a response.
     fn answered(&mut self, status: StatusCode) {
+        self.stats.rejected += u64::from(status.is_client_error() || status.is_server_error());
         match status {
             StatusCode::UNAUTHORIZED => self.stats.unauthorized += 1,
             StatusCode::TOO_MANY_REQUESTS => self.stats.rate_limited += 1,
@@ -299,17 +314,23 @@ impl Counts {
 }
 
 /// Creates the default response.
-fn ok(received: usize) -> Response<Full<Bytes>> {
+fn ok(received: usize) -> Response<ApiBody> {
     let body = format!(r#"{{"ok":true,"received":{received}}}"#);
     json(StatusCode::OK, body)
 }
 
 /// Creates a JSON response.
-fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
+fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<ApiBody> {
+    let mut response = with_status(status, body.into());
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+/// Creates a response with this status and body.
+fn with_status(status: StatusCode, body: Bytes) -> Response<ApiBody> {
+    let mut response = Response::new(ApiBody::new(body));
+    *response.status_mut() = status;
     response
 }
 

@@ -8,12 +8,6 @@ mod service;
 
 use std::{fmt, time::Duration};
 
-use bytes::Bytes;
-use http::{
-    HeaderMap, Method,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderName},
-};
-
 pub use self::{
     answer::{Answer, Grant},
     builder::IssuerBuilder,
@@ -21,7 +15,10 @@ pub use self::{
     protocol::AcceptedAuth,
     service::IssuerService,
 };
-use super::{script::lock, serve::Server, token_registry::TokenRegistry};
+use super::{
+    fault_target::FaultTarget, recorded_request::RecordedRequest, script::lock, serve::Server,
+    token_registry::TokenRegistry,
+};
 
 /// An authorization server on 127.0.0.1 that grants client credentials (RFC 6749 §4.4) and counts requests.
 ///
@@ -56,7 +53,7 @@ pub struct Issuer {
     server: Option<Server>,
 }
 
-/// The counters of an [`Issuer`].
+/// The counters of an [`Issuer`]. `requests` and `rejected` mean the same as in [`ApiStats`](super::ApiStats).
 ///
 /// # Examples
 ///
@@ -76,7 +73,7 @@ pub struct Issuer {
 /// layer.handle().prefetch().await.unwrap_err();
 ///
 /// let seen: IssuerStats = issuer.stats();
-/// assert_eq!((seen.issued, seen.refused), (0, seen.token_requests));
+/// assert_eq!((seen.issued, seen.rejected), (0, seen.requests));
 /// # Ok(())
 /// # }
 /// ```
@@ -84,55 +81,13 @@ pub struct Issuer {
 #[non_exhaustive]
 pub struct IssuerStats {
     /// Number of requests to a token endpoint, whatever the response.
-    pub token_requests: u64,
+    pub requests: u64,
     /// Number of tokens issued.
     pub issued: u64,
     /// Number of 4xx and 5xx responses, including scripted ones.
-    pub refused: u64,
+    pub rejected: u64,
     /// Number of tokens issued while the same client had another one that was neither revoked nor in its refresh window.
     pub redundant: u64,
-}
-
-/// A token request as it arrived. `Debug` prints no headers, form values or body.
-///
-/// # Examples
-///
-/// ```
-/// use tower_m2m::{
-///     BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint,
-///     test_util::{Issuer, RecordedTokenRequest},
-/// };
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), BoxError> {
-/// let issuer = Issuer::builder().client("id", "secret").in_process();
-/// let endpoint = TokenEndpoint::new(issuer.token_url().parse()?, ClientAuth::post("id", "secret"));
-/// let endpoint = endpoint.service(issuer.service()).scope("orders.read");
-/// let layer = ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?).build();
-///
-/// layer.handle().prefetch().await?;
-///
-/// let asked: &RecordedTokenRequest = &issuer.requests()[0];
-/// assert_eq!(asked.parameter("scope"), Some("orders.read"));
-/// assert_eq!(asked.authorization(), None);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct RecordedTokenRequest {
-    /// Method of the request.
-    pub method: Method,
-    /// Path of the request.
-    pub path: String,
-    /// All headers.
-    pub headers: HeaderMap,
-    /// Name-value pairs of the form, in order and decoded.
-    pub form: Vec<(String, String)>,
-    /// Body as received.
-    pub body: Bytes,
-    /// Time of arrival since the issuer's start.
-    pub at: Duration,
 }
 
 impl Issuer {
@@ -171,12 +126,38 @@ impl Issuer {
     /// A fault with a response does not issue a token. [`Fault::Delay`] delays the normal response, and [`Fault::Hang`]
     /// tests time limits: the request ends only when its client drops it.
     pub fn next(&self, fault: Fault) {
-        self.service.0.script.push(fault);
+        self.next_for(FaultTarget::any(), fault);
+    }
+
+    /// Scripts `fault` for the next request of `target` that has no fault yet. Several calls queue up.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::test_util::{AcceptedAuth, Fault, FaultTarget, Issuer};
+    ///
+    /// let issuer = Issuer::builder()
+    ///     .client("id", "secret")
+    ///     .endpoint("/other", [AcceptedAuth::Post])
+    ///     .in_process();
+    /// // The second request to one of the endpoints.
+    /// issuer.next_for(FaultTarget::any().path("/other").nth(2), Fault::Reset);
+    /// ```
+    pub fn next_for(&self, target: FaultTarget, fault: Fault) {
+        self.service.0.script.push(target, fault);
     }
 
     /// Scripts `fault` for every token request, once those from [`next`](Self::next) are used up. Default: none.
     pub fn always(&self, fault: Option<Fault>) {
-        self.service.0.script.always(fault);
+        self.always_for(FaultTarget::any(), fault);
+    }
+
+    /// Scripts `fault` for every request of `target` that has no fault from [`next`](Self::next); `None` ends that. Default:
+    /// none.
+    ///
+    /// It takes precedence over [`always`](Self::always). Among several targets, the one set first does.
+    pub fn always_for(&self, target: FaultTarget, fault: Option<Fault>) {
+        self.service.0.script.always(target, fault);
     }
 
     /// Sets the lifetime of tokens issued from now on.
@@ -246,8 +227,29 @@ impl Issuer {
     }
 
     /// Returns the token requests so far, oldest first; the last 10,000.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::{BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint, test_util::Issuer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// let issuer = Issuer::builder().client("id", "secret").in_process();
+    /// let endpoint = TokenEndpoint::new(issuer.token_url().parse()?, ClientAuth::post("id", "secret"));
+    /// let endpoint = endpoint.service(issuer.service()).scope("orders.read");
+    /// let layer = ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?).build();
+    ///
+    /// layer.handle().prefetch().await?;
+    ///
+    /// let request = &issuer.requests()[0];
+    /// assert_eq!(request.parameter("scope"), Some("orders.read"));
+    /// assert_eq!(request.authorization(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
-    pub fn requests(&self) -> Vec<RecordedTokenRequest> {
+    pub fn requests(&self) -> Vec<RecordedRequest> {
         self.service.0.requests.to_vec()
     }
 }
@@ -258,43 +260,6 @@ impl fmt::Debug for Issuer {
             .field("origin", &self.service.0.origin)
             .field("listens", &self.server.is_some())
             .field("stats", &self.stats())
-            .finish_non_exhaustive()
-    }
-}
-
-impl RecordedTokenRequest {
-    /// Returns the `Authorization` header.
-    #[must_use]
-    pub fn authorization(&self) -> Option<&str> {
-        self.text(&AUTHORIZATION)
-    }
-
-    /// Returns the `Content-Type` header.
-    #[must_use]
-    pub fn content_type(&self) -> Option<&str> {
-        self.text(&CONTENT_TYPE)
-    }
-
-    /// Returns the first value of a form parameter.
-    #[must_use]
-    pub fn parameter(&self, name: &str) -> Option<&str> {
-        let mut pairs = self.form.iter();
-        let (_, value) = pairs.find(|(known, _)| known == name)?;
-        Some(value)
-    }
-
-    /// Returns a header as text.
-    fn text(&self, name: &HeaderName) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-}
-
-impl fmt::Debug for RecordedTokenRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RecordedTokenRequest")
-            .field("method", &self.method)
-            .field("path", &self.path)
-            .field("at", &self.at)
             .finish_non_exhaustive()
     }
 }

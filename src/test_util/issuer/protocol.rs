@@ -10,8 +10,9 @@ use http::{
     header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, PRAGMA, WWW_AUTHENTICATE},
 };
 use http_body_util::Full;
-use percent_encoding::percent_decode_str;
 use serde_json::json;
+
+use super::super::recorded_request::{form_decode, has_form};
 
 /// A client authentication method.
 ///
@@ -61,18 +62,6 @@ pub(super) enum OAuthErrorCode {
     UnsupportedGrantType,
 }
 
-/// Parses a form into its name-value pairs, in order and decoded.
-pub(super) fn parse_form(body: &[u8]) -> Vec<(String, String)> {
-    String::from_utf8_lossy(body)
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(name), decode(value))
-        })
-        .collect()
-}
-
 /// Returns the id of the client, if it may have a token.
 pub(super) fn check(
     headers: &HeaderMap,
@@ -80,12 +69,7 @@ pub(super) fn check(
     accepted: &[AcceptedAuth],
     clients: &[(String, String)],
 ) -> Result<String, OAuthErrorCode> {
-    let is_form = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next())
-        .is_some_and(|value| value.trim().eq_ignore_ascii_case(FORM));
-    if !is_form {
+    if !has_form(headers) {
         return Err(OAuthErrorCode::InvalidRequest);
     }
     // The client is authenticated first, so that an unknown client learns nothing about grants.
@@ -182,19 +166,12 @@ fn basic(value: &HeaderValue, accepted: &[AcceptedAuth]) -> Vec<(String, String)
     };
     let mut readings = Vec::new();
     if accepted.contains(&AcceptedAuth::BasicEncoded) {
-        readings.push((decode(id), decode(secret)));
+        readings.push((form_decode(id), form_decode(secret)));
     }
     if accepted.contains(&AcceptedAuth::BasicRaw) {
         readings.push((id.to_owned(), secret.to_owned()));
     }
     readings
-}
-
-/// Decodes `application/x-www-form-urlencoded`.
-fn decode(text: &str) -> String {
-    percent_decode_str(&text.replace('+', " "))
-        .decode_utf8_lossy()
-        .into_owned()
 }
 
 /// Creates a JSON response that must not be cached.
@@ -208,6 +185,3 @@ fn json_response(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     ]);
     response
 }
-
-/// Content type of a token request.
-const FORM: &str = "application/x-www-form-urlencoded";

@@ -19,11 +19,12 @@ use tower_service::Service;
 use super::{
     super::{
         BoxError,
+        recorded_request::RecordedRequest,
         script::{Record, Script, lock, reset},
         time::Epoch,
         token_registry::TokenRegistry,
     },
-    AcceptedAuth, Answer, Fault, Grant, IssuerStats, RecordedTokenRequest,
+    AcceptedAuth, Answer, Fault, Grant, IssuerStats,
     protocol::{self, OAuthErrorCode},
 };
 
@@ -80,7 +81,7 @@ pub(super) struct State {
     /// The counters.
     pub(super) stats: Mutex<IssuerStats>,
     /// The token requests so far.
-    pub(super) requests: Record<RecordedTokenRequest>,
+    pub(super) requests: Record,
 }
 
 /// A token endpoint.
@@ -136,20 +137,17 @@ impl State {
             return Ok(empty(StatusCode::NOT_FOUND));
         };
         // Only requests to a token endpoint count.
-        lock(&self.stats).token_requests += 1;
+        lock(&self.stats).requests += 1;
         // An error closes the connection: a longer body is no token request.
         let body = Limited::new(body, MAX_BODY).collect().await?.to_bytes();
-        let form = protocol::parse_form(&body);
-        self.requests.push(RecordedTokenRequest {
-            method: head.method.clone(),
-            path: head.uri.path().to_owned(),
-            headers: head.headers.clone(),
-            form: form.clone(),
-            body,
-            at,
-        });
+        let request = RecordedRequest::new(&head, &body, at);
+        let form = request.form.clone();
+        self.requests.push(request);
 
-        let response = match self.script.take() {
+        let fault = self
+            .script
+            .take(|target| target.matches(&head.method, head.uri.path()));
+        let response = match fault {
             None => self.grant(endpoint, &head, &form),
             Some(Fault::Delay(delay)) => {
                 tokio::time::sleep(delay).await;
@@ -160,7 +158,7 @@ impl State {
             Some(fault) => fault.into_response().ok_or_else(reset)?,
         };
         if response.status().is_client_error() || response.status().is_server_error() {
-            lock(&self.stats).refused += 1;
+            lock(&self.stats).rejected += 1;
         }
         if !self.latency.is_zero() {
             tokio::time::sleep(self.latency).await;

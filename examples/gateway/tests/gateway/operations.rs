@@ -38,7 +38,7 @@ async fn the_gateway_becomes_ready_without_a_request() {
     }
 
     assert_eq!(upstream.requests().len(), 0);
-    assert_eq!(issuer.stats().token_requests, 1);
+    assert_eq!(issuer.stats().requests, 1);
 }
 
 #[tokio::test]

@@ -71,7 +71,11 @@ async fn check(issuer: &Issuer, github: &Api, client: Octocrab) {
         .map(|request| request.method.as_str())
         .collect();
     assert_eq!(methods, ["GET", "POST", "POST", "GET", "GET"]);
-    assert!(requests.iter().all(|request| request.has_authorization));
+    assert!(
+        requests
+            .iter()
+            .all(|request| request.authorization().is_some())
+    );
     assert_eq!(requests[1].body_length, requests[2].body_length);
     assert_eq!(issuer.stats().issued, 2);
 }

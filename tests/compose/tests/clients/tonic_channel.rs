@@ -78,7 +78,7 @@ async fn without_an_assumed_origin_nothing_is_sent() {
         .unwrap_err();
 
     assert!(status.to_string().contains("assume_origin"), "{status}");
-    assert_eq!(server.issuer.stats().token_requests, 0);
+    assert_eq!(server.issuer.stats().requests, 0);
 }
 
 #[tokio::test]
