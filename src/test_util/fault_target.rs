@@ -62,6 +62,11 @@ impl FaultTarget {
             && self.path.as_deref().is_none_or(|own| fits(own, path))
     }
 
+    /// Returns whether the target is restricted to a path.
+    pub(super) const fn has_path(&self) -> bool {
+        self.path.is_some()
+    }
+
     /// Returns the number of the first request that is meant.
     pub(super) const fn first(&self) -> u64 {
         self.nth

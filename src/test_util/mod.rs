@@ -19,6 +19,9 @@
 //! | a slow or failing issuer, odd responses | [`Issuer::next`], [`Issuer::always`], [`IssuerBuilder::answer`] |
 //! | a token that expires or is revoked | [`IssuerBuilder::expires_in`], [`Issuer::revoke_all`] |
 //! | an authorization server that the API names | [`ApiBuilder::protected_resource`] |
+//! | metadata | [`Issuer::identifier`], [`IssuerBuilder::metadata`] |
+//! | tokens that are bound to a key (DPoP) | [`IssuerBuilder::dpop_bound_access_tokens`], [`Issuer::set_dpop_nonce`], [`Api::set_dpop_nonce`] |
+//! | a token that the client revokes | [`IssuerStats::revoked`] |
 //! | a rotated secret | [`Issuer::set_secret`] |
 //! | an API that throttles | [`ApiBuilder::quota`], [`Api::next`] with [`ApiFault::retry_after`] |
 //! | a connection that breaks | [`Fault::Reset`], [`ApiFault::Reset`], [`ApiFault::GoAway`] |
@@ -55,6 +58,8 @@
 //! ```
 
 mod api;
+mod clock;
+mod dpop;
 mod fault_target;
 mod issuer;
 mod memory_store;
@@ -75,6 +80,8 @@ mod token_store;
 pub use self::signer::{FaultySigner, SignerFault};
 pub use self::{
     api::{Api, ApiBody, ApiBuilder, ApiFault, ApiService, ApiStats, Dialect},
+    clock::TestClock,
+    dpop::DpopProof,
     fault_target::FaultTarget,
     issuer::{
         AcceptedAuth, Answer, Fault, Grant, Issuer, IssuerBuilder, IssuerService, IssuerStats,

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use http::{HeaderMap, HeaderValue, header::DATE};
 use tokio::time::Instant;
 
 /// Returns the current time of tokio's clock.
@@ -35,6 +36,14 @@ impl Epoch {
     /// Returns the time since the start.
     pub(super) fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Adds a `Date`, so that it agrees with the other times of the double while the clock is paused. A scripted one stays.
+    pub(super) fn date(&self, headers: &mut HeaderMap) {
+        let date = httpdate::fmt_http_date(self.wall_clock(self.now()));
+        if let (false, Ok(date)) = (headers.contains_key(DATE), HeaderValue::try_from(date)) {
+            headers.insert(DATE, date);
+        }
     }
 
     /// Returns the wall-clock time at `now`, which is a time since the start.

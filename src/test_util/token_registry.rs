@@ -52,6 +52,8 @@ struct Entry {
     expires: Duration,
     /// Whether the token was revoked.
     revoked: bool,
+    /// Thumbprint of the key that the token is bound to.
+    jkt: Option<String>,
 }
 
 /// A token that was just issued.
@@ -86,6 +88,27 @@ impl TokenRegistry {
         lock(&self.0.tokens)
             .get(token)
             .is_some_and(|entry| !entry.revoked && now < entry.expires)
+    }
+
+    /// Binds a token to a key, by the thumbprint of the key (`cnf.jkt`, RFC 9449 §6). An [`Api`](super::Api) then accepts it
+    /// with the scheme `DPoP` and a proof of the key only.
+    ///
+    /// An [`Issuer`](super::Issuer) binds the tokens that it issues for a request with a proof.
+    pub fn bind(&self, token: &str, jkt: impl Into<String>) {
+        if let Some(entry) = lock(&self.0.tokens).get_mut(token) {
+            entry.jkt = Some(jkt.into());
+        }
+    }
+
+    /// Returns the thumbprint of the key that a token is bound to (`cnf.jkt`, RFC 9449 §6); `None` for a bearer token.
+    #[must_use]
+    pub fn jkt(&self, token: &str) -> Option<String> {
+        lock(&self.0.tokens).get(token)?.jkt.clone()
+    }
+
+    /// Returns the client that a token was issued to.
+    pub(super) fn client(&self, token: &str) -> Option<String> {
+        Some(lock(&self.0.tokens).get(token)?.client.clone())
     }
 
     /// Revokes one token.
@@ -133,6 +156,7 @@ impl TokenRegistry {
                 window,
                 expires: now.saturating_add(lifetime),
                 revoked: false,
+                jkt: None,
             },
         );
         needless

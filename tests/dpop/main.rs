@@ -8,6 +8,7 @@
 mod api;
 mod combined;
 mod keys;
+mod kit;
 mod properties;
 mod published;
 mod sharing;
@@ -16,5 +17,4 @@ mod spellings;
 #[path = "../support/mod.rs"]
 mod support;
 mod token_endpoint;
-mod verifier;
 mod world;

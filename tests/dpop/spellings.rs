@@ -7,12 +7,10 @@ use tower::Layer;
 use tower_m2m::{
     ClientCredentialsLayer, Origin,
     client_credentials::{AccessToken, DpopKey},
+    test_util::DpopProof,
 };
 
-use crate::{
-    support::{Body, send, serving, status_only},
-    verifier::verify,
-};
+use crate::support::{Body, send, serving, status_only};
 
 fn layer(origin: &str) -> ClientCredentialsLayer {
     let token = AccessToken::new("own").bound_to(DpopKey::generate().unwrap());
@@ -43,7 +41,7 @@ async fn the_url_of_a_proof_has_the_usual_origin_and_the_path_as_it_is_sent() {
         let urls = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&urls);
         let (api, _) = serving(move |request: Request<Body>| {
-            let proof = verify(request.headers()["dpop"].to_str().unwrap());
+            let proof = DpopProof::verify(request.headers()["dpop"].to_str().unwrap()).unwrap();
             seen.lock()
                 .unwrap()
                 .push(proof.claim("htu").unwrap().to_owned());

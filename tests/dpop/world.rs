@@ -12,17 +12,14 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, header};
 use http_body_util::{BodyExt, Full};
 use serde_json::json;
-use tokio::time::Instant;
 use tower::service_fn;
 use tower_m2m::{
-    BoxError, ClientAuth, ClientCredentialsLayer, Clock, SystemClock, TokenEndpoint,
+    BoxError, ClientAuth, ClientCredentialsLayer, Clock, TokenEndpoint,
     client_credentials::{ClientCredentialsLayerBuilder, Dpop},
+    test_util::{DpopProof, TestClock},
 };
 
-use crate::{
-    support::{API, Body, Inner},
-    verifier::{Verified, verify},
-};
+use crate::support::{API, Body, Inner};
 
 pub(crate) const TOKEN_URL: &str = "https://id.example/token?tenant=1";
 /// Time at which each test begins.
@@ -57,21 +54,22 @@ pub(crate) struct State {
     /// Ids of all proofs.
     ids: HashSet<String>,
     /// Proofs that came to the authorization server, and whether they were accepted.
-    pub(crate) id_proofs: Vec<(Verified, bool)>,
+    pub(crate) id_proofs: Vec<(DpopProof, bool)>,
     /// Proofs that came to the API, and whether they were accepted.
-    pub(crate) api_proofs: Vec<(Verified, bool)>,
+    pub(crate) api_proofs: Vec<(DpopProof, bool)>,
     /// Headers of the requests to the API.
     pub(crate) api_headers: Vec<HeaderMap>,
     /// Forms that came to the authorization server.
     pub(crate) forms: Vec<String>,
     /// `Some` once the test has begun.
-    began: Option<Instant>,
+    clock: Option<TestClock>,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
         let world = Self::default();
-        world.with(|state| state.began = Some(SystemClock::default().now()));
+        let begin = SystemTime::UNIX_EPOCH + Duration::from_secs(BEGIN);
+        world.with(|state| state.clock = Some(TestClock::starting_at(begin)));
         world
     }
 
@@ -108,8 +106,8 @@ impl World {
     }
 
     /// The clock of this machine.
-    pub(crate) fn clock(&self) -> impl Clock + use<> {
-        LocalClock(self.with(|state| state.began.unwrap()))
+    pub(crate) fn clock(&self) -> TestClock {
+        self.with(|state| state.clock.unwrap())
     }
 
     fn authorization_server(&self) -> Inner {
@@ -137,8 +135,9 @@ impl World {
 impl State {
     /// Seconds since 1970 by the servers' clock.
     fn now(&self) -> u64 {
-        let elapsed = self.began.unwrap().elapsed().as_secs();
-        (BEGIN + elapsed).saturating_add_signed(self.ahead)
+        let now = self.clock.unwrap().wall_clock();
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        now.as_secs().saturating_add_signed(self.ahead)
     }
 
     fn respond(&self, status: u16, nonce: Option<&str>, body: String) -> Response<Body> {
@@ -151,7 +150,7 @@ impl State {
         }
         if self.dated {
             let now = SystemTime::UNIX_EPOCH + Duration::from_secs(self.now());
-            response = response.header(header::DATE, httpdate(now));
+            response = response.header(header::DATE, httpdate::fmt_http_date(now));
         }
         response.body(Body::from(body)).unwrap()
     }
@@ -163,11 +162,11 @@ impl State {
         method: &str,
         url: &str,
         nonce: Option<&str>,
-    ) -> (Verified, Option<&'static str>) {
+    ) -> (DpopProof, Option<&'static str>) {
         let mut proofs = headers.get_all("dpop").iter();
         let proof = proofs.next().expect("a proof").to_str().unwrap();
         assert!(proofs.next().is_none(), "more than one proof");
-        let verified = verify(proof);
+        let verified = DpopProof::verify(proof).unwrap();
         assert_eq!(verified.claim("htm"), Some(method));
         assert_eq!(verified.claim("htu"), Some(url));
         let id = verified.claim("jti").unwrap().to_owned();
@@ -262,34 +261,4 @@ fn ath(token: &str) -> String {
         .compute_digest;
     let hash = digest(token.as_bytes(), jsonwebtoken::jwk::ThumbprintHash::SHA256);
     URL_SAFE_NO_PAD.encode(hash.unwrap())
-}
-
-/// A date as `Date` has it. These tests stay within January 2027.
-fn httpdate(time: SystemTime) -> String {
-    let seconds = time
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap()
-        .as_secs();
-    // 1 January 2027 is a Friday.
-    let seconds = seconds - 1_798_761_600;
-    let (day, rest) = (seconds / 86_400, seconds % 86_400);
-    let name = ["Fri", "Sat", "Sun", "Mon", "Tue", "Wed", "Thu"][usize::try_from(day % 7).unwrap()];
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!(
-        "{name}, {:02} Jan 2027 {hour:02}:{minute:02}:{second:02} GMT",
-        day + 1
-    )
-}
-
-/// tokio's time, and a civil time that begins with [`BEGIN`].
-struct LocalClock(Instant);
-
-impl Clock for LocalClock {
-    fn now(&self) -> Instant {
-        SystemClock::default().now()
-    }
-
-    fn wall_clock(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(BEGIN) + self.0.elapsed()
-    }
 }

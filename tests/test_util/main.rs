@@ -4,5 +4,6 @@ mod api;
 mod client;
 mod faults;
 mod issuer;
+mod metadata;
 mod probe;
 mod sockets;

@@ -12,6 +12,7 @@ use http_body_util::Full;
 
 use super::{
     super::{
+        dpop::DpopChecks,
         quota::Quota,
         script::{Record, Script},
         serve::{self, Server},
@@ -84,8 +85,9 @@ impl ApiBuilder {
         }
     }
 
-    /// Accepts requests with `Authorization: Bearer` and a valid token of this registry; others get a 401.
-    /// Default: every request is accepted, unless there is an [`api_key`](Self::api_key).
+    /// Accepts requests with `Authorization: Bearer` and a valid token of this registry, or with `Authorization: DPoP`, a
+    /// token that is bound to a key, and a proof of that key (RFC 9449 §7); others get a 401. Default: every request is
+    /// accepted, unless there is an [`api_key`](Self::api_key).
     pub fn tokens(mut self, tokens: TokenRegistry) -> Self {
         self.admission.tokens = Some(tokens);
         self
@@ -251,6 +253,7 @@ impl ApiBuilder {
             routes: self.routes,
             epoch: Epoch::start(self.wall_clock),
             script: Script::new(),
+            dpop: DpopChecks::default(),
             // The server's clock starts when it is built.
             counts: Mutex::new(Counts::default()),
             requests: Record::new(),

@@ -240,6 +240,12 @@ impl Api {
         self.service.0.script.always(target, fault);
     }
 
+    /// Sets the nonce that each DPoP proof must contain (RFC 9449 §9) from now on; other proofs get a 401 with
+    /// `use_dpop_nonce`. Each response announces it. Default: `None`.
+    pub fn set_dpop_nonce(&self, nonce: Option<String>) {
+        self.service.0.dpop.set_nonce(nonce);
+    }
+
     /// Returns the counters.
     #[must_use]
     pub fn stats(&self) -> ApiStats {

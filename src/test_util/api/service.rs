@@ -7,13 +7,13 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
-    header::{AUTHORIZATION, CONTENT_TYPE, DATE, WWW_AUTHENTICATE},
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode,
+    header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE},
 };
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full};
@@ -21,7 +21,9 @@ use tower_service::Service;
 
 use super::{
     super::{
-        BoxError, fault_target,
+        BoxError,
+        dpop::{self, DpopChecks},
+        fault_target,
         recorded_request::RecordedRequest,
         script::{Record, Script, lock, reset, reset_stream},
         serve::Connection,
@@ -76,6 +78,8 @@ pub(super) struct State {
     pub(super) epoch: Epoch,
     /// Scripted faults.
     pub(super) script: Script<ApiFault>,
+    /// Nonce and proofs.
+    pub(super) dpop: DpopChecks,
     /// The counters.
     pub(super) counts: Mutex<Counts>,
     /// The requests so far.
@@ -171,7 +175,7 @@ impl State {
             Some(ApiFault::Hang) => pending().await,
             Some(ApiFault::Reset) => return Err(reset()),
             Some(ApiFault::ResetStream(code)) => return Err(reset_stream(code)),
-            Some(ApiFault::Unauthorized) => self.admission.reject(),
+            Some(ApiFault::Unauthorized) => self.admission.unauthorized(),
             Some(ApiFault::EarlyStatus(code)) => with_status(code, Bytes::new()),
             Some(ApiFault::Status {
                 code,
@@ -200,7 +204,8 @@ impl State {
         if !self.latency.is_zero() {
             tokio::time::sleep(self.latency).await;
         }
-        self.date(response.headers_mut());
+        self.dpop.announce(response.headers_mut());
+        self.epoch.date(response.headers_mut());
         Ok(response)
     }
 
@@ -210,10 +215,15 @@ impl State {
         if let Some(resource) = metadata.filter(|resource| resource.path == request.uri().path()) {
             return json(StatusCode::OK, resource.document.clone());
         }
-        if !self.admission.admits(request.headers()) {
-            return self.admission.reject();
-        }
         let now = self.epoch.now();
+        let proof = Proof {
+            dpop: &self.dpop,
+            origin: &self.origin,
+            now: self.epoch.wall_clock(now),
+        };
+        if let Some(rejected) = self.admission.reject(request, proof) {
+            return rejected;
+        }
         let path = request.uri().path();
         let verdicts = self.quotas.admit(request.method(), path, now);
         let mut response = if verdicts.iter().all(|verdict| verdict.decision.allowed) {
@@ -231,51 +241,81 @@ impl State {
         self.dialect.write(response.headers_mut(), &verdicts, wall);
         response
     }
-
-    /// Adds the server's own `Date`, so that it agrees with the reset times while the clock is paused.
-    fn date(&self, headers: &mut HeaderMap) {
-        let wall = self.epoch.wall_clock(self.epoch.now());
-        let date = HeaderValue::try_from(httpdate::fmt_http_date(wall));
-        // A scripted `Date` stays.
-        if let (false, Ok(date)) = (headers.contains_key(DATE), date) {
-            headers.insert(DATE, date);
-        }
-    }
 }
 
 impl Admission {
-    /// Returns whether the request has accepted credentials.
-    fn admits(&self, headers: &HeaderMap) -> bool {
-        let by_token = self.tokens.as_ref().map(|tokens| {
-            headers
-                .get(AUTHORIZATION)
-                .and_then(|value| value.to_str().ok())
-                .and_then(|value| value.split_once(' '))
-                .is_some_and(|(scheme, token)| {
-                    scheme.eq_ignore_ascii_case("bearer") && tokens.is_valid(token.trim_start())
-                })
+    /// Returns the response to a request without accepted credentials; `None` if it has some.
+    fn reject(&self, request: &Request<Bytes>, proof: Proof<'_>) -> Option<Response<ApiBody>> {
+        let by_key = self.api_key.as_ref().is_some_and(|(name, value)| {
+            let sent = request.headers().get(name);
+            sent.is_some_and(|sent| sent.as_bytes() == value.as_bytes())
         });
-        let by_key = self.api_key.as_ref().map(|(name, value)| {
-            headers
-                .get(name)
-                .is_some_and(|sent| sent.as_bytes() == value.as_bytes())
-        });
-        match (by_token, by_key) {
+        match &self.tokens {
+            _ if by_key => None,
+            Some(tokens) => proof.reject(request, tokens, self),
             // No credentials are configured: every request is accepted.
-            (None, None) => true,
-            (by_token, by_key) => by_token == Some(true) || by_key == Some(true),
+            None if self.api_key.is_none() => None,
+            None => Some(self.unauthorized()),
         }
     }
 
     /// Creates a 401.
-    fn reject(&self) -> Response<ApiBody> {
-        let mut response = json(StatusCode::UNAUTHORIZED, r#"{"ok":false}"#);
-        if let Some(challenge) = &self.challenge {
-            response
-                .headers_mut()
-                .insert(WWW_AUTHENTICATE, challenge.clone());
+    fn unauthorized(&self) -> Response<ApiBody> {
+        unauthorized(self.challenge.clone())
+    }
+}
+
+/// What the proof of a request is checked with.
+#[derive(Clone, Copy)]
+struct Proof<'a> {
+    /// Nonce and proofs.
+    dpop: &'a DpopChecks,
+    /// Scheme, host and port of the server.
+    origin: &'a str,
+    /// The server's wall-clock time.
+    now: SystemTime,
+}
+
+impl Proof<'_> {
+    /// Returns the response to a request without a valid token, or with a bound token and no valid proof of its key
+    /// (RFC 9449 §7.1).
+    fn reject(
+        self,
+        request: &Request<Bytes>,
+        tokens: &TokenRegistry,
+        admission: &Admission,
+    ) -> Option<Response<ApiBody>> {
+        let headers = request.headers();
+        let credentials = headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split_once(' '));
+        let Some((scheme, token)) = credentials else {
+            return Some(admission.unauthorized());
+        };
+        let token = token.trim_start();
+        let (is_valid, key) = (tokens.is_valid(token), tokens.jkt(token));
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return match (is_valid, key) {
+                (true, None) => None,
+                // A bound token is no bearer token.
+                (true, Some(_)) => Some(dpop_challenge("invalid_token")),
+                (false, _) => Some(admission.unauthorized()),
+            };
         }
-        response
+        if !scheme.eq_ignore_ascii_case("dpop") {
+            return Some(admission.unauthorized());
+        }
+        let url = dpop::url(request.uri(), self.origin);
+        let checked = self
+            .dpop
+            .check(headers, request.method(), &url, Some(token), self.now);
+        match checked {
+            Err(rejected) => Some(dpop_challenge(rejected.code)),
+            Ok(None) => Some(dpop_challenge("invalid_dpop_proof")),
+            Ok(proven) if is_valid && proven == key => None,
+            Ok(_) => Some(dpop_challenge("invalid_token")),
+        }
     }
 }
 
@@ -325,6 +365,22 @@ fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<ApiBody> {
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, json);
     response
+}
+
+/// Creates a 401 with this challenge.
+fn unauthorized(challenge: Option<HeaderValue>) -> Response<ApiBody> {
+    let mut response = json(StatusCode::UNAUTHORIZED, r#"{"ok":false}"#);
+    if let Some(challenge) = challenge {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+/// Creates a 401 with the challenge of RFC 9449 §7.1.
+fn dpop_challenge(error: &str) -> Response<ApiBody> {
+    let algorithms = dpop::ALGORITHMS.join(" ");
+    let challenge = format!("DPoP error=\"{error}\", algs=\"{algorithms}\"");
+    unauthorized(HeaderValue::try_from(challenge).ok())
 }
 
 /// Creates a response with this status and body.

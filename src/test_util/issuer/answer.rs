@@ -42,6 +42,8 @@ pub struct Answer(Arc<dyn Fn(&Grant<'_>) -> String + Send + Sync>);
 pub struct Grant<'a> {
     /// The new token.
     pub access_token: &'a str,
+    /// Type of the token: `Bearer`, or `DPoP` for one that is bound to a key (RFC 9449 §5).
+    pub token_type: &'static str,
     /// Client that the token is issued to.
     pub client_id: &'a str,
     /// `scope` parameter of the request.
@@ -61,7 +63,7 @@ impl Answer {
         Self::custom(|grant| {
             json!({
                 "access_token": grant.access_token,
-                "token_type": "Bearer",
+                "token_type": grant.token_type,
                 "expires_in": grant.expires_in.as_secs(),
             })
             .to_string()
@@ -76,7 +78,7 @@ impl Answer {
                 "access_token": grant.access_token,
                 "expires_in": grant.expires_in.as_secs(),
                 "refresh_expires_in": 0,
-                "token_type": "Bearer",
+                "token_type": grant.token_type,
                 "not-before-policy": 0,
                 // The scope of a request without one.
                 "scope": grant.scope.unwrap_or("profile email"),

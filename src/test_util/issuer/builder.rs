@@ -6,8 +6,11 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
+
 use super::{
     super::{
+        dpop::DpopChecks,
         script::{Record, Script},
         serve::{self, Server},
         time::Epoch,
@@ -53,6 +56,14 @@ pub struct IssuerBuilder {
     answer: Answer,
     /// Returns the refresh window for a lifetime.
     window: fn(Duration) -> Duration,
+    /// Path of the issuer identifier.
+    identifier_path: String,
+    /// Path of the revocation endpoint.
+    revocation_path: String,
+    /// Members of the metadata that replace the default ones.
+    metadata: Vec<(String, Value)>,
+    /// Whether a token request needs a proof.
+    dpop_bound_access_tokens: bool,
 }
 
 impl IssuerBuilder {
@@ -74,6 +85,10 @@ impl IssuerBuilder {
             latency: Duration::ZERO,
             answer: Answer::default(),
             window: default_window,
+            identifier_path: String::new(),
+            revocation_path: "/oauth/revoke".to_owned(),
+            metadata: Vec::new(),
+            dpop_bound_access_tokens: false,
         }
     }
 
@@ -138,6 +153,52 @@ impl IssuerBuilder {
         self
     }
 
+    /// Sets the path of the issuer identifier, such as `/realms/m2m`. Default: empty, so that the identifier is the origin.
+    ///
+    /// The metadata is at the three places that follow from it: that of RFC 8414 §3.1, and `openid-configuration` before and
+    /// after the path.
+    pub fn identifier_path(mut self, path: impl Into<String>) -> Self {
+        self.identifier_path = path.into();
+        self
+    }
+
+    /// Replaces a member of the metadata (RFC 8414 §2), or adds one; `null` removes it. Default: `issuer`, `token_endpoint`,
+    /// `revocation_endpoint`, `grant_types_supported`, the authentication methods of both endpoints, and
+    /// `dpop_signing_alg_values_supported`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::test_util::Issuer;
+    ///
+    /// // An issuer that does not announce how clients authenticate, and cannot revoke.
+    /// let issuer = Issuer::builder()
+    ///     .client("id", "secret")
+    ///     .metadata("token_endpoint_auth_methods_supported", serde_json::Value::Null)
+    ///     .metadata("revocation_endpoint", serde_json::Value::Null)
+    ///     .in_process();
+    /// # drop(issuer);
+    /// ```
+    pub fn metadata(mut self, member: impl Into<String>, value: Value) -> Self {
+        self.metadata.push((member.into(), value));
+        self
+    }
+
+    /// Sets the path of the revocation endpoint (RFC 7009). Default: `/oauth/revoke`.
+    ///
+    /// It accepts the authentication methods of the token endpoint.
+    pub fn revocation_path(mut self, path: impl Into<String>) -> Self {
+        self.revocation_path = path.into();
+        self
+    }
+
+    /// Sets whether every token is bound to a key (RFC 9449 §5.2): a token request without a proof then gets
+    /// `invalid_dpop_proof`. Default: `false`, so that only the token of a request with a proof is bound.
+    pub fn dpop_bound_access_tokens(mut self, bound: bool) -> Self {
+        self.dpop_bound_access_tokens = bound;
+        self
+    }
+
     /// Starts the issuer on a free port of 127.0.0.1.
     ///
     /// # Errors
@@ -174,6 +235,11 @@ impl IssuerBuilder {
             latency: self.latency,
             answer: self.answer,
             window: self.window,
+            identifier_path: self.identifier_path,
+            revocation_path: self.revocation_path,
+            metadata: self.metadata,
+            dpop_bound_access_tokens: self.dpop_bound_access_tokens,
+            dpop: DpopChecks::default(),
             epoch: Epoch::start(None),
             tokens: TokenRegistry::new(),
             script: Script::new(),

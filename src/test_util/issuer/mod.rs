@@ -22,11 +22,11 @@ use super::{
 
 /// An authorization server on 127.0.0.1 that grants client credentials (RFC 6749 §4.4) and counts requests.
 ///
-/// Its metadata (RFC 8414) is at the well-known place; the issuer identifier is [`Issuer::origin`]. The server stops when it
-/// is dropped.
+/// Publishes metadata (RFC 8414, OpenID Connect Discovery) for [`Issuer::identifier`], revokes tokens for their clients
+/// (RFC 7009), and binds a token to the key of a DPoP proof (RFC 9449). The server stops when it is dropped.
 ///
-/// Checks each request in this order: the path, a scripted fault, the method and content type, the client, the grant. Other
-/// grants than client credentials are rejected with `unsupported_grant_type`.
+/// Checks each token request in this order: the path, a scripted fault, the method and content type, the client, the grant,
+/// the proof. Other grants than client credentials are rejected with `unsupported_grant_type`.
 ///
 /// # Examples
 ///
@@ -86,6 +86,10 @@ pub struct IssuerStats {
     pub issued: u64,
     /// Number of 4xx and 5xx responses, including scripted ones.
     pub rejected: u64,
+    /// Number of tokens that clients revoked at the revocation endpoint.
+    pub revoked: u64,
+    /// Number of requests for the metadata.
+    pub metadata_requests: u64,
     /// Number of tokens issued while the same client had another one that was neither revoked nor in its refresh window.
     pub redundant: u64,
 }
@@ -109,6 +113,43 @@ impl Issuer {
         format!("{}{path}", self.service.0.origin)
     }
 
+    /// Returns the issuer identifier: the origin and [`IssuerBuilder::identifier_path`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_m2m::{BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint, test_util::Issuer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// let issuer = Issuer::builder().client("id", "secret").identifier_path("/realms/m2m").in_process();
+    /// let endpoint = TokenEndpoint::discover(issuer.identifier(), ClientAuth::basic("id", "secret"));
+    /// let endpoint = endpoint.service(issuer.service());
+    /// let layer = ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?).build();
+    ///
+    /// layer.handle().prefetch().await?;
+    ///
+    /// assert_eq!(issuer.stats().metadata_requests, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn identifier(&self) -> String {
+        self.service.0.identifier()
+    }
+
+    /// Returns the URL of the revocation endpoint (RFC 7009).
+    #[must_use]
+    pub fn revocation_url(&self) -> String {
+        self.service.0.revocation_url()
+    }
+
+    /// Sets the nonce that each DPoP proof must contain (RFC 9449 §8) from now on; other proofs get `use_dpop_nonce`. Each
+    /// response announces it. Default: `None`.
+    pub fn set_dpop_nonce(&self, nonce: Option<String>) {
+        self.service.0.dpop.set_nonce(nonce);
+    }
+
     /// Returns this issuer without its socket, with the same state.
     #[must_use]
     pub fn service(&self) -> IssuerService {
@@ -122,6 +163,9 @@ impl Issuer {
     }
 
     /// Scripts `fault` for the next token request that has no fault yet. Several calls queue up.
+    ///
+    /// It is for requests to the token endpoints. [`next_for`](Self::next_for) with the path of the metadata or of the
+    /// revocation endpoint is for requests to these.
     ///
     /// A fault with a response does not issue a token. [`Fault::Delay`] delays the normal response, and [`Fault::Hang`]
     /// tests time limits: the request ends only when its client drops it.

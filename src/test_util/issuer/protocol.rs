@@ -12,7 +12,10 @@ use http::{
 use http_body_util::Full;
 use serde_json::json;
 
-use super::super::recorded_request::{form_decode, has_form};
+use super::super::{
+    dpop::ProofRejected,
+    recorded_request::{form_decode, has_form},
+};
 
 /// A client authentication method.
 ///
@@ -60,6 +63,8 @@ pub(super) enum OAuthErrorCode {
     InvalidClient,
     /// The grant is not client credentials.
     UnsupportedGrantType,
+    /// The token was issued to another client.
+    UnauthorizedClient,
 }
 
 /// Returns the id of the client, if it may have a token.
@@ -69,9 +74,6 @@ pub(super) fn check(
     accepted: &[AcceptedAuth],
     clients: &[(String, String)],
 ) -> Result<String, OAuthErrorCode> {
-    if !has_form(headers) {
-        return Err(OAuthErrorCode::InvalidRequest);
-    }
     // The client is authenticated first, so that an unknown client learns nothing about grants.
     let client = authenticate(headers, form, accepted, clients)?;
     match single_value(form, "grant_type")? {
@@ -103,6 +105,12 @@ pub(super) fn error(status: StatusCode, code: &str) -> Response<Full<Bytes>> {
     json_response(status, json!({ "error": code }).to_string())
 }
 
+/// Creates the response to a rejected proof (RFC 9449 §5, §8).
+pub(super) fn proof_error(rejected: &ProofRejected) -> Response<Full<Bytes>> {
+    let body = json!({ "error": rejected.code, "error_description": rejected.reason });
+    json_response(StatusCode::BAD_REQUEST, body.to_string())
+}
+
 impl OAuthErrorCode {
     /// Creates the response, with a challenge if the client tried to authenticate by header (RFC 6749 §5.2).
     pub(super) fn into_response(self, headers: &HeaderMap) -> Response<Full<Bytes>> {
@@ -110,6 +118,7 @@ impl OAuthErrorCode {
             Self::InvalidRequest => (StatusCode::BAD_REQUEST, "invalid_request"),
             Self::InvalidClient => (StatusCode::UNAUTHORIZED, "invalid_client"),
             Self::UnsupportedGrantType => (StatusCode::BAD_REQUEST, "unsupported_grant_type"),
+            Self::UnauthorizedClient => (StatusCode::BAD_REQUEST, "unauthorized_client"),
         };
         let mut response = error(status, code);
         // A client that authenticated in the form gets a 401 without a challenge.
@@ -123,13 +132,16 @@ impl OAuthErrorCode {
     }
 }
 
-/// Authenticates the client, and returns its id.
-fn authenticate(
+/// Authenticates the client of a form, and returns its id.
+pub(super) fn authenticate(
     headers: &HeaderMap,
     form: &[(String, String)],
     accepted: &[AcceptedAuth],
     clients: &[(String, String)],
 ) -> Result<String, OAuthErrorCode> {
+    if !has_form(headers) {
+        return Err(OAuthErrorCode::InvalidRequest);
+    }
     let posted_id = single_value(form, "client_id")?;
     let posted_secret = single_value(form, "client_secret")?;
     let candidates = match headers.get(AUTHORIZATION) {

@@ -1,5 +1,5 @@
-//! Signatures with the crypto provider that the features of this build select. The only file that depends on
-//! jsonwebtoken, and for ES512, which jsonwebtoken lacks, on the crates that it signs with.
+//! Signatures with the crypto provider that the features of this build select. The only file, besides the verifier of
+//! `test_util`, that depends on jsonwebtoken, and for ES512, which jsonwebtoken lacks, on the crates that it signs with.
 //!
 //! The provider is selected by the features of this crate rather than by the process, so that a signature does not
 //! depend on what other crates install.
