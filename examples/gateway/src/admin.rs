@@ -25,13 +25,14 @@ pub(crate) fn router(app: Arc<App>, callers: Arc<Connections>) -> Router {
 
 /// Ready if the request of any tenant with credentials could be sent, and the gateway is not about to end.
 async fn readyz(State(app): State<Arc<App>>) -> Response {
-    let tenants: serde_json::Map<_, _> = app
+    let routes = app.routes();
+    let tenants: serde_json::Map<_, _> = routes
         .tenants
         .iter()
         .map(|tenant| (tenant.name.clone(), describe(tenant)))
         .collect();
     let draining = app.draining.load(Relaxed);
-    let ready = !draining && any_is_ready(&app.tenants);
+    let ready = !draining && any_is_ready(&routes.tenants);
     let status = match ready {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
@@ -81,8 +82,14 @@ fn describe(tenant: &Tenant) -> Value {
 }
 
 fn scrape(app: &App, callers: &Connections) -> Response {
-    let tenants: Vec<_> = app.tenants.iter().map(|tenant| tenant.scrape()).collect();
+    let routes = app.routes();
+    let tenants: Vec<_> = routes
+        .tenants
+        .iter()
+        .map(|tenant| tenant.scrape())
+        .collect();
     let mut page = metrics::render(&tenants, callers, app.unknown_callers.load(Relaxed));
+    app.reloads.render(&mut page);
     page.push_str(&metrics::of_the_layers());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], page).into_response()
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -23,17 +23,28 @@ use crate::{
     answer,
     config::{Config, TenantConfig},
     limits::{Capacity, RequestLimit},
+    reload::Reloads,
     server::Peer,
     tenant::{Stacks, Tenant},
 };
 
 pub(crate) struct App {
-    pub(crate) tenants: Vec<Arc<Tenant>>,
-    by_key: HashMap<String, Arc<Tenant>>,
+    routes: RwLock<Arc<Routes>>,
+    stacks: Stacks,
+    requests: RequestLimit,
+    capacity: Capacity,
     pub(crate) unknown_callers: AtomicU64,
     pub(crate) draining: AtomicBool,
     /// Whether the requests under way were given up.
     pub(crate) aborted: Arc<AtomicBool>,
+    pub(crate) reloads: Reloads,
+}
+
+/// The tenants, and whose key is whose. A reload replaces it as a whole.
+#[derive(Default)]
+pub(crate) struct Routes {
+    pub(crate) tenants: Vec<Arc<Tenant>>,
+    by_key: HashMap<String, Arc<Tenant>>,
 }
 
 impl App {
@@ -49,36 +60,71 @@ impl App {
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(http);
-        let stacks = Stacks::new(config, connector)?;
-        let mut app = Self {
-            tenants: Vec::new(),
-            by_key: HashMap::new(),
+        let app = Self {
+            routes: RwLock::default(),
+            stacks: Stacks::new(config, connector),
+            requests: RequestLimit::new(capacity),
+            capacity,
             unknown_callers: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             aborted: Arc::default(),
+            reloads: Reloads::default(),
         };
-        let requests = RequestLimit::new(capacity);
-        for (name, tenant) in &config.tenants {
-            let requests = requests.another(capacity);
-            app.add(name, tenant, config, &stacks, requests)
-                .map_err(|error| format!("tenant {name:?}: {error}"))?;
-        }
+        app.apply(config)?;
         Ok(app)
     }
 
+    pub(crate) fn routes(&self) -> Arc<Routes> {
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&routes)
+    }
+
+    /// Replaces the tenants by those of `config`, and returns the previous ones. Changes nothing on an error.
+    pub(crate) fn apply(&self, config: &Config) -> Result<Arc<Routes>, BoxError> {
+        let before = self.routes();
+        let mut routes = Routes::default();
+        for (name, tenant) in &config.tenants {
+            if let Err(error) = self.add(&mut routes, name, tenant, config, &before) {
+                self.forget_all_but(&before, &routes);
+                return Err(format!("tenant {name:?}: {error}").into());
+            }
+        }
+        let mut current = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(std::mem::replace(&mut *current, Arc::new(routes)))
+    }
+
+    /// Forgets the credentials of `others` that none of `kept` has.
+    pub(crate) fn forget_all_but(&self, kept: &Routes, others: &Routes) {
+        for tenant in &others.tenants {
+            let kept = kept.tenant_named(&tenant.name);
+            let is_kept = kept.is_some_and(|kept| kept.shares_credential(tenant));
+            if let (false, Some(credential)) = (is_kept, &tenant.credential) {
+                self.stacks.forget(credential);
+            }
+        }
+    }
+
     fn add(
-        &mut self,
+        &self,
+        routes: &mut Routes,
         name: &str,
         tenant: &TenantConfig,
         config: &Config,
-        stacks: &Stacks,
-        requests: RequestLimit,
+        before: &Routes,
     ) -> Result<(), BoxError> {
         let keys = tenant.keys()?;
-        let own = Tenant::new(name, tenant, config, stacks, requests, &self.aborted)?;
-        let own = Arc::new(own);
+        let own = Arc::new(Tenant::new(
+            name,
+            tenant,
+            config,
+            &self.stacks,
+            self.requests.another(self.capacity),
+            &self.aborted,
+            before.tenant_named(name).map(|before| &**before),
+        )?);
+        routes.tenants.push(Arc::clone(&own));
         for key in keys {
-            if let Some(other) = self.by_key.insert(key, Arc::clone(&own)) {
+            if let Some(other) = routes.by_key.insert(key, Arc::clone(&own)) {
                 let keys = tenant.key("caller_keys");
                 let whose = &other.name;
                 return Err(format!(
@@ -87,8 +133,13 @@ impl App {
                 .into());
             }
         }
-        self.tenants.push(own);
         Ok(())
+    }
+}
+
+impl Routes {
+    pub(crate) fn tenant_named(&self, name: &str) -> Option<&Arc<Tenant>> {
+        self.tenants.iter().find(|tenant| tenant.name == name)
     }
 
     /// Whose request it is. `None` if there are several keys.
@@ -105,7 +156,8 @@ impl App {
 
 pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request) -> Response<Body> {
     let peer = request.extensions().get::<Peer>();
-    let Some(tenant) = app.tenant(request.headers()) else {
+    let tenant = app.routes().tenant(request.headers()).cloned();
+    let Some(tenant) = tenant else {
         app.unknown_callers.fetch_add(1, Relaxed);
         if let Some(peer) = peer {
             peer.unknown();
@@ -121,7 +173,8 @@ pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request) -> Re
 
 impl std::fmt::Debug for App {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names: Vec<_> = self.tenants.iter().map(|tenant| &tenant.name).collect();
+        let routes = self.routes();
+        let names: Vec<_> = routes.tenants.iter().map(|tenant| &tenant.name).collect();
         f.debug_struct("App")
             .field("tenants", &names)
             .finish_non_exhaustive()

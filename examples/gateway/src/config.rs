@@ -64,6 +64,10 @@ pub struct Config {
     /// For how long `/readyz` says no before connections are refused, so that balancers notice. Default: 0.
     #[serde(default)]
     pub drain_delay: u64,
+    /// Interval of the checks whether the configuration or a file of caller keys has changed. 0: only SIGHUP reloads.
+    /// Default: 5.
+    #[serde(default = "watch_interval")]
+    pub watch_interval: u64,
     /// How long the rest of the shutdown may take: requests under way go on, then tokens are revoked. Default: 30.
     #[serde(default = "shutdown_timeout")]
     pub shutdown_timeout: u64,
@@ -108,8 +112,8 @@ pub struct TenantConfig {
     from_environment: bool,
 }
 
-/// How a tenant's credential is got, and where it is put.
-#[derive(Clone, Debug, Deserialize)]
+/// How a tenant's credential is got, and where it is put. Equal if its keys are.
+#[derive(Clone, Deserialize)]
 #[serde(try_from = "toml::Table")]
 pub struct Credentials {
     pub(crate) config: client_credentials::Config,
@@ -119,6 +123,8 @@ pub struct Credentials {
     allows_http: bool,
     /// Where it may go, if that is said: the upstream must be among them.
     allowed_origins: Option<String>,
+    /// The keys as they were read; empty from the environment.
+    table: toml::Table,
 }
 
 impl Credentials {
@@ -138,6 +144,7 @@ impl Credentials {
             placement,
             allows_http: allows_http.is_some_and(|text| ["true", "1"].contains(&&*text)),
             allowed_origins: text("allowed_origins"),
+            table: toml::Table::new(),
         })
     }
 
@@ -178,7 +185,27 @@ impl TryFrom<toml::Table> for Credentials {
             _ => None,
         };
         let config = table.clone().try_into()?;
-        Self::new(config, text)
+        let credentials = Self::new(config, text)?;
+        Ok(Self {
+            table,
+            ..credentials
+        })
+    }
+}
+
+impl PartialEq for Credentials {
+    fn eq(&self, other: &Self) -> bool {
+        self.table == other.table
+    }
+}
+
+/// Shows no secrets.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("config", &self.config)
+            .field("placement", &self.placement)
+            .finish_non_exhaustive()
     }
 }
 
@@ -291,6 +318,61 @@ impl Config {
         Ok(())
     }
 
+    /// The files that this depends on: its own, and those of caller keys. Empty if it comes from the environment.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let Source::File(own) = &self.source else {
+            return Vec::new();
+        };
+        let keys = self.tenants.values();
+        let keys = keys.filter_map(|tenant| tenant.caller_keys_file.clone());
+        std::iter::once(own.clone()).chain(keys).collect()
+    }
+
+    /// The file that this was read from.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match &self.source {
+            Source::File(path) => Some(path),
+            Source::Text | Source::Environment => None,
+        }
+    }
+
+    /// The keys whose values differ and that only a restart applies.
+    pub(crate) fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
+        let numbers = |config: &Self| {
+            [
+                ("connect_timeout", config.connect_timeout),
+                ("header_timeout", config.header_timeout),
+                ("idle_timeout", config.idle_timeout),
+                ("write_timeout", config.write_timeout),
+                ("max_connections", config.max_connections as u64),
+                (
+                    "max_connections_per_peer",
+                    config.max_connections_per_peer as u64,
+                ),
+                ("max_requests", config.max_requests as u64),
+                (
+                    "max_requests_per_tenant",
+                    config.max_requests_per_tenant as u64,
+                ),
+                ("replay_cap", config.replay_cap as u64),
+                ("replay_budget", config.replay_budget as u64),
+                ("drain_delay", config.drain_delay),
+                ("watch_interval", config.watch_interval),
+                ("shutdown_timeout", config.shutdown_timeout),
+            ]
+        };
+        let addresses = [
+            ("listen", self.listen != other.listen),
+            ("admin_listen", self.admin_listen != other.admin_listen),
+        ];
+        let pairs = numbers(self).into_iter().zip(numbers(other));
+        let numbers = pairs.map(|((key, own), (_, other))| (key, own != other));
+        let changed = addresses.into_iter().chain(numbers);
+        changed
+            .filter_map(|(key, differs)| differs.then_some(key))
+            .collect()
+    }
+
     /// What `key` is called where this was read.
     pub(crate) fn key(&self, key: &'static str) -> &'static str {
         match (&self.source, key) {
@@ -344,6 +426,7 @@ impl Config {
             replay_cap: replay_cap(),
             replay_budget: replay_budget(),
             drain_delay: 0,
+            watch_interval: watch_interval(),
             shutdown_timeout: shutdown_timeout(),
             tenants: BTreeMap::from([("default".to_owned(), tenant)]),
             source: Source::Environment,
@@ -517,6 +600,10 @@ fn replay_budget() -> usize {
 
 fn shutdown_timeout() -> u64 {
     30
+}
+
+fn watch_interval() -> u64 {
+    5
 }
 
 const MIN_KEY_LEN: usize = 16;

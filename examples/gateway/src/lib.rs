@@ -27,6 +27,7 @@ mod limits;
 mod location;
 pub mod log;
 mod metrics;
+mod reload;
 mod server;
 mod shutdown;
 mod stream;
@@ -39,7 +40,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::{task::JoinSet, time::sleep};
-use tower_m2m::BoxError;
+use tower_m2m::{
+    BoxError,
+    client_credentials::{TokenErrorKind, TokenHandle},
+};
 
 use self::{
     app::App,
@@ -51,6 +55,7 @@ pub use self::{
     config::{Config, Credentials, TenantConfig},
     limits::raise_descriptor_limit,
     metrics::record_metrics,
+    reload::{Changes, FileWatch},
 };
 
 /// A running gateway. It ends when it is dropped; end it with [`shutdown`](Self::shutdown).
@@ -59,8 +64,12 @@ pub struct Gateway {
     app: Arc<App>,
     callers: Server,
     operators: Server,
+    /// What was applied last.
+    config: Config,
     /// Keep tokens.
     keepers: JoinSet<()>,
+    /// End the tokens of credentials that a reload has removed.
+    retiring: JoinSet<()>,
     drain_delay: Duration,
     shutdown_timeout: Duration,
 }
@@ -105,18 +114,26 @@ impl Gateway {
             ..settings
         };
         let operators = Server::start("operators", operators, admin, settings)?;
-        let mut keepers = JoinSet::new();
-        for tenant in &app.tenants {
-            keepers.spawn(keep_token(Arc::clone(tenant)));
-        }
-        Ok(Self {
+        let mut gateway = Self {
             app,
             callers,
             operators,
-            keepers,
+            config: config.clone(),
+            keepers: JoinSet::new(),
+            retiring: JoinSet::new(),
             drain_delay: Duration::from_secs(config.drain_delay),
             shutdown_timeout: Duration::from_secs(config.shutdown_timeout),
-        })
+        };
+        for tenant in &gateway.app.routes().tenants {
+            gateway.keep_token(tenant);
+        }
+        Ok(gateway)
+    }
+
+    fn keep_token(&mut self, tenant: &Tenant) {
+        if let Some(credential) = &tenant.credential {
+            self.keepers.spawn(keep_token(credential.tokens.clone()));
+        }
     }
 
     /// Where callers come in.
@@ -133,14 +150,14 @@ impl Gateway {
 }
 
 /// Keeps a valid token without any requests, so that `/readyz` reports what a caller would find. Costs nothing while
-/// the token is valid, and requests no token before the back-off has ended.
-async fn keep_token(tenant: Arc<Tenant>) {
-    let Some(credential) = &tenant.credential else {
-        return;
-    };
+/// the token is valid, and requests no token before the back-off has ended. Ends once the tokens were shut down.
+async fn keep_token(tokens: TokenHandle) {
     loop {
         // The layer itself reports failures.
-        let _ = credential.tokens.prefetch().await;
+        let failure = tokens.prefetch().await.err();
+        if failure.is_some_and(|error| error.kind() == TokenErrorKind::ShutDown) {
+            return;
+        }
         sleep(Duration::from_secs(1)).await;
     }
 }

@@ -1,7 +1,8 @@
 //! cargo run --release -p gateway -- examples/gateway/gateway.toml
 //!
 //! Without a file, one tenant from `GATEWAY_UPSTREAM`, `GATEWAY_CALLER_KEYS` and the `OAUTH_*` variables. With that file
-//! it calls the doubles that `cargo run --release -p gateway --example upstream` starts.
+//! it calls the doubles that `cargo run --release -p gateway --example upstream` starts. SIGHUP, or a change of the file,
+//! reloads it.
 
 use std::{io, path::Path, process::ExitCode};
 
@@ -35,16 +36,28 @@ async fn run() -> Result<(), BoxError> {
     gateway::raise_descriptor_limit();
     gateway::record_metrics()?;
     let mut signals = Signals::new()?;
-    let gateway = Gateway::start(&config).await?;
+    let mut gateway = Gateway::start(&config).await?;
     let (address, admin) = (gateway.address(), gateway.admin_address());
     tracing::info!(%address, %admin, "listening");
     tokio::spawn(repeated.clone().report());
 
-    let signal = signals.next().await;
+    let mut files = gateway.file_watch();
+    let signal = loop {
+        tokio::select! {
+            signal = signals.next() => if let Signal::End(name) = signal {
+                break name;
+            },
+            () = files.changed() => {}
+        }
+        // Before they are read, so that no later change is missed.
+        files.mark();
+        gateway.reload_file(variable);
+        files.follow(&gateway);
+    };
     tracing::info!(signal, "ending");
     tokio::select! {
         () = gateway.shutdown() => {}
-        signal = signals.next() => {
+        signal = signals.end() => {
             tracing::warn!(signal, "second signal: exiting immediately");
             repeated.report_all();
             // Without waiting for anything, threads of the runtime included.
@@ -56,12 +69,19 @@ async fn run() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Requests to end: by the terminal, or by the process's supervisor.
+/// What the terminal or the process's supervisor asks for.
+enum Signal {
+    End(&'static str),
+    Reload,
+}
+
 struct Signals {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    hangup: tokio::signal::unix::Signal,
 }
 
 impl Signals {
@@ -71,14 +91,16 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
     #[cfg(unix)]
-    async fn next(&mut self) -> &'static str {
+    async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => Signal::End("SIGINT"),
+            _ = self.terminate.recv() => Signal::End("SIGTERM"),
+            _ = self.hangup.recv() => Signal::Reload,
         }
     }
 
@@ -88,10 +110,19 @@ impl Signals {
     }
 
     #[cfg(not(unix))]
-    async fn next(&mut self) -> &'static str {
+    async fn next(&mut self) -> Signal {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
-        "Ctrl-C"
+        Signal::End("Ctrl-C")
+    }
+
+    /// The next request to end.
+    async fn end(&mut self) -> &'static str {
+        loop {
+            if let Signal::End(name) = self.next().await {
+                return name;
+            }
+        }
     }
 }

@@ -5,10 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    task::JoinSet,
-    time::{sleep, timeout_at},
-};
+use tokio::time::{sleep, timeout_at};
 
 use crate::{Gateway, now};
 
@@ -31,8 +28,8 @@ impl Gateway {
             self.callers.abort().await;
         }
         self.keepers.abort_all();
-        let mut ending = JoinSet::new();
-        for tenant in &self.app.tenants {
+        let mut ending = std::mem::take(&mut self.retiring);
+        for tenant in &self.app.routes().tenants {
             if tenant.credential.is_some() {
                 let tenant = Arc::clone(tenant);
                 ending.spawn(async move {

@@ -3,7 +3,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -19,11 +22,11 @@ use hyper_util::{
 use tokio::time::timeout;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_m2m::{
-    BoxError, M2mLayer, RateLimitRetryLayer,
+    BoxError, M2mLayer, Origin, RateLimitRetryLayer,
     client_credentials::TokenHandle,
     rate_limit_retry::QuotaHandle,
     replay::{ReplayBody, RequestBodyReplay, RequestBodyReplayLayer},
-    tenants::{CredentialId, Tenants, TenantsLayer},
+    tenants::{CredentialId, Tenants, TenantsHandle, TenantsLayer},
 };
 
 use crate::{
@@ -68,36 +71,64 @@ where
 pub(crate) struct Stacks {
     layered: RequestBodyReplay<Tenants<Http<ReplayBody<Body>>>>,
     plain: Http<Body>,
-    credentials: HashMap<CredentialId, Credential>,
+    layers: Layers,
+    handle: TenantsHandle,
+    /// Number of credentials so far: a replaced one has another id, so that no request gets the layers of the old one.
+    generation: AtomicU64,
 }
 
+/// The layers of each credential.
+type Layers = Arc<RwLock<HashMap<CredentialId, M2mLayer>>>;
+
 impl Stacks {
-    pub(crate) fn new(
-        config: &Config,
-        connector: HttpsConnector<HttpConnector>,
-    ) -> Result<Self, BoxError> {
-        let (mut layers, mut credentials) = (HashMap::new(), HashMap::new());
-        for (name, tenant) in &config.tenants {
-            if let Some(own) = &tenant.credentials {
-                let credential = Credential::new(name, tenant, own, config)
-                    .map_err(|error| format!("tenant {name:?}: credentials: {error}"))?;
-                let id = CredentialId::new(name.as_str());
-                layers.insert(id.clone(), credential.layer.clone());
-                credentials.insert(id, credential);
-            }
-        }
+    pub(crate) fn new(config: &Config, connector: HttpsConnector<HttpConnector>) -> Self {
+        let layers = Layers::default();
+        let known = Arc::clone(&layers);
+        let tenants = TenantsLayer::new(move |id| Ok(read(&known).get(id).cloned()));
+        let handle = tenants.handle();
         let replay = RequestBodyReplayLayer::new()
             .max_body_bytes(config.replay_cap)
             .max_total_bytes(config.replay_budget);
-        Ok(Self {
+        Self {
             layered: ServiceBuilder::new()
                 .layer(replay)
-                .layer(TenantsLayer::new(move |id| Ok(layers.get(id).cloned())))
+                .layer(tenants)
                 .service(client(connector.clone())),
             plain: client(connector),
-            credentials,
-        })
+            layers,
+            handle,
+            generation: AtomicU64::new(0),
+        }
     }
+
+    /// Builds the layers of a credential, and makes them known.
+    fn credential(
+        &self,
+        name: &str,
+        tenant: &TenantConfig,
+        credentials: &Credentials,
+        config: &Config,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Credential, BoxError> {
+        let generation = self.generation.fetch_add(1, Relaxed);
+        let id = CredentialId::new(format!("{name}#{generation}"));
+        let credential = Credential::new(id.clone(), name, tenant, credentials, config, metrics)?;
+        let mut layers = self.layers.write().unwrap_or_else(PoisonError::into_inner);
+        layers.insert(id, credential.layer.clone());
+        Ok(credential)
+    }
+
+    /// Forgets the layers of a credential. Requests in flight continue.
+    pub(crate) fn forget(&self, credential: &Credential) {
+        let mut layers = self.layers.write().unwrap_or_else(PoisonError::into_inner);
+        layers.remove(&credential.id);
+        drop(layers);
+        self.handle.forget(&credential.id);
+    }
+}
+
+fn read(layers: &Layers) -> RwLockReadGuard<'_, HashMap<CredentialId, M2mLayer>> {
+    layers.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A client whose idle connections are closed after a while.
@@ -124,16 +155,26 @@ pub(crate) struct Tenant {
     requests: RequestLimit,
     target: Target,
     stack: Stack,
+    basis: Basis,
     deadline: Duration,
+}
+
+/// What a credential and its quotas depend on.
+#[derive(PartialEq)]
+struct Basis {
+    credentials: Option<Credentials>,
+    upstream: Origin,
+    retry_all_methods: bool,
+    max_wait: u64,
 }
 
 /// A tenant's layers, and what is known about its token and quotas.
 #[derive(Clone)]
 pub(crate) struct Credential {
+    id: CredentialId,
     pub(crate) tokens: TokenHandle,
     pub(crate) quotas: QuotaHandle,
     layer: M2mLayer,
-    metrics: Arc<Metrics>,
 }
 
 enum Stack {
@@ -146,13 +187,14 @@ enum Stack {
 
 impl Credential {
     fn new(
+        id: CredentialId,
         name: &str,
         tenant: &TenantConfig,
         credentials: &Credentials,
         config: &Config,
+        metrics: &Arc<Metrics>,
     ) -> Result<Self, BoxError> {
-        let metrics = Arc::<Metrics>::default();
-        let (on_token, on_limit) = (Arc::clone(&metrics), Arc::clone(&metrics));
+        let (on_token, on_limit) = (Arc::clone(metrics), Arc::clone(metrics));
         let mut limits = RateLimitRetryLayer::builder()
             .max_wait(Duration::from_secs(config.max_wait))
             .on_event(move |event| on_limit.limit(event));
@@ -166,15 +208,17 @@ impl Credential {
             .on_event(move |event| on_token.token(event));
         let layer = M2mLayer::new(limits.build(), credentials.build());
         Ok(Self {
+            id,
             tokens: layer.handle().tokens(),
             quotas: layer.handle().quotas(),
             layer,
-            metrics,
         })
     }
 }
 
 impl Tenant {
+    /// `predecessor` is the same tenant before a reload: its credential with token and quotas, its counters and its
+    /// requests in flight are kept, the credential only if nothing that it depends on has changed.
     pub(crate) fn new(
         name: &str,
         tenant: &TenantConfig,
@@ -182,28 +226,51 @@ impl Tenant {
         stacks: &Stacks,
         requests: RequestLimit,
         given_up: &Arc<AtomicBool>,
+        predecessor: Option<&Self>,
     ) -> Result<Self, BoxError> {
-        let id = CredentialId::new(name);
-        let credential = stacks.credentials.get(&id).cloned();
-        let metrics = credential.as_ref().map(|own| Arc::clone(&own.metrics));
+        let origin = tenant.origin()?;
+        let basis = Basis {
+            credentials: tenant.credentials.clone(),
+            upstream: origin.clone(),
+            retry_all_methods: tenant.retry_all_methods,
+            max_wait: config.max_wait,
+        };
+        let metrics = predecessor.map(|before| Arc::clone(&before.metrics));
+        let metrics = metrics.unwrap_or_default();
+        let credential = match (predecessor, &tenant.credentials) {
+            (Some(before), _) if before.basis == basis => before.credential.clone(),
+            (_, None) => None,
+            (_, Some(own)) => Some(
+                stacks
+                    .credential(name, tenant, own, config, &metrics)
+                    .map_err(|error| format!("credentials: {error}"))?,
+            ),
+        };
         let placement = tenant.credentials.as_ref().map(|c| c.placement.clone());
         Ok(Self {
             name: name.to_owned(),
-            metrics: metrics.unwrap_or_default(),
+            metrics,
             templates: tenant.templates()?,
             aborted: Arc::clone(given_up),
-            requests,
+            requests: predecessor.map_or(requests, |before| before.requests.clone()),
             target: Target {
-                origin: tenant.origin()?,
+                origin,
                 placement: placement.unwrap_or(http::header::AUTHORIZATION),
             },
-            stack: match credential {
-                Some(_) => Stack::Layers(id, stacks.layered.clone()),
+            stack: match &credential {
+                Some(own) => Stack::Layers(own.id.clone(), stacks.layered.clone()),
                 None => Stack::Plain(stacks.plain.clone()),
             },
             credential,
+            basis,
             deadline: Duration::from_secs(config.deadline),
         })
+    }
+
+    /// Whether both have the same credential.
+    pub(crate) fn shares_credential(&self, other: &Self) -> bool {
+        let id = |tenant: &Self| tenant.credential.as_ref().map(|own| own.id.clone());
+        id(self) == id(other)
     }
 
     pub(crate) fn target(&self) -> &Target {

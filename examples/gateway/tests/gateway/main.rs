@@ -9,6 +9,7 @@ mod limits;
 mod operations;
 mod program;
 mod readme;
+mod reload;
 mod runbook;
 mod shutdown;
 mod smuggling;

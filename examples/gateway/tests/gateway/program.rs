@@ -96,8 +96,12 @@ impl Program {
     }
 
     async fn signal(&self) {
+        self.send("-TERM").await;
+    }
+
+    async fn send(&self, signal: &str) {
         let id = self.child.id().unwrap().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().await;
+        let sent = Command::new("kill").args([signal, &id]).status().await;
         assert!(sent.unwrap().success());
     }
 
@@ -277,6 +281,53 @@ async fn configuration_errors_quote_the_file() {
     );
     assert!(shown.contains(&expected), "{shown}");
     assert_eq!(ended.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn the_program_reloads_its_file_on_sighup_and_when_it_changes() {
+    const NEW_KEY: &str = "another-caller-key";
+    let (issuer, upstream) = (issuer().await, Upstream::answering(200, ("x", "y")).await);
+    let secret = Path::new(env!("CARGO_TARGET_TMPDIR")).join("reload.keys");
+    fs::write(&secret, "a-key-in-a-file-1\n").unwrap();
+    let acme = tenant("acme", KEY, &upstream.origin, &issuer);
+    let acme = acme.replacen(
+        "caller_keys =",
+        &format!("caller_keys_file = {secret:?}\ncaller_keys ="),
+        1,
+    );
+    let mut program = Program::start("reload", "", &format!("watch_interval = 1\n{acme}")).await;
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("reload.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let status = async |key: &str| {
+        let mut call = program.call("GET", "/");
+        let value = format!("Bearer {key}").parse().unwrap();
+        call.headers_mut().insert(AUTHORIZATION, value);
+        answer(call).await.status
+    };
+    assert_eq!(status(KEY).await, 200);
+
+    // Wrong: it is refused, by signal, and the old one stays.
+    fs::write(&path, text.replace("upstream =", "upstraem =")).unwrap();
+    program.send("-HUP").await;
+    let refused = program.logged("configuration not reloaded").await;
+    assert!(refused[0].contains("reload.toml: line "), "{refused:?}");
+    assert!(!refused[0].contains("acme-secret"), "{refused:?}");
+    assert_eq!(status(KEY).await, 200);
+
+    // Right again, and noticed without a signal.
+    fs::write(&path, text.replace(KEY, NEW_KEY)).unwrap();
+    program.logged("configuration reloaded").await;
+    assert_eq!((status(KEY).await, status(NEW_KEY).await), (401, 200));
+
+    // So is a file of keys.
+    assert_eq!(status("a-key-in-a-file-2").await, 401);
+    fs::write(&secret, "a-key-in-a-file-2\na-key-in-a-file-3\n").unwrap();
+    while status("a-key-in-a-file-2").await != 200 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(issuer.stats().issued, 1, "no token was lost");
+    program.signal().await;
+    assert!(program.child.wait().await.unwrap().success());
 }
 
 /// Where it listens: for callers, and for operators.

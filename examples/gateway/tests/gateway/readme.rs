@@ -3,7 +3,7 @@
 const README: &str = include_str!("../../README.md");
 
 /// Where those tests are.
-const TESTS: [&str; 15] = [
+const TESTS: [&str; 16] = [
     include_str!("blame.rs"),
     include_str!("configuration.rs"),
     include_str!("connections.rs"),
@@ -12,6 +12,7 @@ const TESTS: [&str; 15] = [
     include_str!("limits.rs"),
     include_str!("operations.rs"),
     include_str!("program.rs"),
+    include_str!("reload.rs"),
     include_str!("shutdown.rs"),
     include_str!("smuggling.rs"),
     include_str!("streaming.rs"),
