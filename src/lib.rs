@@ -4,7 +4,6 @@
 //! [run]: https://raw.githubusercontent.com/tower-m2m/tower-m2m/HEAD/src/docs/pictures/quickstart.svg?sanitize=true
 //! [quickstart]: https://github.com/tower-m2m/tower-m2m/tree/HEAD/examples/quickstart/src/main.rs
 //! [features]: docs::features
-//! [gateway]: https://github.com/tower-m2m/tower-m2m/tree/HEAD/examples/gateway
 //! [examples]: https://github.com/tower-m2m/tower-m2m/tree/HEAD/examples
 //! [`client_authentication`]: docs::client_authentication
 //! [`comparison`]: docs::comparison
@@ -22,6 +21,7 @@
 //! [`runbook`]: docs::runbook
 //! [`security`]: docs::security
 //! [`telemetry`]: docs::telemetry
+//! [`tenants`]: docs::tenants
 //! [`testing`]: docs::testing
 //!
 #![doc = include_str!("../README.md")]

@@ -10,6 +10,7 @@
 //! - [`client_authentication`]: every method to authenticate at the token endpoint, other grants, discovery
 //! - [`security`]: what is protected, against what, and what is not
 //! - [`failure_modes`]: for each failure, what your code sees, what is sent, and which event reports it
+//! - [`tenants`]: many credentials in one program: what they share, what each costs, and how to change them
 //! - [`fleet`]: sharing one token and one quota between processes, with Redis
 //! - [`telemetry`]: every event, metric and log line, and what to alert on
 //! - [`messages`]: what each error message means, and what helps
@@ -96,6 +97,9 @@ pub mod security {}
 
 #[doc = include_str!("failure_modes.md")]
 pub mod failure_modes {}
+
+#[doc = include_str!("tenants.md")]
+pub mod tenants {}
 
 #[doc = include_str!("fleet.md")]
 pub mod fleet {}

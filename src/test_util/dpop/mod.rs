@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri};
 
 pub use self::proof::DpopProof;
 use super::script::lock;
-use crate::Origin;
+use crate::{BoxError, Origin};
 
 /// The nonce and the proofs of a server.
 #[derive(Debug, Default)]
@@ -102,10 +102,10 @@ pub(super) fn url(uri: &Uri, origin: &str) -> String {
 }
 
 /// Rejects a proof.
-pub(super) fn invalid(reason: impl ToString) -> ProofRejected {
+pub(super) fn invalid(reason: impl Into<BoxError>) -> ProofRejected {
     ProofRejected {
         code: "invalid_dpop_proof",
-        reason: reason.to_string(),
+        reason: reason.into().to_string(),
     }
 }
 

@@ -58,6 +58,6 @@ mod tests {
             tokens.token().await.unwrap().fingerprint(),
             first.fingerprint()
         );
-        assert_eq!(realm.stats().token_requests, 2);
+        assert_eq!(realm.stats().requests, 2);
     }
 }
