@@ -64,7 +64,9 @@ pub struct Origin {
 /// ```
 /// use tower_m2m::{InvalidOrigin, Origin};
 ///
-/// let error: InvalidOrigin = "https://user:secret@api.example.com".parse::<Origin>().unwrap_err();
+/// let error: InvalidOrigin = "https://user:secret@api.example.com"
+///     .parse::<Origin>()
+///     .unwrap_err();
 ///
 /// assert!(!error.to_string().contains("secret"));
 /// ```

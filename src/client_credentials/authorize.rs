@@ -45,11 +45,15 @@ pub(crate) struct Authorizer {
 /// ```
 /// use http::{Request, Response};
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_m2m::{BoxError, ClientCredentialsLayer, client_credentials::{AccessToken, ForeignOrigin}};
+/// use tower_m2m::{
+///     BoxError, ClientCredentialsLayer,
+///     client_credentials::{AccessToken, ForeignOrigin},
+/// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
-/// let layer = ClientCredentialsLayer::builder(AccessToken::new("key"), "https://api.example.com".parse()?)
+/// let origin = "https://api.example.com".parse()?;
+/// let layer = ClientCredentialsLayer::builder(AccessToken::new("key"), origin)
 ///     .on_foreign_origin(ForeignOrigin::PassWithoutToken)
 ///     .build();
 /// let client = layer.layer(service_fn(async |request: Request<()>| {
@@ -57,7 +61,9 @@ pub(crate) struct Authorizer {
 ///     Ok::<_, BoxError>(Response::new(String::new()))
 /// }));
 ///
-/// client.oneshot(Request::get("https://other.example/").body(())?).await?;
+/// client
+///     .oneshot(Request::get("https://other.example/").body(())?)
+///     .await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -78,11 +84,15 @@ pub enum ForeignOrigin {
 /// ```
 /// use http::{Request, Response, header::HOST};
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_m2m::{BoxError, ClientCredentialsLayer, client_credentials::{AccessToken, HostMismatch}};
+/// use tower_m2m::{
+///     BoxError, ClientCredentialsLayer,
+///     client_credentials::{AccessToken, HostMismatch},
+/// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
-/// let layer = ClientCredentialsLayer::builder(AccessToken::new("key"), "https://api.example.com".parse()?)
+/// let origin = "https://api.example.com".parse()?;
+/// let layer = ClientCredentialsLayer::builder(AccessToken::new("key"), origin)
 ///     .on_host_mismatch(HostMismatch::Overwrite)
 ///     .build();
 /// let client = layer.layer(service_fn(async |request: Request<()>| {
@@ -90,7 +100,9 @@ pub enum ForeignOrigin {
 ///     Ok::<_, BoxError>(Response::new(String::new()))
 /// }));
 ///
-/// let request = Request::get("https://api.example.com/").header(HOST, "gateway.internal").body(())?;
+/// let request = Request::get("https://api.example.com/")
+///     .header(HOST, "gateway.internal")
+///     .body(())?;
 /// client.oneshot(request).await?;
 /// # Ok(())
 /// # }
@@ -112,11 +124,15 @@ pub enum HostMismatch {
 /// ```
 /// use http::{Request, Response, header::AUTHORIZATION};
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_m2m::{BoxError, ClientCredentialsLayer, client_credentials::{AccessToken, ExistingCredential}};
+/// use tower_m2m::{
+///     BoxError, ClientCredentialsLayer,
+///     client_credentials::{AccessToken, ExistingCredential},
+/// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
-/// let layer = ClientCredentialsLayer::builder(AccessToken::new("key"), "https://api.example.com".parse()?)
+/// let origin = "https://api.example.com".parse()?;
+/// let layer = ClientCredentialsLayer::builder(AccessToken::new("key"), origin)
 ///     .on_existing_credential(ExistingCredential::Keep)
 ///     .build();
 /// let client = layer.layer(service_fn(async |request: Request<()>| {
@@ -124,7 +140,9 @@ pub enum HostMismatch {
 ///     Ok::<_, BoxError>(Response::new(String::new()))
 /// }));
 ///
-/// let request = Request::get("https://api.example.com/").header(AUTHORIZATION, "Bearer a-users-own").body(())?;
+/// let request = Request::get("https://api.example.com/")
+///     .header(AUTHORIZATION, "Bearer a-users-own")
+///     .body(())?;
 /// client.oneshot(request).await?;
 /// # Ok(())
 /// # }

@@ -19,9 +19,11 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 /// use tower_m2m::client_credentials::CertificateThumbprint;
 ///
 /// // The example of RFC 8705 §3.1.
-/// let thumbprint: CertificateThumbprint = "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2".parse()?;
+/// let thumbprint: CertificateThumbprint =
+///     "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2".parse()?;
 ///
-/// let hex = "6F:07:0A:D1:EB:1C:DC:00:82:DC:30:76:63:9F:E5:11:2B:17:13:CA:3D:96:D7:34:E4:EF:3D:8D:D3:7E:76:0D";
+/// let hex = "6F:07:0A:D1:EB:1C:DC:00:82:DC:30:76:63:9F:E5:11:\
+///            2B:17:13:CA:3D:96:D7:34:E4:EF:3D:8D:D3:7E:76:0D";
 /// assert_eq!(thumbprint, hex.parse()?);
 /// assert_eq!(thumbprint.to_string(), "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg0");
 /// # Ok::<(), tower_m2m::client_credentials::InvalidThumbprint>(())

@@ -31,7 +31,8 @@ use super::{prover::DPOP_SCHEME, redact};
 /// /// What an API said about the token that is being replaced.
 /// fn complaint<'a>(cx: &FetchContext<'a>) -> Option<&'a str> {
 ///     let challenges: &[Challenge] = cx.rejected()?.challenges();
-///     let about_tokens = |challenge: &&Challenge| challenge.scheme().eq_ignore_ascii_case("bearer");
+///     let about_tokens =
+///         |challenge: &&Challenge| challenge.scheme().eq_ignore_ascii_case("bearer");
 ///     challenges.iter().find(about_tokens)?.error_description()
 /// }
 /// ```

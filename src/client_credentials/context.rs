@@ -16,7 +16,9 @@ use crate::{Clock, clock::SharedClock, random::Random, sinks::Sinks};
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::client_credentials::{AccessToken, FetchContext, RevokeContext, TokenError, TokenSource};
+/// use tower_m2m::client_credentials::{
+///     AccessToken, FetchContext, RevokeContext, TokenError, TokenSource,
+/// };
 ///
 /// struct Leases;
 ///
@@ -33,7 +35,9 @@ use crate::{Clock, clock::SharedClock, random::Random, sinks::Sinks};
 ///         Some(async move {
 ///             let time_left = cx.deadline() - cx.clock().now();
 ///             let returned = hand_back(token.expose(), time_left).await;
-///             returned.map_err(|error| TokenError::transient("was not handed back").with_source(error))
+///             returned.map_err(|error| {
+///                 TokenError::transient("was not handed back").with_source(error)
+///             })
 ///         })
 ///     }
 ///
@@ -81,7 +85,9 @@ impl<'a> RevokeContext<'a> {
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::client_credentials::{AccessToken, FetchContext, FetchReason, TokenError, TokenSource};
+/// use tower_m2m::client_credentials::{
+///     AccessToken, FetchContext, FetchReason, TokenError, TokenSource,
+/// };
 ///
 /// struct Metadata;
 ///
@@ -90,7 +96,9 @@ impl<'a> RevokeContext<'a> {
 ///         // The server caches, and would return the rejected token again.
 ///         let fresh = cx.reason() == FetchReason::Rejected;
 ///         let token = tokio::time::timeout_at(cx.deadline(), request(fresh)).await;
-///         let token = token.map_err(|error| TokenError::transient("did not come in time").with_source(error))?;
+///         let token = token.map_err(|error| {
+///             TokenError::transient("did not come in time").with_source(error)
+///         })?;
 ///         Ok(AccessToken::new(token))
 ///     }
 /// }

@@ -241,7 +241,8 @@ pub enum TokenEvent<'a> {
 /// use tower_m2m::client_credentials::{RejectionAction, TokenEvent};
 ///
 /// fn sink(event: &TokenEvent<'_>) {
-///     if let TokenEvent::Rejected { origin, action: RejectionAction::RefreshedOnly, .. } = event {
+///     let TokenEvent::Rejected { origin, action, .. } = event else { return };
+///     if *action == RejectionAction::RefreshedOnly {
 ///         eprintln!("{origin} rejected our token, and the body of the request was gone");
 ///     }
 /// }

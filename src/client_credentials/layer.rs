@@ -50,7 +50,8 @@ use crate::{
 ///     "https://issuer.example/oauth/token".parse()?,
 ///     ClientAuth::basic("my-client", "my-secret"),
 /// );
-/// let layer = ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?).build();
+/// let layer =
+///     ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?).build();
 /// # drop(layer);
 /// # Ok(())
 /// # }
@@ -106,12 +107,15 @@ impl ClientCredentialsLayer {
     /// # Examples
     ///
     /// ```
-    /// use tower_m2m::{ClientAuth, ClientCredentialsLayer, client_credentials::ProtectedResource};
+    /// use tower_m2m::{
+    ///     ClientAuth, ClientCredentialsLayer, client_credentials::ProtectedResource,
+    /// };
     ///
     /// # fn main() -> Result<(), tower_m2m::BoxError> {
     /// let resource = ProtectedResource::new("https://api.example.com/mcp".parse()?)
     ///     .allow_issuer("https://issuer.example");
-    /// let layer = ClientCredentialsLayer::for_resource(resource, ClientAuth::basic("orders", "secret"))?.build();
+    /// let auth = ClientAuth::basic("orders", "secret");
+    /// let layer = ClientCredentialsLayer::for_resource(resource, auth)?.build();
     /// # drop(layer);
     /// # Ok(())
     /// # }

@@ -2,7 +2,7 @@
 //! request once after a 401.
 //!
 //! ```text
-//! call ─ foreign origin, or a Host that differs? ── yes ─▶ refused (or passed on without our token, if so configured)
+//! call ─ foreign origin, or a Host that differs? ── yes ─▶ refused, unless configured otherwise
 //!   │ no
 //!   ├─ token fresh? ── no ─▶ give back readiness · await the one refresh · poll_ready
 //!   ├─ stale? start a refresh, do not wait

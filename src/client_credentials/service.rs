@@ -131,7 +131,10 @@ pin_project! {
     ///
     /// impl<S, RB> Service<Request<Empty<&'static [u8]>>> for Versioned<S>
     /// where
-    ///     S: Service<Request<Empty<&'static [u8]>>, Response = Response<RB>> + Clone + Send + 'static,
+    ///     S: Service<Request<Empty<&'static [u8]>>, Response = Response<RB>>
+    ///         + Clone
+    ///         + Send
+    ///         + 'static,
     ///     S::Future: Send,
     ///     S::Error: Into<BoxError>,
     ///     RB: http_body::Body + Send + 'static,

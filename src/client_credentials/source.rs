@@ -33,7 +33,9 @@ use crate::boxed::BoxFuture;
 ///
 /// impl TokenSource for Metadata {
 ///     async fn fetch(&self, _: FetchContext<'_>) -> Result<AccessToken, TokenError> {
-///         let text = read().await.map_err(|error| TokenError::transient("failed").with_source(error))?;
+///         let text = read()
+///             .await
+///             .map_err(|error| TokenError::transient("failed").with_source(error))?;
 ///         Ok(AccessToken::new(text).expires_in(Duration::from_secs(600)))
 ///     }
 /// }

@@ -5,7 +5,8 @@
 //! a 401 or a 429, so that the layers above it fetch another token, or wait. [`restore`] turns it back into a gRPC response.
 //!
 //! ```text
-//! client ─▶ restore ─▶ RateLimitRetryLayer ─▶ ClientCredentialsLayer ─▶ GrpcStatusLayer ─▶ channel
+//! client ─▶ restore ─▶ RateLimitRetryLayer ─▶ ClientCredentialsLayer
+//!        ─▶ GrpcStatusLayer ─▶ channel
 //! ```
 //!
 //! | `grpc-status` | becomes |
@@ -32,7 +33,9 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), BoxError> {
 //! let channel = service_fn(async |_: Request<()>| {
-//!     let answer = Response::builder().header("content-type", "application/grpc").header("grpc-status", 16);
+//!     let answer = Response::builder()
+//!         .header("content-type", "application/grpc")
+//!         .header("grpc-status", 16);
 //!     Ok::<_, BoxError>(answer.body(Empty::<Bytes>::new())?)
 //! });
 //!

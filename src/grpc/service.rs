@@ -30,7 +30,8 @@ use crate::peek::{Inspect, Inspecting, PeekedBody};
 /// ```
 /// use tower_m2m::{client_credentials::ClientCredentials, grpc::GrpcStatus};
 ///
-/// /// What a generated client of tonic is made of: `OrdersClient<Channel<tonic::transport::Channel>>`.
+/// /// What a generated client of tonic is made of:
+/// /// `OrdersClient<Channel<tonic::transport::Channel>>`.
 /// type Channel<S> = ClientCredentials<GrpcStatus<S>>;
 /// # let _: Option<Channel<()>> = None;
 /// ```

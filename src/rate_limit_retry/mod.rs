@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! call ─▶ keys ─▶ gate.admit(now) ── wait? release readiness · sleep ─▶ poll_ready
-//!   └▶ inner.call ─▶ headers.read ─▶ quota.record ─▶ decide ──┬ Return ─▶ out (with `Attempts`, if more than one)
-//!                                                           ├ retry ─▶ event · drain the response · wait · poll_ready
-//!                                                           └ give up ─▶ event · the server's own response ─▶ out
+//!   └▶ inner.call ─▶ headers.read ─▶ quota.record ─▶ decide
+//!        ├ return ─▶ out (with `Attempts`, if more than one)
+//!        ├ retry ─▶ event · drain the response · wait · poll_ready
+//!        └ give up ─▶ event · the server's own response ─▶ out
 //! ```
 //!
 //! # Guarantees

@@ -29,7 +29,9 @@ pin_project! {
     /// # struct Body;
     /// # impl Body { fn try_clone(&self) -> Option<Self> { Some(Self) } }
     /// let layers = ServiceBuilder::new()
-    ///     .map_request(|request: Request<Body>| request.map(|body| CloneWith::new(body, Body::try_clone)))
+    ///     .map_request(|request: Request<Body>| {
+    ///         request.map(|body| CloneWith::new(body, Body::try_clone))
+    ///     })
     ///     .layer(RateLimitRetryLayer::new())
     ///     .map_request(|request: Request<CloneWith<Body>>| request.map(CloneWith::into_inner));
     /// # drop(layers);

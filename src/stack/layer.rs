@@ -23,14 +23,17 @@ use crate::{
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::{ClientAuth, ClientCredentialsLayer, M2mLayer, RateLimitRetryLayer, TokenEndpoint};
+/// use tower_m2m::{
+///     ClientAuth, ClientCredentialsLayer, M2mLayer, RateLimitRetryLayer, TokenEndpoint,
+/// };
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// let endpoint = TokenEndpoint::new(
 ///     "https://issuer.example/oauth/token".parse()?,
 ///     ClientAuth::basic("my-client", "my-secret"),
 /// );
-/// let credentials = ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?).build();
+/// let credentials =
+///     ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?).build();
 /// let layer = M2mLayer::new(RateLimitRetryLayer::new(), credentials);
 /// # drop(layer);
 /// # Ok(())

@@ -3,7 +3,7 @@
 //! ```text
 //! call ─ may the token be sent to this origin? ── no ─▶ error
 //!   │ yes
-//!   ├─ no usable token, or the quota is exhausted? ─▶ release readiness · wait for token and permit · poll_ready
+//!   ├─ no usable token, or no quota? ─▶ release readiness · wait for both · poll_ready
 //!   ├─ copy the request, once for both
 //!   ├─ authorize ─▶ inner.call ─▶ record what the response says about the quota
 //!   ├─ 401 about our token ─▶ new token · new permit · poll_ready · send the copy

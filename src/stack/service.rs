@@ -124,7 +124,10 @@ pin_project! {
     ///
     /// fn get<S, RB>(client: &mut M2m<S>) -> ResponseFuture<S, ()>
     /// where
-    ///     S: Service<Request<()>, Response = http::Response<RB>, Future: Send> + Clone + Send + 'static,
+    ///     S: Service<Request<()>, Response = http::Response<RB>, Future: Send>
+    ///         + Clone
+    ///         + Send
+    ///         + 'static,
     ///     S::Error: Into<BoxError>,
     ///     RB: http_body::Body + Send + 'static,
     /// {

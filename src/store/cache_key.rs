@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 /// ```
 /// use tower_m2m::store::CacheKey;
 ///
-/// /// For a [`TokenSource`](tower_m2m::client_credentials::TokenSource) that calls a metadata server.
+/// /// For a `TokenSource` that calls a metadata server.
 /// fn identity(account: &str, audience: &str) -> CacheKey {
 ///     CacheKey::new("metadata").field("account", account).field("audience", audience)
 /// }

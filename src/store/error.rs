@@ -54,7 +54,9 @@ pub struct StoreError {
 ///
 /// fn sink(event: &TokenEvent<'_>) {
 ///     match event {
-///         TokenEvent::StoreFailed { error, .. } if error.kind() == StoreErrorKind::Unreadable => {
+///         TokenEvent::StoreFailed { error, .. }
+///             if error.kind() == StoreErrorKind::Unreadable =>
+///         {
 ///             eprintln!("another program writes into our store: {error}");
 ///         }
 ///         _ => {}

@@ -35,7 +35,8 @@ pub fn describe_metrics() {
 /// # Examples
 ///
 /// ```
-/// // With `metrics-exporter-prometheus`: `builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds)?`.
+/// // With `metrics-exporter-prometheus`:
+/// // `builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds)?`.
 /// for (name, bounds) in tower_m2m::METRIC_BUCKETS {
 ///     println!("{name}: {bounds:?}");
 /// }

@@ -43,7 +43,9 @@ use crate::{
 ///         "acme" => AccessToken::new("acme's key"),
 ///         _ => return Ok(None),
 ///     };
-///     let credentials = ClientCredentialsLayer::builder(key, "https://api.example.com".parse()?).name("acme");
+///     let credentials =
+///         ClientCredentialsLayer::builder(key, "https://api.example.com".parse()?)
+///             .name("acme");
 ///     Ok(Some(M2mLayer::new(RateLimitRetryLayer::new(), credentials.build())))
 /// });
 ///

@@ -1,7 +1,8 @@
 //! Many credentials in one service: each request is sent with the credential that its [`CredentialId`] names.
 //!
 //! ```text
-//! who is it? ─▶ CredentialId into the extensions ─▶ TenantsLayer ─▶ that tenant's M2mLayer ─▶ client
+//! who is it? ─▶ CredentialId into the extensions
+//!            ─▶ TenantsLayer ─▶ that tenant's M2mLayer ─▶ client
 //! ```
 //!
 //! An outermost step chooses the credential once, from an authenticated identity, and inserts a [`CredentialId`] into
@@ -28,9 +29,10 @@
 //!         "https://issuer.example/oauth/token".parse()?,
 //!         ClientAuth::basic(tenant.as_str(), secret),
 //!     );
-//!     let credentials = ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?)
-//!         .name(tenant.as_str())
-//!         .build();
+//!     let credentials =
+//!         ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?)
+//!             .name(tenant.as_str())
+//!             .build();
 //!     Ok(Some(M2mLayer::new(RateLimitRetryLayer::new(), credentials)))
 //! });
 //!

@@ -52,7 +52,9 @@ pub(crate) struct CachedToken {
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
 /// let origin = "https://api.example.com".parse()?;
-/// let tokens = ClientCredentialsLayer::builder(AccessToken::new("key"), origin).build().handle();
+/// let tokens = ClientCredentialsLayer::builder(AccessToken::new("key"), origin)
+///     .build()
+///     .handle();
 /// tokens.prefetch().await?;
 /// let seen: Option<TokenGeneration> = tokens.status().generation();
 ///

@@ -101,7 +101,8 @@ impl TokenEndpoint {
     ///
     /// # fn main() -> Result<(), http::uri::InvalidUri> {
     /// let auth = ClientAuth::basic("orders", "secret");
-    /// let endpoint = TokenEndpoint::for_resource("https://api.example.com/mcp".parse::<http::Uri>()?, auth);
+    /// let resource: http::Uri = "https://api.example.com/mcp".parse()?;
+    /// let endpoint = TokenEndpoint::for_resource(resource, auth);
     /// # drop(endpoint);
     /// # Ok(())
     /// # }
@@ -411,7 +412,8 @@ impl TokenEndpoint {
     ///
     /// # fn main() -> Result<(), http::uri::InvalidUri> {
     /// let auth = ClientAuth::basic("orders", "secret");
-    /// let endpoint = TokenEndpoint::new("https://issuer.example/token".parse()?, auth).bearer_type("BearerToken");
+    /// let endpoint = TokenEndpoint::new("https://issuer.example/token".parse()?, auth)
+    ///     .bearer_type("BearerToken");
     /// # drop(endpoint);
     /// # Ok(())
     /// # }
@@ -436,7 +438,8 @@ impl TokenEndpoint {
     /// use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::Dpop};
     ///
     /// let auth = ClientAuth::basic("orders", "secret");
-    /// let endpoint = TokenEndpoint::discover("https://issuer.example", auth).dpop(Dpop::generated());
+    /// let endpoint =
+    ///     TokenEndpoint::discover("https://issuer.example", auth).dpop(Dpop::generated());
     /// # drop(endpoint);
     /// ```
     #[cfg(feature = "dpop")]
@@ -463,7 +466,10 @@ impl TokenEndpoint {
     /// # Examples
     ///
     /// ```
-    /// use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::{CertificateBound, SecretFile}};
+    /// use tower_m2m::{
+    ///     ClientAuth, TokenEndpoint,
+    ///     client_credentials::{CertificateBound, SecretFile},
+    /// };
     ///
     /// let file = |name| SecretFile::new(format!("/run/tls/{name}"));
     /// let endpoint = TokenEndpoint::discover("https://issuer.example", ClientAuth::tls("orders"))

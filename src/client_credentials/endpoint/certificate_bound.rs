@@ -17,7 +17,10 @@ use crate::client_credentials::{CertificateThumbprint, TokenError, TokenErrorKin
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::{CertificateBound, SecretFile}};
+/// use tower_m2m::{
+///     ClientAuth, TokenEndpoint,
+///     client_credentials::{CertificateBound, SecretFile},
+/// };
 ///
 /// let [chain, key] = ["/run/tls/tls.crt", "/run/tls/tls.key"];
 /// let endpoint = TokenEndpoint::discover("https://issuer.example", ClientAuth::tls("orders"))

@@ -26,7 +26,9 @@ use crate::client_credentials::{TokenError, TokenErrorKind};
 /// let endpoint = account
 ///     .endpoint()
 ///     .scope("https://www.googleapis.com/auth/devstorage.read_only");
-/// let layer = ClientCredentialsLayer::builder(endpoint, "https://storage.googleapis.com".parse()?).build();
+/// let layer =
+///     ClientCredentialsLayer::builder(endpoint, "https://storage.googleapis.com".parse()?)
+///         .build();
 /// # drop(layer);
 /// # Ok(())
 /// # }

@@ -20,11 +20,15 @@ use crate::client_credentials::{CacheKey, TokenError, context::SourceContext};
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::{Grant, SecretFile}};
+/// use tower_m2m::{
+///     ClientAuth, TokenEndpoint,
+///     client_credentials::{Grant, SecretFile},
+/// };
 ///
 /// # fn main() -> Result<(), http::uri::InvalidUri> {
 /// let workload = SecretFile::new("/var/run/secrets/tokens/issuer");
-/// let endpoint = TokenEndpoint::new("https://issuer.example/oauth/token".parse()?, ClientAuth::anonymous())
+/// let url = "https://issuer.example/oauth/token".parse()?;
+/// let endpoint = TokenEndpoint::new(url, ClientAuth::anonymous())
 ///     .grant(Grant::jwt_bearer(workload));
 /// # drop(endpoint);
 /// # Ok(())
@@ -93,12 +97,14 @@ impl Grant {
     ///
     /// # fn main() -> Result<(), http::uri::InvalidUri> {
     /// // DocuSign.
-    /// let key = SigningKey::source(KeyAlgorithm::Rs256, SecretFile::new("/run/secrets/docusign.pem"));
+    /// let key =
+    ///     SigningKey::source(KeyAlgorithm::Rs256, SecretFile::new("/run/secrets/docusign.pem"));
     /// let claims = AssertionClaims::new("integration key")
     ///     .subject("user id")
     ///     .audience("account.docusign.com")
     ///     .scope_claim(true);
-    /// let endpoint = TokenEndpoint::new("https://account.docusign.com/oauth/token".parse()?, ClientAuth::anonymous())
+    /// let url = "https://account.docusign.com/oauth/token".parse()?;
+    /// let endpoint = TokenEndpoint::new(url, ClientAuth::anonymous())
     ///     .grant(Grant::signed_jwt(key, claims))
     ///     .scope("signature impersonation");
     /// # drop(endpoint);

@@ -47,12 +47,13 @@ use crate::{
 /// };
 ///
 /// # fn main() -> Result<(), http::uri::InvalidUri> {
-/// let provider = TokenEndpoint::discover("https://idp.example", ClientAuth::basic("orders", "secret"));
+/// let provider =
+///     TokenEndpoint::discover("https://idp.example", ClientAuth::basic("orders", "secret"));
 /// let subject = SecretFile::new("/run/secrets/id_token");
 /// let grant = IdentityAssertion::new(provider, subject, TokenExchange::ID_TOKEN);
 /// let resource = ProtectedResource::new("https://api.example.com/mcp".parse()?);
-/// let endpoint = TokenEndpoint::for_resource(resource, ClientAuth::basic("orders at the API", "other secret"))
-///     .grant(grant);
+/// let auth = ClientAuth::basic("orders at the API", "other secret");
+/// let endpoint = TokenEndpoint::for_resource(resource, auth).grant(grant);
 /// # drop(endpoint);
 /// # Ok(())
 /// # }

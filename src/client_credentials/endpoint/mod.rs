@@ -162,7 +162,8 @@ pub(super) use self::{secret::trim, validate::REPEATABLE, warnings::report_trimm
 /// use tower_m2m::{ClientAuth, TokenEndpoint};
 ///
 /// let auth = ClientAuth::basic("orders", "secret");
-/// let endpoint = TokenEndpoint::new("https://issuer.example/token".parse()?, auth).scope("orders.read");
+/// let endpoint =
+///     TokenEndpoint::new("https://issuer.example/token".parse()?, auth).scope("orders.read");
 /// # drop(endpoint);
 /// # Ok::<(), http::uri::InvalidUri>(())
 /// ```

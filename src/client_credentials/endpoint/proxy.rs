@@ -21,7 +21,8 @@ use crate::{Origin, client_credentials::TokenError, secret::Secret};
 /// use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::Proxy};
 ///
 /// let auth = ClientAuth::basic("orders", "secret");
-/// let proxy = Proxy::new("http://user:password@proxy.internal:3128").no_proxy("10.0.0.0/8, .internal");
+/// let proxy = Proxy::new("http://user:password@proxy.internal:3128")
+///     .no_proxy("10.0.0.0/8, .internal");
 /// assert!(!format!("{proxy:?}").contains("password"));
 /// let endpoint = TokenEndpoint::discover("https://issuer.example", auth).proxy(proxy);
 /// # drop(endpoint);

@@ -10,14 +10,18 @@ use crate::client_credentials::{CacheKey, TokenError};
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::{SecretFile, TokenExchange}};
+/// use tower_m2m::{
+///     ClientAuth, TokenEndpoint,
+///     client_credentials::{SecretFile, TokenExchange},
+/// };
 ///
 /// # fn main() -> Result<(), http::uri::InvalidUri> {
 /// let workload = SecretFile::new("/var/run/secrets/tokens/sts");
 /// let exchange = TokenExchange::new(workload, TokenExchange::JWT)
 ///     .requested_token_type(TokenExchange::ACCESS_TOKEN);
-/// let endpoint = TokenEndpoint::new("https://sts.example/v1/token".parse()?, ClientAuth::anonymous())
-///     .grant(exchange);
+/// let endpoint =
+///     TokenEndpoint::new("https://sts.example/v1/token".parse()?, ClientAuth::anonymous())
+///         .grant(exchange);
 /// # drop(endpoint);
 /// # Ok(())
 /// # }

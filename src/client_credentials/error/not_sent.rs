@@ -12,15 +12,23 @@ use std::{error::Error, fmt};
 /// ```
 /// use http::{Request, Response};
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_m2m::{BoxError, ClientCredentialsLayer, client_credentials::{AccessToken, OriginNotAllowed}};
+/// use tower_m2m::{
+///     BoxError, ClientCredentialsLayer,
+///     client_credentials::{AccessToken, OriginNotAllowed},
+/// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
 /// # let http = service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(String::new())));
 /// let origin = "https://api.example.com".parse()?;
-/// let client = ClientCredentialsLayer::builder(AccessToken::new("key"), origin).build().layer(http);
+/// let client = ClientCredentialsLayer::builder(AccessToken::new("key"), origin)
+///     .build()
+///     .layer(http);
 ///
-/// let error = client.oneshot(Request::get("https://other.example/").body(())?).await.unwrap_err();
+/// let error = client
+///     .oneshot(Request::get("https://other.example/").body(())?)
+///     .await
+///     .unwrap_err();
 ///
 /// assert!(error.is::<OriginNotAllowed>());
 /// # Ok(())
@@ -102,10 +110,13 @@ impl Error for OriginNotAllowed {}
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
 /// # let http = service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(String::new())));
-/// let layer = ClientCredentialsLayer::builder(AccessToken::new("key"), "https://api.example.com".parse()?)
+/// let origin = "https://api.example.com".parse()?;
+/// let layer = ClientCredentialsLayer::builder(AccessToken::new("key"), origin)
 ///     .on_existing_credential(ExistingCredential::Refuse)
 ///     .build();
-/// let request = Request::get("https://api.example.com/").header(AUTHORIZATION, "Bearer another").body(())?;
+/// let request = Request::get("https://api.example.com/")
+///     .header(AUTHORIZATION, "Bearer another")
+///     .body(())?;
 ///
 /// let error = layer.layer(http).oneshot(request).await.unwrap_err();
 ///

@@ -67,9 +67,16 @@ use crate::store::{CacheKey, StoreError, StoreErrorKind};
 /// The minimum that a store must do. Without leases, several processes may fetch at the same time:
 ///
 /// ```
-/// use std::{collections::HashMap, sync::Mutex, time::{Duration, Instant}};
+/// use std::{
+///     collections::HashMap,
+///     sync::Mutex,
+///     time::{Duration, Instant},
+/// };
 ///
-/// use tower_m2m::{client_credentials::{Lease, LeaseId, StoredToken, TokenFingerprint, TokenStore}, store::{CacheKey, StoreError}};
+/// use tower_m2m::{
+///     client_credentials::{Lease, LeaseId, StoredToken, TokenFingerprint, TokenStore},
+///     store::{CacheKey, StoreError},
+/// };
 ///
 /// #[derive(Default)]
 /// struct InMemory(Mutex<HashMap<Vec<u8>, (StoredToken, Instant)>>);
@@ -83,24 +90,45 @@ use crate::store::{CacheKey, StoreError, StoreErrorKind};
 ///         }))
 ///     }
 ///
-///     async fn put(&self, identity: &CacheKey, token: &StoredToken, _: LeaseId) -> Result<bool, StoreError> {
+///     async fn put(
+///         &self,
+///         identity: &CacheKey,
+///         token: &StoredToken,
+///         _: LeaseId,
+///     ) -> Result<bool, StoreError> {
 ///         let stored = (token.clone(), Instant::now());
 ///         self.0.lock().unwrap().insert(identity.expose().to_vec(), stored);
 ///         Ok(true)
 ///     }
 ///
-///     async fn remove(&self, identity: &CacheKey, rejected: TokenFingerprint) -> Result<bool, StoreError> {
+///     async fn remove(
+///         &self,
+///         identity: &CacheKey,
+///         rejected: TokenFingerprint,
+///     ) -> Result<bool, StoreError> {
 ///         let mut tokens = self.0.lock().unwrap();
-///         let found = tokens.get(identity.expose()).is_some_and(|(token, _)| token.token().fingerprint() == rejected);
+///         let found = tokens
+///             .get(identity.expose())
+///             .is_some_and(|(token, _)| token.token().fingerprint() == rejected);
 ///         Ok(found && tokens.remove(identity.expose()).is_some())
 ///     }
 ///
 ///     /// No lease: each process fetches on its own.
-///     async fn lease(&self, _: &CacheKey, _: LeaseId, _: Duration) -> Result<Lease, StoreError> {
+///     async fn lease(
+///         &self,
+///         _: &CacheKey,
+///         _: LeaseId,
+///         _: Duration,
+///     ) -> Result<Lease, StoreError> {
 ///         Ok(Lease::Failed)
 ///     }
 ///
-///     async fn release(&self, _: &CacheKey, _: LeaseId, _: Option<Duration>) -> Result<(), StoreError> {
+///     async fn release(
+///         &self,
+///         _: &CacheKey,
+///         _: LeaseId,
+///         _: Option<Duration>,
+///     ) -> Result<(), StoreError> {
 ///         Ok(())
 ///     }
 ///

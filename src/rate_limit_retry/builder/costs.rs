@@ -33,7 +33,8 @@ impl RateLimitRetryLayerBuilder {
     ///     rate_limit_retry::{Cost, ReadUsageLayer},
     /// };
     ///
-    /// // The prompt and `max_tokens` are in the body: the caller estimates them when it creates the request.
+    /// // The prompt and `max_tokens` are in the body: the caller estimates them when it creates
+    /// // the request.
     /// let request = Request::post("https://llm.example.com/v1/chat/completions")
     ///     .extension(Cost::new().with("tokens", 1_200))
     ///     .body(());

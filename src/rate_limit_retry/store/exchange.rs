@@ -201,7 +201,8 @@ impl AnnouncedQuota {
 ///
 /// use tower_m2m::rate_limit_retry::{QuotaSnapshot, SharedWindow, WindowId};
 ///
-/// // 200 of 300 requests remain for 30 s. The processes have reserved 120, of which 10 were granted now.
+/// // 200 of 300 requests remain for 30 s. The processes have reserved 120, of which 10 were
+/// // granted now.
 /// let id = WindowId::new("requests").unwrap();
 /// let mut window = SharedWindow::new(id, 200, Duration::from_secs(30));
 /// (window.limit, window.reserved, window.granted) = (Some(300), 120, 10);

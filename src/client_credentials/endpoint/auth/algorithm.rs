@@ -88,7 +88,8 @@ impl KeyAlgorithm {
 /// ```
 /// use tower_m2m::{ClientAuth, client_credentials::SecretAlgorithm};
 ///
-/// let auth = ClientAuth::client_secret_jwt_with("my-client", "my-secret", SecretAlgorithm::Hs512);
+/// let auth =
+///     ClientAuth::client_secret_jwt_with("my-client", "my-secret", SecretAlgorithm::Hs512);
 /// # drop(auth);
 /// assert_eq!(SecretAlgorithm::Hs512.as_str(), "HS512");
 /// ```

@@ -38,7 +38,8 @@ use crate::client_credentials::{
 /// };
 ///
 /// // Read again for every attempt, so that the file may be replaced.
-/// let key = SigningKey::source(KeyAlgorithm::Es256, SecretFile::new("/run/secrets/key.pem")).with_key_id("2026-11");
+/// let key = SigningKey::source(KeyAlgorithm::Es256, SecretFile::new("/run/secrets/key.pem"))
+///     .with_key_id("2026-11");
 /// let auth = ClientAuth::private_key_jwt("my-client", key);
 /// # drop(auth);
 ///
@@ -218,7 +219,8 @@ impl SigningKey {
     ///
     /// # fn main() -> Result<(), tower_m2m::BoxError> {
     /// let pem = std::fs::read("/run/secrets/key-and-certificate.pem")?;
-    /// let key = SigningKey::pem(KeyAlgorithm::Ps256, &pem)?.with_certificate(CertificateHeader::new(&pem)?);
+    /// let key = SigningKey::pem(KeyAlgorithm::Ps256, &pem)?
+    ///     .with_certificate(CertificateHeader::new(&pem)?);
     /// let auth = ClientAuth::private_key_jwt("orders", key);
     /// # drop(auth);
     /// # Ok(())

@@ -78,12 +78,15 @@ use crate::client_credentials::{CacheKey, TokenError, trim::trimmed};
 /// ```
 /// use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::SecretFile};
 ///
-/// let with_a_secret = ClientAuth::basic("my-client", SecretFile::new("/run/secrets/my-client"));
+/// let with_a_secret =
+///     ClientAuth::basic("my-client", SecretFile::new("/run/secrets/my-client"));
 /// // A token that Kubernetes projects into a file.
-/// let with_an_assertion = ClientAuth::assertion("my-client", SecretFile::new("/var/run/secrets/tokens/issuer"));
+/// let with_an_assertion =
+///     ClientAuth::assertion("my-client", SecretFile::new("/var/run/secrets/tokens/issuer"));
 /// let with_a_certificate = ClientAuth::tls("my-client");
 ///
-/// let endpoint = TokenEndpoint::new("https://issuer.example/oauth/token".parse()?, with_a_secret);
+/// let endpoint =
+///     TokenEndpoint::new("https://issuer.example/oauth/token".parse()?, with_a_secret);
 /// # drop((with_an_assertion, with_a_certificate, endpoint));
 /// # Ok::<(), http::uri::InvalidUri>(())
 /// ```

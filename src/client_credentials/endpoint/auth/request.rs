@@ -90,7 +90,10 @@ pub(in super::super) struct Target {
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::{ClientAuth, TokenEndpoint, client_credentials::{AssertionAudience, SecretFile}};
+/// use tower_m2m::{
+///     ClientAuth, TokenEndpoint,
+///     client_credentials::{AssertionAudience, SecretFile},
+/// };
 ///
 /// # fn main() -> Result<(), http::uri::InvalidUri> {
 /// # let auth = ClientAuth::assertion("my-client", SecretFile::new("/run/secrets/assertion"));

@@ -30,7 +30,11 @@ use crate::{BoxError, client_credentials::CacheKey};
 /// ```
 /// use std::borrow::Cow;
 ///
-/// use tower_m2m::{ClientAuth, client_credentials::{KeyAlgorithm, SignError, Signer}, store::CacheKey};
+/// use tower_m2m::{
+///     ClientAuth,
+///     client_credentials::{KeyAlgorithm, SignError, Signer},
+///     store::CacheKey,
+/// };
 ///
 /// /// A key in a KMS.
 /// struct KmsKey {
@@ -48,10 +52,17 @@ use crate::{BoxError, client_credentials::CacheKey};
 ///     }
 ///
 ///     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
-///         self.kms.sign(&self.name, message).await.map_err(|error| match error {
-///             KmsError::Throttled(wait) => SignError::transient("is throttled").with_retry_after(wait),
-///             KmsError::AccessDenied => SignError::permanent("may not use the key; check the role's permissions"),
-///             KmsError::Io(error) => SignError::transient("could not be reached").with_source(error),
+///         let signed = self.kms.sign(&self.name, message).await;
+///         signed.map_err(|error| match error {
+///             KmsError::Throttled(wait) => {
+///                 SignError::transient("is throttled").with_retry_after(wait)
+///             }
+///             KmsError::AccessDenied => {
+///                 SignError::permanent("may not use the key; check the role's permissions")
+///             }
+///             KmsError::Io(error) => {
+///                 SignError::transient("could not be reached").with_source(error)
+///             }
 ///         })
 ///     }
 ///
@@ -61,7 +72,8 @@ use crate::{BoxError, client_credentials::CacheKey};
 /// }
 ///
 /// # let kms = Kms;
-/// let auth = ClientAuth::private_key_jwt("my-client", KmsKey { kms, name: "orders/7".into() });
+/// let key = KmsKey { kms, name: "orders/7".into() };
+/// let auth = ClientAuth::private_key_jwt("my-client", key);
 /// # drop(auth);
 /// # struct Kms;
 /// # enum KmsError { Throttled(std::time::Duration), AccessDenied, Io(std::io::Error) }
