@@ -25,6 +25,7 @@ use std::time::Duration;
 /// let layer = RateLimitRetryLayer::builder().backoff(backoff).build();
 /// # drop(layer);
 /// ```
+#[doc(alias("jitter", "exponential"))]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Backoff {

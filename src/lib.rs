@@ -66,9 +66,11 @@ pub mod test_util;
 mod waker_set;
 
 #[cfg(feature = "client")]
+#[doc(inline)]
 pub use self::client::Client;
 #[cfg(feature = "metrics")]
 pub use self::telemetry::{METRIC_BUCKETS, describe_metrics};
+#[doc(inline)]
 pub use self::{
     attempts::Attempts,
     backoff::Backoff,

@@ -47,8 +47,9 @@ use crate::{
     stack::{M2m, M2mHandle},
 };
 
-/// An HTTP client that sends requests with an access token, as their quotas allow. Cheap to clone; clones share
-/// connections, token and quotas. Keep one.
+/// An HTTP client that sends requests with an access token, as their quotas allow.
+///
+/// Cheap to clone; clones share connections, token and quotas. Keep one.
 ///
 /// # Examples
 ///

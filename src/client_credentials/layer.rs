@@ -56,6 +56,7 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("OAuth", "OAuth2", "bearer token", "Authorization", "401"))]
 #[derive(Clone, Debug)]
 pub struct ClientCredentialsLayer {
     /// One policy per thread. All share one token cache.

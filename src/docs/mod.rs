@@ -1,26 +1,48 @@
-//! Guides: how to combine the layers, what they do by default, and what happens on failures.
+//! Guides, in reading order: from the first request to operation in production.
 //!
-//! - [`ordering`]: in which order the layers go, and why
-//! - [`composing`]: which clients and which other layers work with them, and what the compiler's errors mean
-//! - [`defaults`]: every setting, its default and the reason for it
-//! - [`features`]: the Cargo features, and which crypto provider https uses
-//! - [`limits`]: what limits a request, and what the layer does with each kind of field and rejection
-//! - [`configuration`]: a credential from the environment or a file, with every key
-//! - [`recipes`]: Keycloak, Auth0, Okta, Entra ID, GitHub, OpenAI, Stripe and other vendors: settings and what to know
-//! - [`client_authentication`]: every method to authenticate at the token endpoint, other grants, discovery
-//! - [`security`]: what is protected, against what, and what is not
-//! - [`failure_modes`]: for each failure, what your code sees, what is sent, and which event reports it
-//! - [`tenants`]: many credentials in one program: what they share, what each costs, and how to change them
-//! - [`fleet`]: sharing one token and one quota between processes, with Redis
-//! - [`telemetry`]: every event, metric and log line, and what to alert on
-//! - [`messages`]: what each error message means, and what helps
-//! - [`migrating`]: from a `RwLock<Token>`, from reqwest-middleware and oauth2, between versions
-//! - [`pictures`]: a run, the stack, a refresh, a hold, and what limits a request
-//! - [`measurements`]: how it compares with other clients against rate-limited servers, and in the cost of a request
-//! - [`comparison`]: which library supports what
-//! - [`runbook`]: what to do when an alert fires
-//! - [`testing`]: how to test code that uses the layers, without a network and without waiting
-//! - [`changelog`]: what changed in each version
+//! Which guide do you need? Begin with [`composing`] if you have a client, with [`recipes`] if you have a vendor, and with
+//! [`messages`] if you have an error. No guide requires that you have read another one.
+//!
+//! # Your first program
+//!
+//! For everyone who writes code with the layers:
+//!
+//! 1. [`composing`]: how the layers go on top of your client, and what the compiler's errors mean
+//! 1. [`recipes`]: settings for Keycloak, Auth0, Okta, Entra ID, GitHub, OpenAI, Stripe and other vendors
+//! 1. [`configuration`]: a credential from the environment or a file, with every key
+//! 1. [`testing`]: how to test your code without a network and without waiting
+//! 1. [`messages`]: what each error message means, and what helps
+//!
+//! # How it behaves
+//!
+//! For those who choose settings, or review them:
+//!
+//! 1. [`pictures`]: a run, the stack, a refresh, a hold, and what limits a request
+//! 1. [`ordering`]: in which order the layers go, and why
+//! 1. [`failure_modes`]: for each failure, what your code sees, what is sent, and which event reports it
+//! 1. [`limits`]: what limits a request, and what the layer does with each kind of field and rejection
+//! 1. [`client_authentication`]: every method to authenticate at the token endpoint, other grants, discovery
+//! 1. [`security`]: what is protected, against what, and what is not
+//! 1. [`defaults`]: every setting, its default and the reason for it
+//!
+//! # In production
+//!
+//! For those who operate the program:
+//!
+//! 1. [`telemetry`]: every event, metric and log line, and what to alert on
+//! 1. [`runbook`]: what to do when an alert fires
+//! 1. [`tenants`]: many credentials in one program: what they share, what each costs, and how to change them
+//! 1. [`fleet`]: sharing one token and one quota between processes, with Redis
+//!
+//! # Whether to use it
+//!
+//! For those who compare, migrate or upgrade:
+//!
+//! 1. [`comparison`]: which library supports what
+//! 1. [`measurements`]: how it compares with other clients against rate-limited servers, and what a request costs
+//! 1. [`features`]: the Cargo features, and which crypto provider https uses
+//! 1. [`migrating`]: from a `RwLock<Token>`, from reqwest-middleware and oauth2, between versions
+//! 1. [`changelog`]: what changed in each version
 //!
 //! The modules contain no code. Every Rust block in the guides is compiled, and run if it needs no
 //! network, except the two blocks in `migrating` that use other crates.

@@ -30,6 +30,7 @@ use super::{GrpcStatus, service::Settings};
 /// let layer = GrpcStatusLayer::new().max_time(Duration::from_millis(20));
 /// # drop(layer);
 /// ```
+#[doc(alias("tonic", "RESOURCE_EXHAUSTED"))]
 #[derive(Clone, Copy, Debug)]
 pub struct GrpcStatusLayer {
     settings: Settings,

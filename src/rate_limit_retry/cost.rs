@@ -31,6 +31,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 /// assert_eq!(cost.amount("requests"), Some(1));
 /// assert_eq!(cost.amount("points"), None);
 /// ```
+#[doc(alias("LLM", "tokens per minute", "GraphQL"))]
 #[derive(Clone, Default, Eq, PartialEq)]
 pub struct Cost(Option<Arc<Vec<Amount>>>);
 

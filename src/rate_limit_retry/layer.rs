@@ -35,7 +35,14 @@ use crate::{inner_service::InnerService, sharded::Sharded};
 ///     .build();
 /// # drop(layer);
 /// ```
-#[doc(alias("429", "Retry-After", "rate limit", "throttling"))]
+#[doc(alias(
+    "429",
+    "Retry-After",
+    "rate limit",
+    "throttle",
+    "throttling",
+    "backoff"
+))]
 #[derive(Clone, Debug)]
 pub struct RateLimitRetryLayer {
     /// One policy per shard. All of them point to the same limiter; only their fast-path caches differ.

@@ -35,6 +35,7 @@ use super::PartitionKey;
 ///     .build();
 /// # drop(layer);
 /// ```
+#[doc(alias("requests per second", "token bucket"))]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LocalLimit {
     /// Maximum number of requests per period.

@@ -46,6 +46,7 @@ use crate::peek::{Inspect, Inspecting, PeekedBody};
 ///     .layer(PeekBodyLayer::new());
 /// # drop(layers);
 /// ```
+#[doc(alias("insufficient_quota"))]
 #[derive(Clone, Copy, Debug)]
 pub struct PeekBodyLayer {
     /// Maximum length of the prefix, in bytes.

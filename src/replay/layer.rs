@@ -36,6 +36,7 @@ use crate::{sinks::Sinks, telemetry};
 /// All services that a layer and its clones create share the budget. Bodies that are
 /// [`ReplayableBody`](super::ReplayableBody) themselves, such as `Full`, need no layer and are not charged to the budget:
 /// their copies share the bytes.
+#[doc(alias("streaming body", "upload"))]
 #[derive(Clone, Debug)]
 pub struct RequestBodyReplayLayer {
     /// Maximum number of bytes of data to buffer per body.

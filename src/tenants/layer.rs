@@ -57,6 +57,7 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("multi-tenant"))]
 #[derive(Clone)]
 pub struct TenantsLayer {
     table: Arc<Table>,

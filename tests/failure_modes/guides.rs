@@ -1,6 +1,7 @@
 //! The guides name the tests that show what they say.
 
 use std::{
+    collections::BTreeSet,
     fs::{read_dir, read_to_string},
     path::{Path, PathBuf},
 };
@@ -50,11 +51,34 @@ fn every_row_and_every_point_of_a_guide_names_a_test() {
                 continue;
             };
             for line in body {
-                let shown = named(line).count() > 0 || line.contains("No test shows this");
+                let shown = notes(line).count() > 0 || line.contains("No test shows this");
                 assert!(shown, "{guide}: {line}");
             }
         }
     }
+}
+
+#[test]
+fn every_note_of_a_guide_is_one_test_and_every_test_is_noted() {
+    for guide in GUIDES.into_iter().chain(["composing"]) {
+        let text = text(guide);
+        let (body, tests) = text.split_once("\n# Tests\n").unwrap();
+        let noted: BTreeSet<_> = notes(body).collect();
+        let mut listed = BTreeSet::new();
+        for line in tests.lines().filter(|line| line.starts_with("[^")) {
+            let (note, test) = line.split_once("]: ").unwrap();
+            let names: Vec<_> = named(test).map(|(_, test)| test).collect();
+            assert_eq!(names, [&note[2..]], "{guide}");
+            assert!(listed.insert(names[0]), "{guide}: {line}");
+        }
+        assert_eq!(noted, listed, "{guide}");
+    }
+}
+
+/// The names of the footnotes that a text refers to.
+fn notes(text: &str) -> impl Iterator<Item = &str> {
+    let notes = text.split("[^").skip(1);
+    notes.map(|note| note.split(']').next().unwrap())
 }
 
 fn text(guide: &str) -> String {

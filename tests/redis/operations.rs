@@ -208,9 +208,7 @@ async fn keys_are_rotated_without_losing_the_token() {
 #[tokio::test]
 async fn the_acl_in_the_guide_is_sufficient() {
     let world = World::new();
-    let rules = "ACL SETUSER fleet on >password resetkeys ~m2m:* resetchannels -@all +eval +evalsha +asking +get +set +del +pttl +time";
-    let parts: Vec<_> = rules.split(' ').map(str::as_bytes).collect();
-    world.redis.command(&parts);
+    world.redis.create_user_of_the_guide("fleet");
     let url = world.redis.url_as("fleet", "password");
     let store = || RedisTokenStore::new(&url, keys()).unwrap();
     let first = world.process_with(store());
@@ -222,8 +220,6 @@ async fn the_acl_in_the_guide_is_sufficient() {
     second.token().await;
     assert_eq!(first.take_events(), ["fetched", "fetched"]);
     assert_eq!(second.take_events(), ["adopted"]);
-    let guide = include_str!("../../src/docs/fleet.md");
-    assert!(guide.contains(rules));
 }
 
 #[test]

@@ -149,9 +149,7 @@ async fn unused_channels_are_unsubscribed() {
 #[tokio::test]
 async fn the_acl_in_the_guide_is_sufficient_for_quotas() {
     let fleet = Fleet::new(Api::builder());
-    let rules = "ACL SETUSER quotas on >password resetkeys ~m2m:* resetchannels &m2m:* -@all +eval +evalsha +asking +get +set +del +time +hmget +hget +hset +hdel +exists +zadd +zrem +zcard +zscore +zrangebyscore +pttl +pexpire +publish +subscribe +unsubscribe";
-    let parts: Vec<_> = rules.split(' ').map(str::as_bytes).collect();
-    fleet.redis.command(&parts);
+    fleet.redis.create_user_of_the_guide("quotas");
     let url = fleet.redis.url_as("quotas", "password");
     let process = || {
         let store = RedisQuotaStore::new(&url, keys()).unwrap();
@@ -176,8 +174,6 @@ async fn the_acl_in_the_guide_is_sufficient_for_quotas() {
         (one.take_events(), other.take_events()),
         (vec![], vec!["held".to_owned()])
     );
-    let guide = include_str!("../../src/docs/fleet.md");
-    assert!(guide.contains(rules));
 }
 
 #[test]

@@ -95,6 +95,18 @@ impl Server {
         format!("redis://{user}:{password}@127.0.0.1:{}", self.port)
     }
 
+    /// Creates the user with the permissions that the guide `fleet` lists.
+    pub(crate) fn create_user_of_the_guide(&self, user: &str) {
+        let guide = include_str!("../../src/docs/fleet.md");
+        let (_, rules) = guide.split_once(&format!("ACL SETUSER {user} ")).unwrap();
+        let (rules, _) = rules.split_once("```").unwrap();
+        let command = ["ACL", "SETUSER", user]
+            .into_iter()
+            .chain(rules.split_whitespace());
+        let command: Vec<_> = command.map(str::as_bytes).collect();
+        assert_eq!(self.command(&command), b"+OK\r\n+OK\r\n");
+    }
+
     /// Carries out one command, and returns the answer as it is written.
     pub(crate) fn command(&self, parts: &[&[u8]]) -> Vec<u8> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();

@@ -91,6 +91,7 @@ use crate::Origin;
 /// # drop(layer);
 /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// ```
+#[doc(alias("environment variables", "YAML", "TOML"))]
 #[derive(Clone, Default)]
 pub struct Config {
     /// Values of the keys.

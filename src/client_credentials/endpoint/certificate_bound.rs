@@ -28,6 +28,7 @@ use crate::client_credentials::{CertificateThumbprint, TokenError, TokenErrorKin
 ///     .certificate_bound(CertificateBound::new());
 /// # drop(endpoint);
 /// ```
+#[doc(alias("mTLS", "mutual TLS", "RFC 8705"))]
 #[derive(Clone)]
 #[must_use = "pass it to `TokenEndpoint::certificate_bound`"]
 pub struct CertificateBound {

@@ -34,6 +34,7 @@ use crate::client_credentials::{CacheKey, TokenError, context::SourceContext};
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("RFC 7523", "JWT bearer"))]
 #[derive(Clone, Default)]
 pub struct Grant(Kind);
 

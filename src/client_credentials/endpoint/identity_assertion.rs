@@ -58,6 +58,7 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("ID-JAG"))]
 #[derive(Clone)]
 #[must_use = "pass it to `TokenEndpoint::grant`"]
 pub struct IdentityAssertion {

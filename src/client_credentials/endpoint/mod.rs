@@ -119,8 +119,9 @@ use self::{
 };
 pub(super) use self::{secret::trim, validate::REPEATABLE, warnings::report_trimmed};
 
-/// An authorization server's token endpoint. Requests tokens with the `client_credentials` grant (RFC 6749 §4.4) or
-/// another [`Grant`].
+/// An authorization server's token endpoint, from which tokens are requested.
+///
+/// The grant is `client_credentials` (RFC 6749 §4.4), or another [`Grant`].
 ///
 /// Token requests are `POST`s with a form, over https. Plain http is allowed to loopback only. Redirects are never
 /// followed. Invalid settings, such as an http URL, an empty client id or a parameter that is set twice, are reported
@@ -167,6 +168,16 @@ pub(super) use self::{secret::trim, validate::REPEATABLE, warnings::report_trimm
 /// # drop(endpoint);
 /// # Ok::<(), http::uri::InvalidUri>(())
 /// ```
+#[doc(alias(
+    "Keycloak",
+    "Auth0",
+    "Okta",
+    "Entra",
+    "Cognito",
+    "OIDC",
+    "OpenID Connect",
+    "authorization server"
+))]
 #[derive(Clone)]
 pub struct TokenEndpoint {
     /// URL of the endpoint, or the issuer that names it.

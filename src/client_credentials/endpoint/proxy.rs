@@ -27,6 +27,7 @@ use crate::{Origin, client_credentials::TokenError, secret::Secret};
 /// let endpoint = TokenEndpoint::discover("https://issuer.example", auth).proxy(proxy);
 /// # drop(endpoint);
 /// ```
+#[doc(alias("HTTPS_PROXY", "NO_PROXY"))]
 #[derive(Clone)]
 #[must_use = "pass it to `TokenEndpoint::proxy`"]
 pub struct Proxy {

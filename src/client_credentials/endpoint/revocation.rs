@@ -29,6 +29,7 @@ use crate::client_credentials::{AccessToken, TokenError, context::SourceContext}
 ///     .revoke_on_shutdown(RevocationEndpoint::Discovered);
 /// # drop(endpoint);
 /// ```
+#[doc(alias("RFC 7009", "logout"))]
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum RevocationEndpoint {

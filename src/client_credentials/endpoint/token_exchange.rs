@@ -26,6 +26,7 @@ use crate::client_credentials::{CacheKey, TokenError};
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("RFC 8693"))]
 #[derive(Clone)]
 #[must_use = "pass it to `TokenEndpoint::grant`"]
 pub struct TokenExchange {

@@ -29,6 +29,7 @@ use crate::rate_limit_retry::local_limits::{at_least_one, clamp_rate};
 /// assert_eq!(quota.emission_interval(), Duration::from_secs(1));
 /// assert_eq!(quota.burst_tolerance(), Duration::from_secs(1));
 /// ```
+#[doc(alias("GCRA"))]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FleetQuota {
     /// Number of requests per period.

@@ -78,6 +78,7 @@ use super::CostUsed;
 ///     .layer(ReadUsageLayer::new().pointer("/meta/credits", "credits"));
 /// # drop(layers);
 /// ```
+#[doc(alias("OpenAI", "Anthropic", "LLM", "tokens per minute", "TPM"))]
 #[derive(Clone, Debug)]
 pub struct ReadUsageLayer {
     /// The members to read. Shared by all bodies that are being read.

@@ -90,6 +90,7 @@ use crate::client_credentials::{CacheKey, TokenError, trim::trimmed};
 /// # drop((with_an_assertion, with_a_certificate, endpoint));
 /// # Ok::<(), http::uri::InvalidUri>(())
 /// ```
+#[doc(alias("client_secret_basic", "client_secret_post", "client_secret_jwt"))]
 #[derive(Clone)]
 pub struct ClientAuth {
     /// The method, type-erased.

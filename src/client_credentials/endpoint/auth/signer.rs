@@ -81,6 +81,7 @@ use crate::{BoxError, client_credentials::CacheKey};
 /// #     async fn sign(&self, _: &str, _: &[u8]) -> Result<Vec<u8>, KmsError> { Err(KmsError::AccessDenied) }
 /// # }
 /// ```
+#[doc(alias("KMS", "HSM", "PKCS#11"))]
 pub trait Signer: Send + Sync + 'static {
     /// Returns the algorithm of the key. It must not change.
     fn algorithm(&self) -> KeyAlgorithm;

@@ -49,6 +49,7 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("MCP", "RFC 9728"))]
 #[derive(Clone, Debug)]
 #[must_use = "pass it to `TokenEndpoint::for_resource`"]
 pub struct ProtectedResource {

@@ -29,6 +29,7 @@ use crate::{
 ///     .dpop(Dpop::generated().on_bearer_answer(BearerAnswer::Accept));
 /// # drop(endpoint);
 /// ```
+#[doc(alias("RFC 9449", "proof of possession"))]
 #[derive(Clone, Debug)]
 #[must_use = "pass it to `TokenEndpoint::dpop`"]
 pub struct Dpop {

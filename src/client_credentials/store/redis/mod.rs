@@ -60,6 +60,7 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("Valkey"))]
 pub struct RedisTokenStore {
     /// Connection to the server or the cluster.
     connection: Connection,
