@@ -1,4 +1,4 @@
-//! Adapters for HTTP clients that are not services of [`http::Request`] themselves.
+//! Adapters for HTTP clients that are not services of `http::Request` themselves.
 //!
 //! hyper-util's client, tonic's channels and kube's stacks are such services; see the guide
 //! [`composing`](crate::docs::composing) for each.

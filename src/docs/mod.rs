@@ -118,6 +118,9 @@ pub mod limits {}
 pub mod security {}
 
 #[doc = include_str!("failure_modes.md")]
+///
+/// <!-- Room for the numbers of more than 99 tests. -->
+/// <style>.footnotes > ol { padding-left: 3em; }</style>
 pub mod failure_modes {}
 
 #[doc = include_str!("tenants.md")]
