@@ -144,8 +144,10 @@ pub mod messages {}
 #[doc = include_str!("migrating.md")]
 pub mod migrating {}
 
-/// A run, the stack, a refresh, a hold and the constraints of a request as pictures. They are described in [`ordering`],
-/// [`client_credentials`](crate::client_credentials), [`rate_limit_retry`](crate::rate_limit_retry) and [`limits`].
+/// A run, the stack, a refresh, a hold and the constraints of a request as pictures.
+///
+/// They are described in [`ordering`], [`client_credentials`](crate::client_credentials),
+/// [`rate_limit_retry`](crate::rate_limit_retry) and [`limits`].
 ///
 /// # A run
 ///
