@@ -4,12 +4,15 @@
 //!
 //! | stored in | by | means |
 //! |---|---|---|
-//! | a request's extensions | the limiter, from the second attempt on | the number of this attempt, for layers inside |
+//! | a request's extensions | the layer that sends it again | the number of this attempt, for layers inside |
 //! | a response's extensions | the layer that retried or replayed | how many times the request was sent, for the caller |
 //!
-//! The flag beside the number makes a replay after a 401 happen once per call, even if the layers are stacked
-//! separately: the outer one marks its retries, and the inner one does not replay a request whose token was already
-//! replaced.
+//! The numbers of nested layers add up: each adds its own sends to the number that the request arrived with.
+//!
+//! | flag | set by | makes |
+//! |---|---|---|
+//! | token replaced | a replay; in a request, the limiter outside it | a call replay at most once, even if the layers are stacked separately |
+//! | retry | the limiter | an inner limiter leave the retries to the outer one; a replay is no retry in this sense |
 
 use http::{Extensions, Request, Response};
 
@@ -17,7 +20,9 @@ use http::{Extensions, Request, Response};
 ///
 /// The extension is set only if the request was sent more than once; [`Attempts::of`] returns 1 without it.
 ///
-/// While a request is retried, the extension is also set on the request, so that inner layers know that it is a retry.
+/// A request that is sent again has the extension as well, for layers inside: [`Attempts::of_request`] returns the number
+/// of the attempt. The layers count each other's attempts. If a layer inside fails with an error, which has no extensions,
+/// its attempts count as one.
 ///
 /// # Examples
 ///
@@ -31,9 +36,18 @@ use http::{Extensions, Request, Response};
 pub struct Attempts(
     /// How many times the request was sent, or the number of this attempt. At least 2 when stored.
     u32,
-    /// Whether one of the attempts was a replay with another token after a 401.
-    bool,
+    /// What the attempts were.
+    Flags,
 );
+
+/// What the attempts of a call were, for other layers of this crate.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Flags {
+    /// Whether one of the attempts was a replay with another token after a 401.
+    pub(crate) token_replaced: bool,
+    /// Whether a layer with limits retries the request.
+    pub(crate) retry: bool,
+}
 
 impl Attempts {
     /// Returns how many times the request behind `response` was sent: 1 unless a layer of this crate sent it again.
@@ -76,16 +90,17 @@ impl Attempts {
 
     /// Returns the number of the attempt that `request` is: 1 unless a layer of this crate sends it again.
     ///
-    /// For services and layers inside a layer of this crate, such as a log that must not count a retry as another
-    /// request.
+    /// For services and layers inside the layers of this crate, such as a tracing span for each attempt: OpenTelemetry's
+    /// `http.request.resend_count` is this number minus 1. It counts retries, replays after a 401 and other proofs
+    /// (RFC 9449), as well as the attempts of a token request.
     #[must_use]
     pub fn of_request<B>(request: &Request<B>) -> u32 {
         request.extensions().get::<Self>().map_or(1, |a| a.0)
     }
 
-    /// Returns whether a request with these extensions is a repeated attempt of a layer of this crate.
-    pub(crate) fn are_marked(extensions: &Extensions) -> bool {
-        extensions.get::<Self>().is_some_and(|a| a.0 > 1)
+    /// Returns whether a request with these extensions is a retry of a layer with limits.
+    pub(crate) fn is_retry(extensions: &Extensions) -> bool {
+        extensions.get::<Self>().is_some_and(|a| a.1.retry)
     }
 
     /// Returns whether this call has already replayed a request with another token after a 401. A call does so at most
@@ -93,17 +108,23 @@ impl Attempts {
     ///
     /// In a request's extensions, this covers the attempts before it; in a response's, all attempts up to it.
     pub(crate) fn is_token_replaced(extensions: &Extensions) -> bool {
-        extensions.get::<Self>().is_some_and(|a| a.1)
+        extensions.get::<Self>().is_some_and(|a| a.1.token_replaced)
     }
 
-    /// Marks `request` as attempt number `attempt`. The first attempt is not marked, so that it needs no extension.
+    /// Marks `request` as the attempt after `earlier` ones of this layer. The first is not marked, so that it needs no
+    /// extension.
     ///
-    /// `token_replaced` says whether an earlier attempt of this call was a replay, which forbids another one. A call
-    /// whose second attempt is a retry after a 429 is marked without it.
-    pub(crate) fn mark<B>(request: &mut Request<B>, attempt: u32, token_replaced: bool) {
+    /// The number and the flags add to those of an outer layer.
+    pub(crate) fn mark<B>(request: &mut Request<B>, earlier: u32, flags: Flags) {
         // Most requests are sent once: their extensions stay empty and are not allocated.
-        if attempt > 1 {
-            let attempts = Self(attempt, token_replaced);
+        if earlier > 0 {
+            let outer = request.extensions().get::<Self>().copied();
+            let Self(number, set) = outer.unwrap_or(Self(1, Flags::default()));
+            let flags = Flags {
+                token_replaced: set.token_replaced || flags.token_replaced,
+                retry: set.retry || flags.retry,
+            };
+            let attempts = Self(number.saturating_add(earlier), flags);
             request.extensions_mut().insert(attempts);
         }
     }
@@ -111,8 +132,11 @@ impl Attempts {
     /// Stores in `response` that the request was sent `sends` times. Stores nothing if it was sent once.
     pub(crate) fn record<B>(response: &mut Response<B>, sends: u32, token_replaced: bool) {
         if sends > 1 {
-            let attempts = Self(sends, token_replaced);
-            response.extensions_mut().insert(attempts);
+            let flags = Flags {
+                token_replaced,
+                retry: false,
+            };
+            response.extensions_mut().insert(Self(sends, flags));
         }
     }
 }
@@ -122,15 +146,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_retried_requests_are_marked() {
-        for (attempt, told) in [(1, 1), (2, 2), (7, 7)] {
+    fn only_requests_that_are_sent_again_are_marked() {
+        let retry = Flags {
+            token_replaced: true,
+            retry: true,
+        };
+        for earlier in [0, 1, 6] {
             let mut request = Request::new(());
-            Attempts::mark(&mut request, attempt, true);
+            Attempts::mark(&mut request, earlier, retry);
 
-            assert_eq!(Attempts::of_request(&request), told);
-            assert_eq!(Attempts::are_marked(request.extensions()), told > 1);
-            assert_eq!(Attempts::is_token_replaced(request.extensions()), told > 1);
-            assert_eq!(request.extensions().is_empty(), told == 1);
+            assert_eq!(Attempts::of_request(&request), 1 + earlier);
+            assert_eq!(Attempts::is_retry(request.extensions()), earlier > 0);
+            assert_eq!(
+                Attempts::is_token_replaced(request.extensions()),
+                earlier > 0
+            );
+            assert_eq!(request.extensions().is_empty(), earlier == 0);
+
+            // An inner layer that replays it.
+            Attempts::mark(&mut request, 1, Flags::default());
+            assert_eq!(Attempts::of_request(&request), 2 + earlier);
+            assert_eq!(Attempts::is_retry(request.extensions()), earlier > 0);
         }
         let mut response = Response::new(());
         Attempts::record(&mut response, 1, true);

@@ -58,6 +58,20 @@ async fn the_right_order_is_not_reported() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replay_that_is_rejected_is_not_reported() {
+    let source = Source::with_lifetime(300 * SECOND);
+    let (seen, credentials) = with_events(layer(&source));
+    let (rejecting, calls) = serving(|_| std::future::ready(status_only(StatusCode::UNAUTHORIZED)));
+
+    send(&credentials.build().layer(rejecting), get("/"))
+        .await
+        .unwrap();
+
+    assert_eq!(calls.load(SeqCst), 2);
+    assert_eq!(seen.take(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn limits_inside_limits_are_reported() {
     let (service, _) = serving(|_| std::future::ready(status_only(StatusCode::OK)));
     let seen = Reported::default();

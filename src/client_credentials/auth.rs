@@ -72,6 +72,8 @@ pub(crate) struct AuthCall {
     pub(crate) is_replay: bool,
     /// Whether the token is bound to a key, so that each attempt needs a proof. Known once the call was admitted.
     pub(crate) is_bound: bool,
+    /// Number of sends so far, including those of inner layers.
+    pub(crate) sends: u8,
     /// Number of further attempts because of rejected proofs.
     pub(crate) proof_retries: u8,
     /// Number of proofs for the next attempt that were not sent.
@@ -104,6 +106,7 @@ impl AuthCall {
             may_replay,
             is_replay: false,
             is_bound: false,
+            sends: 0,
             proof_retries: 0,
             unsent_proofs: 0,
         }

@@ -39,6 +39,7 @@ use super::{
 };
 use crate::{
     Attempts, BoxError,
+    attempts::Flags,
     boxed::BoxFuture,
     call::{Begin, Next, Policy, Started, copy::Resend},
 };
@@ -218,6 +219,11 @@ impl Policy for AuthPolicy {
         Ok(token.map(started))
     }
 
+    fn mark<B>(&self, call: &AuthCall, request: &mut Request<B>) {
+        // Without a flag: a replay is no retry to an inner layer with limits.
+        Attempts::mark(request, call.sends.into(), Flags::default());
+    }
+
     fn add_proof(&self, headers: &mut HeaderMap, proof: Proof) {
         headers.insert(DPOP, proof.header);
     }
@@ -250,12 +256,20 @@ impl Policy for AuthPolicy {
             Ok(response) => response,
             error => return Next::Return(error),
         };
+        let sends = u8::try_from(Attempts::of(&response)).unwrap_or(u8::MAX);
+        call.sends = call.sends.saturating_add(sends);
+        let needs_proof = self.auth.on_proof_response(&response, call, sent);
+        // The proof was rejected, not the token.
+        let rejection = match needs_proof {
+            true => None,
+            false => self.auth.rejection(&response, call, sent),
+        };
         if call.is_replay || call.proof_retries > 0 {
-            // For outer layers: how many attempts, and whether the last one had another token.
-            let attempts = 1 + u32::from(call.is_replay) + u32::from(call.proof_retries);
-            Attempts::record(&mut response, attempts, call.is_replay);
+            // For outer layers: how many attempts, and whether the last one had another token. After `rejection`, which
+            // reads what inner layers have recorded.
+            Attempts::record(&mut response, call.sends.into(), call.is_replay);
         }
-        if self.auth.on_proof_response(&response, call, sent) {
+        if needs_proof {
             return match copy {
                 Some(copy) if copy.supersede() => {
                     call.proof_retries += 1;
@@ -265,7 +279,7 @@ impl Policy for AuthPolicy {
                 _ => Next::Return(Ok(response)),
             };
         }
-        match self.auth.rejection(&response, call, sent) {
+        match rejection {
             Some(rejection) => self.on_rejected(call, rejection, response, copy),
             None => Next::Return(Ok(response)),
         }

@@ -238,3 +238,36 @@ impl ReplayableBody for Counted {
         Some(Self(Arc::clone(&self.0)))
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn layers_below_see_the_number_of_every_attempt() {
+    // A retry, then a replay, and the reverse. The layers are combined, or separate, in either order.
+    for statuses in [[429, 401, 200], [401, 429, 200]] {
+        for stack in ["combined", "limits outside", "limits inside"] {
+            let source = Source::with_lifetime(HOUR);
+            let numbers = Arc::new(Mutex::new(Vec::new()));
+            let log = Arc::clone(&numbers);
+            let (inner, _) = serving(move |request| {
+                let mut log = log.lock().unwrap();
+                let status = StatusCode::from_u16(statuses[log.len()]).unwrap();
+                log.push(Attempts::of_request(&request));
+                std::future::ready(match status {
+                    StatusCode::TOO_MANY_REQUESTS => throttled("1"),
+                    status => status_only(status),
+                })
+            });
+            let (limits, tokens) = (RateLimitRetryLayer::new(), layer(&source).build());
+            let response = match stack {
+                "combined" => send(&stacked(&source, inner).0, get("/")).await,
+                "limits outside" => send(&limits.layer(tokens.layer(inner)), get("/")).await,
+                _ => send(&tokens.layer(limits.layer(inner)), get("/")).await,
+            };
+
+            let response = response.unwrap();
+            assert_eq!(response.status(), StatusCode::OK, "{stack} {statuses:?}");
+            assert_eq!(Attempts::of(&response), 3, "{stack} {statuses:?}");
+            let numbers = numbers.lock().unwrap();
+            assert_eq!(*numbers, [1, 2, 3], "{stack} {statuses:?}");
+        }
+    }
+}

@@ -24,8 +24,12 @@ use super::{
     transport::{JSON, Transport, USER_AGENT},
     warnings::report_trimmed,
 };
-use crate::client_credentials::{
-    AccessToken, TokenError, TokenErrorKind, TokenEvent, context::SourceContext,
+use crate::{
+    Attempts,
+    attempts::Flags,
+    client_credentials::{
+        AccessToken, TokenError, TokenErrorKind, TokenEvent, context::SourceContext,
+    },
 };
 
 /// Why an attempt returned no token.
@@ -60,7 +64,7 @@ impl From<TokenError> for FailedAttempt {
 
 impl TokenEndpoint {
     /// Makes one token request, which fails at `deadline`. With `use_fallback`, uses the fallback credentials: those
-    /// that last obtained a token.
+    /// that last obtained a token. `requests` is the number of requests that this fetch has sent before.
     ///
     /// # Errors
     ///
@@ -73,6 +77,7 @@ impl TokenEndpoint {
     pub(super) async fn attempt(
         &self,
         transport: &Transport,
+        requests: u32,
         use_fallback: bool,
         key: &FetchKey,
         deadline: Instant,
@@ -95,7 +100,8 @@ impl TokenEndpoint {
         let proof = key.prove(&mut request, deadline, cx).await?;
         // Taken before the request is sent: the lifetime counts from then, so a slow response never extends it.
         let sent_at = cx.clock().now();
-        let http = into_http(request.token_endpoint().clone(), &mut request);
+        let mut http = into_http(request.token_endpoint().clone(), &mut request);
+        Attempts::mark(&mut http, requests, Flags::default());
         let mut needs_new_proof = false;
         let read = transport.send(http).await.and_then(|http_response| {
             needs_new_proof = key.observe(&request, &http_response.headers, proof, cx);

@@ -137,7 +137,7 @@ impl TokenEndpoint {
         loop {
             let use_fallback = rejected.is_some();
             let failed = match self
-                .attempt_with_timeout(&transport, retries, use_fallback, &key, cx)
+                .attempt_with_timeout(&transport, retries, requests, use_fallback, &key, cx)
                 .await
             {
                 Ok(token) => {
@@ -193,7 +193,8 @@ impl TokenEndpoint {
     /// Makes one attempt. If retries are left, the first attempt gets half of the remaining time, so that a hanging
     /// request can be replaced by another.
     ///
-    /// Later attempts have no limit of their own: the deadline of the fetch ends them.
+    /// Later attempts have no limit of their own: the deadline of the fetch ends them. `requests` is the number of requests
+    /// that were sent before.
     ///
     /// # Errors
     ///
@@ -202,6 +203,7 @@ impl TokenEndpoint {
         &self,
         transport: &Transport,
         retries: u32,
+        requests: u32,
         use_fallback: bool,
         key: &FetchKey,
         cx: &SourceContext<'_>,
@@ -209,7 +211,7 @@ impl TokenEndpoint {
         // The last possible attempt gets all the remaining time.
         if retries > 0 || self.retries == 0 {
             return self
-                .attempt(transport, use_fallback, key, cx.deadline(), cx)
+                .attempt(transport, requests, use_fallback, key, cx.deadline(), cx)
                 .await;
         }
         let now = cx.clock().now();
@@ -219,7 +221,7 @@ impl TokenEndpoint {
         // the timer, so that its own error, which names what is late, takes precedence.
         timeout_at(
             deadline,
-            self.attempt(transport, use_fallback, key, deadline, cx),
+            self.attempt(transport, requests, use_fallback, key, deadline, cx),
         )
         .await
         .unwrap_or_else(|_| {

@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use super::deadline::Deadline;
 use crate::{
     Attempts, Origin,
+    attempts::Flags,
     rate_limit_retry::{
         budget::Account, decide::MethodClass, gate::Keys, quota::Load, route::RouteClass,
     },
@@ -57,9 +58,17 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Marks a retry with the attempt's number, for inner layers. A first attempt stays unmarked.
+    /// Marks an attempt with its number, for inner layers. A first attempt stays unmarked.
+    ///
+    /// The flags are for retries only: an inner layer with credentials decides about its own replay, unless this one has
+    /// seen one and retries.
     pub(crate) fn mark<B>(&self, request: &mut http::Request<B>) {
-        Attempts::mark(request, self.attempt, self.token_replaced);
+        let retry = self.attempt > 1;
+        let flags = Flags {
+            token_replaced: retry && self.token_replaced,
+            retry,
+        };
+        Attempts::mark(request, self.sends.into(), flags);
     }
 }
 

@@ -192,9 +192,8 @@ impl Limiter {
             .idempotency_key_origins
             .iter()
             .any(|o| o.matches(parts.uri));
-        let nested = Attempts::are_marked(parts.extensions);
+        let nested = Attempts::is_retry(parts.extensions);
         if nested {
-            // Only a layer with limits marks requests, and only retries.
             self.emit_misuse(self.usage.report_once(Misuse::Nested));
         }
         Call {
