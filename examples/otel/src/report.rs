@@ -1,0 +1,138 @@
+//! What the collector has received, as text.
+
+use std::fmt::Write;
+
+use opentelemetry_proto::tonic::{
+    common::v1::KeyValue,
+    metrics::v1::{Metric, metric::Data, number_data_point},
+    trace::v1::Span,
+};
+
+use crate::collector::{attribute, value};
+
+/// Width of a line.
+const WIDTH: usize = 94;
+/// Column at which durations end.
+const DURATION: usize = 48;
+
+/// Returns the spans as a tree of each trace, with their durations, attributes and events.
+pub(crate) fn tree(spans: &[Span]) -> String {
+    let mut out = String::new();
+    for root in spans.iter().filter(|span| span.parent_span_id.is_empty()) {
+        branch(&mut out, spans, root, 0);
+        out.push('\n');
+    }
+    out
+}
+
+fn branch(out: &mut String, spans: &[Span], span: &Span, depth: usize) {
+    let indent = "  ".repeat(depth);
+    let name = format!("{indent}{}", span.name);
+    let millis = millis(span.start_time_unix_nano, span.end_time_unix_nano);
+    let result = [
+        ("http.request.resend_count", "resend "),
+        ("error.type", "error.type "),
+    ];
+    let result = result.iter().filter_map(|(key, label)| {
+        attribute(&span.attributes, key).map(|value| format!("  {label}{value}"))
+    });
+    let result: String = result.collect();
+    let _ = writeln!(
+        out,
+        "{name:<38}{millis:>width$} ms{result}",
+        width = DURATION - 41
+    );
+    let shown = span
+        .attributes
+        .iter()
+        .filter(|a| !HIDDEN.contains(&a.key.as_str()));
+    wrap(
+        out,
+        &format!("{indent}    "),
+        shown.map(|a| format!("{}={}", a.key, value(a))),
+    );
+    for event in &span.events {
+        let at = self::millis(span.start_time_unix_nano, event.time_unix_nano);
+        let _ = writeln!(out, "{indent}    at {at} ms: {}", event.name);
+    }
+    let children = spans
+        .iter()
+        .filter(|child| child.parent_span_id == span.span_id);
+    children.for_each(|child| branch(out, spans, child, depth + 1));
+}
+
+/// Attributes of which the first line shows the value, and those that describe the source code.
+const HIDDEN: [&str; 3] = ["http.request.resend_count", "error.type", "target"];
+
+/// Writes words in lines that begin with `indent`.
+fn wrap(out: &mut String, indent: &str, words: impl Iterator<Item = String>) {
+    let mut line = String::new();
+    for word in words {
+        if !line.is_empty() && indent.len() + line.len() + word.len() > WIDTH {
+            let _ = writeln!(out, "{indent}{}", line.trim_end());
+            line.clear();
+        }
+        line.push_str(&word);
+        line.push_str("  ");
+    }
+    if !line.is_empty() {
+        let _ = writeln!(out, "{indent}{}", line.trim_end());
+    }
+}
+
+fn millis(from: u64, to: u64) -> u64 {
+    to.saturating_sub(from) / 1_000_000
+}
+
+/// Returns the metrics as a table: one line for each time series.
+pub(crate) fn table(metrics: &[Metric]) -> String {
+    let mut metrics: Vec<_> = metrics.iter().collect();
+    metrics.sort_by_key(|metric| &metric.name);
+    let mut out = String::new();
+    for metric in metrics {
+        let unit = if metric.unit.is_empty() {
+            "1"
+        } else {
+            &metric.unit
+        };
+        let _ = writeln!(out, "{} [{unit}]: {}", metric.name, metric.description);
+        for (value, attributes) in series(metric) {
+            let _ = writeln!(out, "{value:>24}  {}", labels(attributes));
+        }
+    }
+    out
+}
+
+/// Returns value and labels of each time series.
+fn series(metric: &Metric) -> Vec<(String, &[KeyValue])> {
+    let points = match &metric.data {
+        Some(Data::Sum(sum)) => &sum.data_points,
+        Some(Data::Gauge(gauge)) => &gauge.data_points,
+        Some(Data::Histogram(histogram)) => {
+            let points = histogram.data_points.iter().map(|point| {
+                let mean = point.sum.unwrap_or_default() / point.count.max(1) as f64;
+                let text = format!("{} × {mean:.3}", point.count);
+                (text, &*point.attributes)
+            });
+            return points.collect();
+        }
+        _ => return Vec::new(),
+    };
+    let points = points.iter().map(|point| {
+        let value = match point.value {
+            Some(number_data_point::Value::AsInt(value)) => value.to_string(),
+            Some(number_data_point::Value::AsDouble(value)) => format!("{value:.0}"),
+            None => String::new(),
+        };
+        (value, &*point.attributes)
+    });
+    points.collect()
+}
+
+fn labels(attributes: &[KeyValue]) -> String {
+    let labels = attributes
+        .iter()
+        .map(value)
+        .filter(|value| !value.is_empty());
+    labels.collect::<Vec<_>>().join("  ")
+}
