@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use opentelemetry_proto::tonic::{
-    common::v1::KeyValue,
+    common::v1::{KeyValue, any_value::Value},
     metrics::v1::{Metric, metric::Data},
     trace::v1::{Span, span::SpanKind, status::StatusCode},
 };
@@ -64,6 +64,12 @@ fn of_span(span: &Span, earlier: u32) -> impl Iterator<Item = String> {
     );
     let method = get("http.request.method").unwrap_or_default();
     let template = get("url.template").map(|path| format!("{method} {path}"));
+    let numbers = [
+        "http.request.resend_count",
+        "http.response.status_code",
+        "server.port",
+    ];
+    found.extend(not_integers(&span.attributes, &numbers));
     if span.name != *template.as_ref().unwrap_or(&method) {
         found.push("its name is not the method and the template".to_owned());
     }
@@ -110,10 +116,10 @@ fn of_metric(metric: &Metric, requests: u64) -> impl Iterator<Item = String> {
         let known = tower_m2m::METRIC_BUCKETS
             .into_iter()
             .chain([(DURATION, &BOUNDS[..])]);
-        let bounds = known
+        let mut bounds = known
             .filter(|(name, _)| *name == metric.name)
             .map(|(_, bounds)| bounds);
-        let bounds = bounds.last().unwrap_or_default();
+        let bounds = bounds.next_back().unwrap_or_default();
         if metric.unit != "s"
             || histogram
                 .data_points
@@ -142,4 +148,18 @@ fn missing(attributes: &[KeyValue], required: &[&str]) -> Vec<String> {
         .iter()
         .filter(|key| attribute(attributes, key).is_none());
     missing.map(|key| format!("{key} is missing")).collect()
+}
+
+/// Returns which attributes with these keys are not integers.
+fn not_integers(attributes: &[KeyValue], keys: &[&str]) -> Vec<String> {
+    let others = attributes.iter().filter(|attribute| {
+        let value = attribute
+            .value
+            .as_ref()
+            .and_then(|value| value.value.as_ref());
+        keys.contains(&&*attribute.key) && !matches!(value, Some(Value::IntValue(_)))
+    });
+    others
+        .map(|attribute| format!("{} is not an integer", attribute.key))
+        .collect()
 }

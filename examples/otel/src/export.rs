@@ -76,6 +76,7 @@ impl Export {
         tracing_opentelemetry::layer()
             .with_tracer(tracer)
             .with_location(false)
+            .with_target(false)
             .with_threads(false)
             .with_tracked_inactivity(false)
             .with_filter(targets)
@@ -133,7 +134,9 @@ impl HttpClient for OtlpClient {
             Ok::<_, HttpError>(Response::from_parts(head, body))
         };
         // The timer needs the runtime as well.
-        let sending = self.runtime.spawn(async { timeout(TIMEOUT, exchange).await? });
+        let sending = self
+            .runtime
+            .spawn(async { timeout(TIMEOUT, exchange).await? });
         sending.await?
     }
 }

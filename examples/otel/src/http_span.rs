@@ -1,6 +1,8 @@
 //! A layer for below the layers of tower-m2m: a span and a measurement for each attempt, as OpenTelemetry's semantic
 //! conventions for HTTP clients demand (<https://opentelemetry.io/docs/specs/semconv/http/>). Copy this file.
 //!
+//! Integers are `i64`: tracing-opentelemetry exports a `u64` as a string.
+//!
 //! | attribute | source | on the metric |
 //! |---|---|---|
 //! | `http.request.method` | the request; `_OTHER` for methods that RFC 9110 and RFC 5789 do not have | yes |
@@ -107,7 +109,7 @@ where
             otel.name = template.map_or_else(|| verb.to_owned(), |path| format!("{verb} {path}")),
             otel.status_code = Empty,
             http.request.method = method,
-            http.request.resend_count = (attempt > 1).then(|| attempt - 1),
+            http.request.resend_count = (attempt > 1).then(|| i64::from(attempt) - 1),
             server.address = address,
             server.port = port,
             url.full = redacted(request.uri()),
@@ -122,7 +124,7 @@ where
         let mut labels = vec![
             KeyValue::new("http.request.method", method),
             KeyValue::new("server.address", address),
-            KeyValue::new("server.port", i64::from(port)),
+            KeyValue::new("server.port", port),
         ];
         labels.extend(template.map(|path| KeyValue::new("url.template", path)));
 
@@ -146,7 +148,7 @@ where
 
 /// How an attempt ended.
 struct Outcome {
-    status: Option<u16>,
+    status: Option<i64>,
     version: Option<&'static str>,
     error: Option<String>,
 }
@@ -157,7 +159,7 @@ impl Outcome {
             Ok(response) => {
                 let status = response.status().as_u16();
                 Self {
-                    status: Some(status),
+                    status: Some(status.into()),
                     version: version_of(response.version()),
                     error: (status >= 400).then(|| status.to_string()),
                 }
@@ -180,7 +182,7 @@ impl Outcome {
     }
 
     fn labels(self) -> impl Iterator<Item = KeyValue> {
-        let status = self.status.map(i64::from);
+        let status = self.status;
         let status = status.map(|status| KeyValue::new("http.response.status_code", status));
         let version = self.version;
         let version = version.map(|version| KeyValue::new("network.protocol.version", version));
@@ -209,13 +211,13 @@ fn method_of<B>(request: &Request<B>) -> &'static str {
     known.map_or("_OTHER", |index| NAMES[index])
 }
 
-fn port_of(uri: &Uri) -> u16 {
+fn port_of(uri: &Uri) -> i64 {
     let default = if uri.scheme_str() == Some("https") {
         443
     } else {
         80
     };
-    uri.port_u16().unwrap_or(default)
+    uri.port_u16().map_or(default, i64::from)
 }
 
 fn version_of(version: Version) -> Option<&'static str> {
@@ -263,7 +265,40 @@ fn redacted(uri: &Uri) -> String {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry::{global, trace::TracerProvider};
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+    use tower::{ServiceExt, service_fn};
+    use tracing_subscriber::layer::SubscriberExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn each_attempt_has_its_own_traceparent() {
+        let tracer = SdkTracerProvider::builder().build().tracer("test");
+        let traces = tracing_opentelemetry::layer().with_tracer(tracer);
+        let _tracing =
+            tracing::subscriber::set_default(tracing_subscriber::registry().with(traces));
+        let echo = service_fn(|request: Request<()>| async move {
+            let header = request.headers()["traceparent"]
+                .to_str()
+                .unwrap()
+                .to_owned();
+            Ok::<_, io::Error>(Response::new(header))
+        });
+        let service = HttpSpanLayer::new(&global::meter("test")).layer(echo);
+
+        let call = info_span!("call");
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            let sent = service.clone().oneshot(Request::new(()));
+            let header = sent.instrument(call.clone()).await.unwrap().into_body();
+            let parts: Vec<_> = header.split('-').map(str::to_owned).collect();
+            seen.push((parts[1].clone(), parts[2].clone()));
+        }
+
+        assert_eq!(seen[0].0, seen[1].0, "the trace");
+        assert_ne!(seen[0].1, seen[1].1, "the span");
+    }
 
     #[test]
     fn urls_contain_no_credentials() {

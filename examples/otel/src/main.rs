@@ -150,3 +150,99 @@ async fn closed_port() -> Result<String, BoxError> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     Ok(format!("http://{}", listener.local_addr()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::trace::v1::Span;
+
+    use super::*;
+    use crate::collector::attribute;
+
+    /// What an attempt is about: name, resend count, status and error type.
+    type Attempt = (String, Option<String>, Option<String>, Option<String>);
+
+    fn attempts_of(received: &Received, call: &Span) -> Vec<Attempt> {
+        let children = received.spans.iter().filter(|span| {
+            span.parent_span_id == call.span_id
+                && span.trace_id == call.trace_id
+                && conventions::is_client(span)
+        });
+        let get = |span: &Span, key| attribute(&span.attributes, key);
+        children
+            .map(|span| {
+                (
+                    span.name.clone(),
+                    get(span, "http.request.resend_count"),
+                    get(span, "http.response.status_code"),
+                    get(span, "error.type"),
+                )
+            })
+            .collect()
+    }
+
+    fn attempt(name: &str, resend: u32, status: u16, error: &str) -> Attempt {
+        let present = |text: String, is: bool| is.then_some(text);
+        (
+            name.to_owned(),
+            present(resend.to_string(), resend > 0),
+            present(status.to_string(), status > 0),
+            present(error.to_owned(), !error.is_empty()),
+        )
+    }
+
+    #[tokio::test]
+    async fn each_attempt_is_a_span_with_its_number_and_error() {
+        let received = run().await.unwrap();
+
+        assert_eq!(conventions::violations(&received), Vec::<String>::new());
+        let named = |name: &str| -> Vec<Vec<Attempt>> {
+            let spans = received.spans.iter().filter(|span| span.name == name);
+            spans.map(|span| attempts_of(&received, span)).collect()
+        };
+        let order = "GET /orders/{id}";
+        assert_eq!(named("first call"), [[attempt(order, 0, 200, "")]]);
+        assert_eq!(
+            named("429, then 401"),
+            [[
+                attempt(order, 0, 429, "429"),
+                attempt(order, 1, 401, "401"),
+                attempt(order, 2, 200, "")
+            ]]
+        );
+        let broken = "hyper_util::client::legacy::client::Error";
+        assert_eq!(
+            named("broken connection"),
+            [[attempt(order, 0, 0, broken), attempt(order, 1, 200, "")]]
+        );
+        let refused = |resend| attempt(order, resend, 0, "ConnectionRefused");
+        assert_eq!(named("no server"), [[refused(0), refused(1), refused(2)]]);
+        // A fetch is the root of its own trace, because several calls may wait for it.
+        let token = |resend, status, error| attempt("POST", resend, status, error);
+        assert_eq!(
+            named("token fetch"),
+            [
+                vec![token(0, 503, "503"), token(1, 200, "")],
+                vec![token(0, 200, "")]
+            ]
+        );
+        let fetches = received.spans.iter().filter(|s| s.name == "token fetch");
+        assert!({ fetches }.all(|span| span.parent_span_id.is_empty()));
+
+        // The check notices what is missing.
+        for (key, said) in [
+            ("http.request.resend_count", "http.request.resend_count is"),
+            ("error.type", "error.type"),
+            ("server.address", "server.address is missing"),
+        ] {
+            let mut without = received.clone();
+            for span in &mut without.spans {
+                span.attributes.retain(|attribute| attribute.key != key);
+            }
+            let violations = conventions::violations(&without);
+            assert!(
+                violations.iter().any(|v| v.contains(said)),
+                "{violations:?}"
+            );
+        }
+    }
+}

@@ -12,9 +12,6 @@ use crate::collector::{attribute, value};
 
 /// Width of a line.
 const WIDTH: usize = 94;
-/// Column at which durations end.
-const DURATION: usize = 48;
-
 /// Returns the spans as a tree of each trace, with their durations, attributes and events.
 pub(crate) fn tree(spans: &[Span]) -> String {
     let mut out = String::new();
@@ -29,28 +26,16 @@ fn branch(out: &mut String, spans: &[Span], span: &Span, depth: usize) {
     let indent = "  ".repeat(depth);
     let name = format!("{indent}{}", span.name);
     let millis = millis(span.start_time_unix_nano, span.end_time_unix_nano);
-    let result = [
-        ("http.request.resend_count", "resend "),
-        ("error.type", "error.type "),
-    ];
-    let result = result.iter().filter_map(|(key, label)| {
+    let result = FIRST.iter().filter_map(|(key, label)| {
         attribute(&span.attributes, key).map(|value| format!("  {label}{value}"))
     });
     let result: String = result.collect();
-    let _ = writeln!(
-        out,
-        "{name:<38}{millis:>width$} ms{result}",
-        width = DURATION - 41
-    );
+    let _ = writeln!(out, "{name:<30}{millis:>6} ms{result}");
     let shown = span
         .attributes
         .iter()
-        .filter(|a| !HIDDEN.contains(&a.key.as_str()));
-    wrap(
-        out,
-        &format!("{indent}    "),
-        shown.map(|a| format!("{}={}", a.key, value(a))),
-    );
+        .filter(|a| FIRST.iter().all(|(key, _)| *key != a.key));
+    wrap(out, &format!("{indent}    "), shown.map(pair));
     for event in &span.events {
         let at = self::millis(span.start_time_unix_nano, event.time_unix_nano);
         let _ = writeln!(out, "{indent}    at {at} ms: {}", event.name);
@@ -61,8 +46,19 @@ fn branch(out: &mut String, spans: &[Span], span: &Span, depth: usize) {
     children.for_each(|child| branch(out, spans, child, depth + 1));
 }
 
-/// Attributes of which the first line shows the value, and those that describe the source code.
-const HIDDEN: [&str; 3] = ["http.request.resend_count", "error.type", "target"];
+/// Attributes of the first line, and what stands before the value.
+const FIRST: [(&str, &str); 2] = [
+    ("http.request.resend_count", "resend "),
+    ("error.type", "error.type "),
+];
+
+/// Indentation of the labels of a time series.
+const INDENT: &str = "                  ";
+
+/// Returns an attribute as `key=value`.
+fn pair(attribute: &KeyValue) -> String {
+    format!("{}={}", attribute.key, value(attribute))
+}
 
 /// Writes words in lines that begin with `indent`.
 fn wrap(out: &mut String, indent: &str, words: impl Iterator<Item = String>) {
@@ -97,7 +93,12 @@ pub(crate) fn table(metrics: &[Metric]) -> String {
         };
         let _ = writeln!(out, "{} [{unit}]: {}", metric.name, metric.description);
         for (value, attributes) in series(metric) {
-            let _ = writeln!(out, "{value:>24}  {}", labels(attributes));
+            let mut labels: Vec<_> = attributes.iter().map(pair).collect();
+            labels.sort();
+            let mut lines = String::new();
+            wrap(&mut lines, INDENT, labels.into_iter());
+            let lines = lines.get(INDENT.len()..).unwrap_or("\n");
+            let _ = write!(out, "{value:>16}  {lines}");
         }
     }
     out
@@ -127,12 +128,4 @@ fn series(metric: &Metric) -> Vec<(String, &[KeyValue])> {
         (value, &*point.attributes)
     });
     points.collect()
-}
-
-fn labels(attributes: &[KeyValue]) -> String {
-    let labels = attributes
-        .iter()
-        .map(value)
-        .filter(|value| !value.is_empty());
-    labels.collect::<Vec<_>>().join("  ")
 }
