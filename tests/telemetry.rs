@@ -38,8 +38,15 @@ const GUIDE: &str = include_str!("../src/docs/telemetry.md");
 struct Recorded(Arc<Mutex<BTreeSet<String>>>, Arc<Mutex<BTreeSet<String>>>);
 
 impl Recorded {
-    fn describe(&self, kind: &str, name: &KeyName, description: &str) {
-        assert!(!description.is_empty());
+    fn describe(&self, kind: &str, name: &KeyName, unit: Option<Unit>, description: &str) {
+        assert!(!description.is_empty(), "{name:?}");
+        let in_seconds = name.as_str().ends_with("_seconds");
+        let expected = if in_seconds {
+            Unit::Seconds
+        } else {
+            Unit::Count
+        };
+        assert_eq!(unit, Some(expected), "{name:?}");
         let line = format!("{kind} {}", name.as_str());
         self.1.lock().unwrap().insert(line);
     }
@@ -52,16 +59,16 @@ impl Recorded {
 }
 
 impl Recorder for Recorded {
-    fn describe_counter(&self, name: KeyName, _: Option<Unit>, description: SharedString) {
-        self.describe("counter", &name, &description);
+    fn describe_counter(&self, name: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.describe("counter", &name, unit, &description);
     }
 
-    fn describe_gauge(&self, name: KeyName, _: Option<Unit>, description: SharedString) {
-        self.describe("gauge", &name, &description);
+    fn describe_gauge(&self, name: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.describe("gauge", &name, unit, &description);
     }
 
-    fn describe_histogram(&self, name: KeyName, _: Option<Unit>, description: SharedString) {
-        self.describe("histogram", &name, &description);
+    fn describe_histogram(&self, name: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.describe("histogram", &name, unit, &description);
     }
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {

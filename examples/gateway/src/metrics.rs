@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tower_m2m::{
     BoxError,
     client_credentials::{TokenEvent, TokenStatus},
@@ -26,7 +26,10 @@ static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
 ///
 /// If the process has a recorder already.
 pub fn record_metrics() -> Result<(), BoxError> {
-    let recorder = PrometheusBuilder::new().set_buckets(&BOUNDS)?;
+    let mut recorder = PrometheusBuilder::new();
+    for (name, bounds) in tower_m2m::METRIC_BUCKETS {
+        recorder = recorder.set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds)?;
+    }
     let handle = recorder.install_recorder()?;
     RECORDER
         .set(handle)

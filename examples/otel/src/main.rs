@@ -245,4 +245,16 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn the_code_of_the_guide_is_that_of_this_program() {
+        let guide = include_str!("../../../src/docs/telemetry.md");
+        let (_, section) = guide.split_once("# OpenTelemetry\n").unwrap();
+        let sources = [include_str!("main.rs"), include_str!("export.rs")].concat();
+        let blocks = section.split("```rust,ignore\n").skip(1);
+        let lines = blocks.flat_map(|block| block.split("```").next().unwrap().lines());
+        for line in lines.map(str::trim) {
+            assert!(sources.contains(line), "{line}");
+        }
+    }
 }

@@ -190,6 +190,35 @@ async fn metrics_report_outcomes_tokens_and_quotas_per_tenant() {
 }
 
 #[tokio::test]
+async fn metrics_of_the_layers_have_descriptions_and_their_buckets() {
+    gateway::record_metrics().unwrap();
+    let (issuer, upstream) = (
+        issuer().await,
+        Upstream::answering(429, ("retry-after", "50")).await,
+    );
+    let gateway = gateway_to(&upstream, &issuer).await;
+    send(&gateway, "GET", "/").await;
+
+    let page = admin(&gateway, "/metrics").await;
+
+    for (name, bounds) in [
+        ("tower_m2m_token_fetch_seconds", ["0.025", "30"]),
+        ("tower_m2m_hold_seconds", ["0.1", "3600"]),
+    ] {
+        for line in ["HELP", "TYPE"] {
+            let line = format!("# {line} {name} ");
+            assert!(page.body.contains(&line), "{line} in\n{}", page.body);
+        }
+        for bound in bounds {
+            let bucket = format!("le=\"{bound}\"");
+            let mut lines = page.body.lines();
+            let found = lines.any(|line| line.starts_with(name) && line.contains(&bucket));
+            assert!(found, "{name} {bucket} in\n{}", page.body);
+        }
+    }
+}
+
+#[tokio::test]
 async fn shutdown_waits_for_requests_in_flight() {
     let issuer = issuer().await;
     let (steps, mut taken) = mpsc::unbounded_channel();
