@@ -68,10 +68,7 @@ async fn tokens_are_shared_over_tls_with_a_trusted_server() {
 async fn quotas_are_shared_over_tls() {
     let (server, url) = start();
     let api = Api::builder()
-        .quota(Quota::fixed_window(
-            1000,
-            std::time::Duration::from_secs(60),
-        ))
+        .quota(Quota::fixed_window(1000, Duration::from_secs(60)))
         .dialect(Dialect::Draft8);
     let fleet = Fleet::with(server, api);
     let store = RedisQuotaStore::new(&url, keys()).unwrap();
