@@ -19,7 +19,8 @@ use crate::Clock;
 ///
 /// use tower_m2m::{RateLimitRetryLayer, test_util::TestClock};
 ///
-/// let clock = TestClock::starting_at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+/// let clock =
+///     TestClock::starting_at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
 /// let layer = RateLimitRetryLayer::builder().clock(clock).seed(1).build();
 /// # drop(layer);
 /// ```

@@ -14,7 +14,8 @@ use http::Method;
 /// let upload = FaultTarget::any().method(Method::PUT).path("/files/*");
 /// // The third upload is reset. Every search fails.
 /// api.next_for(upload.nth(3), ApiFault::Reset);
-/// api.always_for(FaultTarget::any().path("/search"), Some(ApiFault::status(StatusCode::BAD_GATEWAY)));
+/// let search = FaultTarget::any().path("/search");
+/// api.always_for(search, Some(ApiFault::status(StatusCode::BAD_GATEWAY)));
 /// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[must_use = "a target does nothing before it is passed with a fault"]

@@ -49,7 +49,8 @@
 //!     .start()
 //!     .await?;
 //!
-//! // ... send requests to `api.url()` with your client, which gets its tokens from `issuer.token_url()` ...
+//! // ... send requests to `api.url()` with your client, which gets its tokens from
+//! // `issuer.token_url()` ...
 //!
 //! assert_eq!(issuer.stats().redundant, 0);
 //! assert_eq!(api.stats().rate_limited, 0);

@@ -31,14 +31,18 @@ use super::{
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::{BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint, test_util::Issuer};
+/// use tower_m2m::{
+///     BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint, test_util::Issuer,
+/// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
 /// let issuer = Issuer::builder().client("id", "secret").in_process();
-/// let endpoint = TokenEndpoint::new(issuer.token_url().parse()?, ClientAuth::basic("id", "secret"));
+/// let endpoint =
+///     TokenEndpoint::new(issuer.token_url().parse()?, ClientAuth::basic("id", "secret"));
 /// let origin = "https://api.example.com".parse()?;
-/// let layer = ClientCredentialsLayer::builder(endpoint.service(issuer.service()), origin).build();
+/// let layer =
+///     ClientCredentialsLayer::builder(endpoint.service(issuer.service()), origin).build();
 ///
 /// layer.handle().prefetch().await?;
 ///
@@ -66,9 +70,11 @@ pub struct Issuer {
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
 /// let issuer = Issuer::builder().client("id", "secret").in_process();
-/// let endpoint = TokenEndpoint::new(issuer.token_url().parse()?, ClientAuth::post("id", "wrong"));
+/// let endpoint =
+///     TokenEndpoint::new(issuer.token_url().parse()?, ClientAuth::post("id", "wrong"));
 /// let endpoint = endpoint.service(issuer.service());
-/// let layer = ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?).build();
+/// let layer =
+///     ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?).build();
 ///
 /// layer.handle().prefetch().await.unwrap_err();
 ///
@@ -118,14 +124,21 @@ impl Issuer {
     /// # Examples
     ///
     /// ```
-    /// use tower_m2m::{BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint, test_util::Issuer};
+    /// use tower_m2m::{
+    ///     BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint, test_util::Issuer,
+    /// };
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), BoxError> {
-    /// let issuer = Issuer::builder().client("id", "secret").identifier_path("/realms/m2m").in_process();
-    /// let endpoint = TokenEndpoint::discover(issuer.identifier(), ClientAuth::basic("id", "secret"));
+    /// let issuer = Issuer::builder()
+    ///     .client("id", "secret")
+    ///     .identifier_path("/realms/m2m")
+    ///     .in_process();
+    /// let endpoint =
+    ///     TokenEndpoint::discover(issuer.identifier(), ClientAuth::basic("id", "secret"));
     /// let endpoint = endpoint.service(issuer.service());
-    /// let layer = ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?).build();
+    /// let layer =
+    ///     ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?).build();
     ///
     /// layer.handle().prefetch().await?;
     ///
@@ -275,14 +288,18 @@ impl Issuer {
     /// # Examples
     ///
     /// ```
-    /// use tower_m2m::{BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint, test_util::Issuer};
+    /// use tower_m2m::{
+    ///     BoxError, ClientAuth, ClientCredentialsLayer, TokenEndpoint, test_util::Issuer,
+    /// };
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), BoxError> {
     /// let issuer = Issuer::builder().client("id", "secret").in_process();
-    /// let endpoint = TokenEndpoint::new(issuer.token_url().parse()?, ClientAuth::post("id", "secret"));
+    /// let endpoint =
+    ///     TokenEndpoint::new(issuer.token_url().parse()?, ClientAuth::post("id", "secret"));
     /// let endpoint = endpoint.service(issuer.service()).scope("orders.read");
-    /// let layer = ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?).build();
+    /// let layer =
+    ///     ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?).build();
     ///
     /// layer.handle().prefetch().await?;
     ///

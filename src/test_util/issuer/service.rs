@@ -49,7 +49,9 @@ use super::{
 /// let issuer = Issuer::builder().client("id", "secret").in_process();
 /// let service: IssuerService = issuer.service();
 ///
-/// let endpoint = TokenEndpoint::new(issuer.token_url().parse()?, ClientAuth::basic("id", "secret")).service(service);
+/// let endpoint =
+///     TokenEndpoint::new(issuer.token_url().parse()?, ClientAuth::basic("id", "secret"))
+///         .service(service);
 /// # drop(endpoint);
 /// # Ok(())
 /// # }
