@@ -28,7 +28,10 @@ use crate::{
 /// # Examples
 ///
 /// ```
-/// use tower_m2m::{RateLimitRetryLayer, rate_limit_retry::StoredQuotas, store::StoreError, test_util::MemoryQuotaStore};
+/// use tower_m2m::{
+///     RateLimitRetryLayer, rate_limit_retry::StoredQuotas, store::StoreError,
+///     test_util::MemoryQuotaStore,
+/// };
 ///
 /// let store = MemoryQuotaStore::new();
 /// // Two processes of a fleet.

@@ -28,11 +28,13 @@ use crate::{
 /// let issuer = Issuer::builder().client("id", "secret").in_process();
 /// let store = MemoryTokenStore::new();
 /// for _process in 0..2 {
-///     let endpoint = TokenEndpoint::new(issuer.token_url().parse()?, ClientAuth::basic("id", "secret"));
+///     let endpoint =
+///         TokenEndpoint::new(issuer.token_url().parse()?, ClientAuth::basic("id", "secret"));
 ///     let endpoint = endpoint.service(issuer.service());
-///     let layer = ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?)
-///         .store(store.clone())
-///         .build();
+///     let layer =
+///         ClientCredentialsLayer::builder(endpoint, "https://api.example.com".parse()?)
+///             .store(store.clone())
+///             .build();
 ///     layer.handle().prefetch().await?;
 /// }
 ///

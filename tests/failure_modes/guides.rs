@@ -1,4 +1,4 @@
-//! The guides name the tests that show what they say.
+//! The guides name the tests that show what they say, and fit on a page.
 
 use std::{
     collections::BTreeSet,
@@ -75,6 +75,45 @@ fn every_note_of_a_guide_is_one_test_and_every_test_is_noted() {
     }
 }
 
+/// docs.rs shows 94 columns at a window's width of 1280, and GitHub 80 beside a README.
+#[test]
+fn no_code_block_of_the_documentation_needs_scrolling() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = Vec::new();
+    collect(&root.join("src"), "rs", &mut sources);
+    collect(&root.join("src/docs"), "md", &mut sources);
+    let pages = sources.into_iter().map(|page| (page, 94));
+    for (page, columns) in pages.chain([(root.join("README.md"), 80)]) {
+        let text = read_to_string(&page).unwrap();
+        let is_source = page.extension().is_some_and(|ending| ending == "rs");
+        let lines = text.lines().filter_map(|line| match is_source {
+            true => doc_comment(line),
+            false => Some(line),
+        });
+        let mut language = None;
+        for line in lines {
+            if let Some(name) = line.trim_start().strip_prefix("```") {
+                language = language.is_none().then_some(name);
+                continue;
+            }
+            // Drawings in source files are for those who read the source.
+            let is_shown = match language {
+                None => false,
+                Some("text") => !is_source,
+                Some(_) => !line.trim_start().starts_with("# "),
+            };
+            let fits = line.chars().count() <= columns;
+            assert!(fits || !is_shown, "{}: {line}", page.display());
+        }
+    }
+}
+
+fn doc_comment(line: &str) -> Option<&str> {
+    let line = line.trim_start();
+    let text = line.strip_prefix("///").or(line.strip_prefix("//!"))?;
+    Some(text.strip_prefix(' ').unwrap_or(text))
+}
+
 /// The names of the footnotes that a text refers to.
 fn notes(text: &str) -> impl Iterator<Item = &str> {
     let notes = text.split("[^").skip(1);
@@ -105,31 +144,32 @@ fn sources(target: &str) -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
     match target {
-        "lib" => collect(&root.join("src"), &mut found),
+        "lib" => collect(&root.join("src"), "rs", &mut found),
         // Some tests are in the crate, and some in packages with clients that it does not depend on.
         "clients" => {
-            collect(&root.join("tests/clients"), &mut found);
-            collect(&root.join("tests/compose/tests"), &mut found);
+            collect(&root.join("tests/clients"), "rs", &mut found);
+            collect(&root.join("tests/compose/tests"), "rs", &mut found);
         }
-        "zeroization" => collect(&root.join("tests/bare/tests"), &mut found),
+        "zeroization" => collect(&root.join("tests/bare/tests"), "rs", &mut found),
         target => {
             let file = root.join(format!("tests/{target}.rs"));
             if file.exists() {
                 found.push(file);
             } else {
-                collect(&root.join("tests").join(target), &mut found);
+                collect(&root.join("tests").join(target), "rs", &mut found);
             }
         }
     }
     found
 }
 
-fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
+/// The files of a folder, and of those in it, with this ending.
+fn collect(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
     for entry in read_dir(folder).into_iter().flatten() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            collect(&path, found);
-        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            collect(&path, ending, found);
+        } else if path.extension().is_some_and(|found| found == ending) {
             found.push(path);
         }
     }
