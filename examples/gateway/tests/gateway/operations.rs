@@ -179,7 +179,8 @@ async fn metrics_report_outcomes_tokens_and_quotas_per_tenant() {
     let held = r#"gateway_quota_held_seconds{tenant="acme"} "#;
     let mut held = page.body.lines().filter_map(|line| line.strip_prefix(held));
     assert!((40.0..60.0).contains(&held.next().unwrap().parse::<f64>().unwrap()));
-    for metric in page.body.lines().filter(|line| !line.starts_with('#')) {
+    let series = |line: &&str| !line.is_empty() && !line.starts_with('#');
+    for metric in page.body.lines().filter(series) {
         let name = metric.split(['{', ' ']).next().unwrap();
         let family = ["_bucket", "_sum", "_count"]
             .iter()
