@@ -26,7 +26,11 @@ ROOT = HERE.parent.parent
 # What a gateway without stores never tells.
 NOT_HERE = {"tower_m2m_token_store_up", "tower_m2m_quota_store_up", "tower_m2m_remote_holds_total"}
 TENANTS = {"acme": "#4c8bf5", "globex": "#e0873a"}
-OK, REDS = "#4caf6d", ["#d9534f", "#b03a48", "#e58a7b", "#8c2f39"]
+OUTCOMES = {
+    "passed": "#4caf6d", "held": "#f0c75e", "limited": "#c9a227", "no_token": "#9a6ddb", "unauthorized": "#5f6b7a",
+    "caller_left": "#a9b2bd",
+}
+REDS = ["#d9534f", "#8c2f39", "#e58a7b", "#b03a48"]
 
 
 def main():
@@ -229,11 +233,11 @@ def draw(panels, began, path):
             outcomes.setdefault(outcome, {}).setdefault(round(at - began), 0)
             outcomes[outcome][round(at - began)] += value
     times = sorted({at for points in outcomes.values() for at in points})
-    order = sorted(outcomes, key=lambda outcome: (outcome != "ok", outcome))
-    palette = [OK] + [REDS[number % len(REDS)] for number in range(len(order))]
-    colours = palette if order[:1] == ["ok"] else palette[1:]
+    order = sorted(outcomes, key=lambda outcome: (outcome != "passed", outcome))
+    others = iter(REDS)
+    colours = [OUTCOMES.get(outcome) or next(others, REDS[0]) for outcome in order]
     stacked = [[outcomes[outcome].get(at, 0) for at in times] for outcome in order]
-    passed.stackplot(times, stacked, labels=[outcome.replace("_", " ") for outcome in order], colors=colours[:len(order)])
+    passed.stackplot(times, stacked, labels=[outcome.replace("_", " ") for outcome in order], colors=colours)
 
     held.set(title="Is it held?", ylabel="requests that wait")
     for name, points in lines["Waiting and in flight"]:
@@ -249,7 +253,7 @@ def draw(panels, began, path):
         "429 of an upstream": "Throttling responses", "401 to a token": "401 responses to the token",
         "given up or not sent": "Retried, given up, not sent", "token request failed": "Token fetches",
     }
-    for (label, title), colour in zip(causes.items(), [TENANTS["globex"], "#9a6ddb", REDS[0], REDS[2]]):
+    for (label, title), colour in zip(causes.items(), ["#c9a227", "#5f6b7a", REDS[0], OUTCOMES["no_token"]]):
         sums = {}
         for name, points in lines[title]:
             if name.startswith("retried") or (title == "Token fetches" and " ok" in f" {name} "):
