@@ -104,7 +104,7 @@ impl Server {
             .into_iter()
             .chain(rules.split_whitespace());
         let command: Vec<_> = command.map(str::as_bytes).collect();
-        assert_eq!(self.command(&command), b"+OK\r\n+OK\r\n");
+        self.command(&command);
     }
 
     /// Carries out one command, and returns the answer as it is written.
