@@ -79,7 +79,7 @@ pub enum UnavailableScope {
 pub(crate) struct RouteClass(NonZeroU32);
 
 impl RouteClass {
-    /// All writes. Used for a request whose method and path are no longer known, because no copy of it is left.
+    /// All writes. Used for a write whose method and path are no longer known, because no copy of it is left.
     pub(crate) const WRITES: Self = Self::new(false, 1);
 
     /// Combines the kind and the hash of the pattern. The highest bit of the hash is discarded.

@@ -1,16 +1,24 @@
 //! One route is unavailable, and the others are not.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering::SeqCst},
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use http::{Request, StatusCode};
+use http_body::Frame;
 use tokio::time::{Instant, sleep};
-use tower::Layer;
+use tower::{Layer, ServiceExt, service_fn};
 use tower_m2m::{
-    RateLimitRetryLayer,
+    BoxError, RateLimitRetryLayer,
     rate_limit_retry::{GaveUp, RateLimited, UnavailableScope},
+    replay::ReplayableBody,
 };
 
 use crate::support::{Body, Inner, SECOND, get, post, send, serving, spawn, status_only};
@@ -229,4 +237,60 @@ fn unavailable(path: &'static str, hint: &'static str) -> (Inner, Arc<Mutex<Vec<
         }
     });
     (inner, sent)
+}
+
+/// A body that can be sent once only.
+#[derive(Default)]
+struct Once(Body);
+
+impl http_body::Body for Once {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+}
+
+impl ReplayableBody for Once {
+    fn try_clone(&self) -> Option<Self> {
+        None
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_whose_body_is_sent_once_holds_later_reads() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&calls);
+    // Requests are on credit soon, because much of the announced quota remains.
+    let api = service_fn(move |_: Request<Once>| {
+        let number = counter.fetch_add(1, SeqCst);
+        let mut response = status_only(StatusCode::OK);
+        let mut field = |name, value: usize| response.headers_mut().insert(name, value.into());
+        field("x-ratelimit-limit", 1000);
+        field("x-ratelimit-remaining", 999 - number);
+        field("x-ratelimit-reset", 3600);
+        if number == 10 {
+            field("retry-after", 1800);
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        std::future::ready(Ok::<_, BoxError>(response))
+    });
+    let service = RateLimitRetryLayer::new().layer(api);
+    let read = async || {
+        let request = Request::get("https://api.example.com/orders").body(Once::default());
+        service.clone().oneshot(request.unwrap()).await
+    };
+    for _ in 0..10 {
+        assert_eq!(read().await.unwrap().status(), 200);
+    }
+    assert_eq!(read().await.unwrap().status(), 503);
+
+    let error = read().await.unwrap_err();
+
+    assert!(error.is::<RateLimited>(), "{error}");
+    assert_eq!(calls.load(SeqCst), 11);
 }

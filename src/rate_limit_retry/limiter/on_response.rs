@@ -15,7 +15,7 @@ use crate::{
     rate_limit_retry::{
         Cost, GaveUp, GiveUpReason, RateLimitEvent,
         budget::Account,
-        decide::{AttemptResult, Decision, RetryContext, decide},
+        decide::{AttemptResult, Decision, MethodClass, RetryContext, decide},
         gate::{CostReport, Permit, Settled},
         headers::{RateLimitInfo, is_from_cache},
         permanent_errors::ErrorResponse,
@@ -345,7 +345,8 @@ impl Limiter {
             && self.unavailable == UnavailableScope::Route
     }
 
-    /// Holds the call's route for as long as the server requests. Returns the end of the hold, if there is room for it.
+    /// Holds the call's route for as long as the server requests. Returns the end of the hold. `None` if the route is not
+    /// known, or there is no room for it: then the whole partition is to be held.
     ///
     /// `rejected`: the number of the rejected request. `None`: the last one that was sent.
     fn hold_route_of(
@@ -355,11 +356,13 @@ impl Limiter {
         rejected: Option<u64>,
         now: Instant,
     ) -> Option<Instant> {
+        // Without a copy, the method of a request on the fast path is not known any more: only its kind is.
+        let is_write = call.method == MethodClass::Other;
+        let class = call.load.route.or(is_write.then_some(RouteClass::WRITES))?;
         let wait = info.retry_after.unwrap_or_default();
         // Up to 1 % on top of what the server requests.
         let jitter = (wait / 100).min(MAX_JITTER).mul_f64(self.random.unit());
         let until = add_capped(now, (wait + jitter).min(self.gate.max_hold()));
-        let class = call.load.route.unwrap_or(RouteClass::WRITES);
         let rejected = rejected.unwrap_or_else(|| self.gate.latest_number(&call.keys));
         self.hold_route(call, class, rejected, until, now)
             .then_some(until)
