@@ -288,8 +288,10 @@ impl Limiter {
         let number = permit.number();
         // When a request on credit was sent is not known: only later ones release the route.
         let rejected = (!received.was_on_credit).then_some(number);
+        // Drawn for each response, so that a seed has the same effect whatever the responses are.
+        let random = self.random.unit();
         let route_held_until = (throttled && self.holds_route(received, shed))
-            .then(|| self.hold_route_of(call, info, rejected, now))
+            .then(|| self.hold_route_of(call, info, rejected, random, now))
             .flatten();
         let outcome = if route_held_until.is_some() {
             Outcome::Unavailable {
@@ -354,6 +356,7 @@ impl Limiter {
         call: &mut Call,
         info: &RateLimitInfo,
         rejected: Option<u64>,
+        random: f64,
         now: Instant,
     ) -> Option<Instant> {
         // Without a copy, the method of a request on the fast path is not known any more: only its kind is.
@@ -361,7 +364,7 @@ impl Limiter {
         let class = call.load.route.or(is_write.then_some(RouteClass::WRITES))?;
         let wait = info.retry_after.unwrap_or_default();
         // Up to 1 % on top of what the server requests.
-        let jitter = (wait / 100).min(MAX_JITTER).mul_f64(self.random.unit());
+        let jitter = (wait / 100).min(MAX_JITTER).mul_f64(random);
         let until = add_capped(now, (wait + jitter).min(self.gate.max_hold()));
         let rejected = rejected.unwrap_or_else(|| self.gate.latest_number(&call.keys));
         self.hold_route(call, class, rejected, until, now)

@@ -63,6 +63,9 @@ use super::CostUsed;
 /// compressed: place a decompression layer below this one. If a member occurs repeatedly, the last value counts,
 /// because streams report running totals. Values other than numbers from 0 to 2⁵³ are ignored.
 ///
+/// A quota that bodies announce (`points`) counts a request until its body has ended or is dropped: read a body to its end
+/// before you send the next request that needs the same quota.
+///
 /// The cost is reported when the body has ended. If it fails or is dropped before, the cost is reported only if the
 /// final usage has arrived; otherwise the estimate is charged, because the server may have counted all of it.
 ///
