@@ -70,6 +70,9 @@ pub trait HeaderProfile: fmt::Debug + Send + Sync + 'static {
 
     /// Adds documented properties to a quota, such as its window. The default adds nothing.
     ///
+    /// Must not derive what remains from what remains: a response that differs from earlier ones in this number only is read
+    /// without a call.
+    ///
     /// Called once for each quota, after all fields have been read. It may also change what the response contains, for
     /// example the unit.
     fn complete(&self, limit: &mut Limit) {
